@@ -1,1 +1,6 @@
-//! placeholder
+//! Rollouts, waves, plans, the ledger and the planner: the pure core of Tidegate.
+//!
+//! No I/O, no clock, no async, no randomness, no logging: `now` is always a parameter and every
+//! decision is returned as data. The shell (`tidegate-service`) acts on it.
+#![deny(missing_docs)]
+#![deny(clippy::wildcard_enum_match_arm)]

@@ -1,0 +1,1 @@
+//! The ways onto a target, behind one enum.

@@ -1,0 +1,1 @@
+//! Load, decide, save: what HTTP and tasks both call.

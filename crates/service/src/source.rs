@@ -1,0 +1,1 @@
+//! Readers of population files.

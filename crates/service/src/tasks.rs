@@ -1,0 +1,1 @@
+//! Background work: conduct waves, dispatch batches.
