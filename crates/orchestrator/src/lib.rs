@@ -4,3 +4,5 @@
 //! decision is returned as data. The shell (`tidegate-service`) acts on it.
 #![deny(missing_docs)]
 #![deny(clippy::wildcard_enum_match_arm)]
+
+pub mod ids;
