@@ -6,3 +6,5 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod ids;
+pub mod sentence;
+pub mod wave;
