@@ -162,6 +162,31 @@ numbers! {
     Generation(i64) = "generation";
 }
 
+/// Names whoever asked for something: issuer and subject, never an e-mail address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Principal(pub String);
+
+impl Principal {
+    /// Wraps the name of a principal.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl WaveNumber {
     /// The first wave of every rollout.
     pub const FIRST: Self = Self(1);

@@ -5,6 +5,8 @@
 #![deny(missing_docs)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod hold;
 pub mod ids;
+pub mod permit;
 pub mod sentence;
 pub mod wave;

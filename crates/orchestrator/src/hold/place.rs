@@ -1,0 +1,259 @@
+//! Decides about placing and releasing. The decision is small on purpose: no plan, no approval, no
+//! look at the rollout's state stands between a person and a stop.
+
+use thiserror::Error;
+
+use crate::hold::{Cause, Hold, HoldKind, HoldSet, MovedPeople, Release, Scope};
+use crate::ids::{Epoch, Generation, HoldId, Principal, Timestamp};
+
+/// A hold that somebody, or the planner, wants in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whose stop it is.
+    pub kind: HoldKind,
+    /// What it shall cover.
+    pub scope: Scope,
+    /// What led to it.
+    pub cause: Cause,
+    /// Why, in words.
+    pub reason: String,
+    /// What becomes of people already moved.
+    pub effect: MovedPeople,
+    /// When its owner is reminded.
+    pub review_at: Option<Timestamp>,
+}
+
+/// What placing a hold comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// A new hold: write its row under a new epoch.
+    New,
+    /// One of the same kind and scope is already in force: add whoever asked to its cause. No epoch
+    /// passes, because nothing is stopped that was not stopped before.
+    Joined(HoldId),
+}
+
+/// The domain says no to a release, or to a hold that says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HoldRefusal {
+    /// A hold without a reason helps nobody a year later.
+    #[error("a hold, and its release, need a reason")]
+    ReasonMissing,
+    /// The hold has ended before.
+    #[error("hold `{id}` was released by `{by}` before")]
+    AlreadyReleased {
+        /// The hold.
+        id: HoldId,
+        /// Who released it.
+        by: Principal,
+    },
+    /// A gate hold follows the verdict of its wave.
+    #[error(
+        "hold `{id}` follows the verdict of its wave: retry the failed, and it ends as they begin"
+    )]
+    FollowsVerdict {
+        /// The hold.
+        id: HoldId,
+    },
+    /// A freeze follows the calendar.
+    #[error("hold `{id}` follows the calendar: change the calendar, and it ends with the entry")]
+    FollowsCalendar {
+        /// The hold.
+        id: HoldId,
+    },
+}
+
+impl HoldRefusal {
+    /// Returns the stable code of the refusal.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::ReasonMissing => "reason_missing",
+            Self::AlreadyReleased { .. } => "hold_already_released",
+            Self::FollowsVerdict { .. } => "hold_follows_verdict",
+            Self::FollowsCalendar { .. } => "hold_follows_calendar",
+        }
+    }
+}
+
+impl Wanted {
+    /// Says whether this is a new hold or joins one in force; idempotent, whoever asks how often.
+    ///
+    /// # Errors
+    /// When it gives no reason.
+    pub fn placement(&self, in_force: &HoldSet) -> Result<Placement, HoldRefusal> {
+        if self.reason.trim().is_empty() {
+            return Err(HoldRefusal::ReasonMissing);
+        }
+        let same = in_force.same(self.kind, self.scope);
+        Ok(same.map_or(Placement::New, |hold| Placement::Joined(hold.id)))
+    }
+
+    /// Makes the hold, under the epoch that placing it has made.
+    #[must_use]
+    pub fn into_hold(self, id: HoldId, by: Principal, epoch: Epoch, now: Timestamp) -> Hold {
+        Hold {
+            id,
+            kind: self.kind,
+            scope: self.scope,
+            cause: self.cause,
+            reason: self.reason,
+            owner: by.clone(),
+            effect: self.effect,
+            placed_by: by,
+            placed_at: now,
+            placed_epoch: epoch,
+            review_at: self.review_at,
+            released: None,
+            generation: Generation(1),
+        }
+    }
+}
+
+impl Hold {
+    /// Adds somebody who asked for this hold too; says whether anything changed.
+    pub fn join(&mut self, principal: Principal) -> bool {
+        let Cause::People { principals } = &mut self.cause else {
+            return false;
+        };
+        if principals.contains(&principal) {
+            return false;
+        }
+        principals.push(principal);
+        self.generation = self.generation.next();
+        true
+    }
+
+    /// Decides whether this hold may be released on its own. Who may is the shell's permission table.
+    ///
+    /// # Errors
+    /// When it has ended before, gives no reason, or follows a verdict or a calendar.
+    pub fn release(&self, release: Release) -> Result<Self, HoldRefusal> {
+        match self.kind {
+            HoldKind::Gate => Err(HoldRefusal::FollowsVerdict { id: self.id }),
+            HoldKind::Freeze => Err(HoldRefusal::FollowsCalendar { id: self.id }),
+            HoldKind::Pause | HoldKind::Halt => self.end(release),
+        }
+    }
+
+    /// Ends a hold whose cause has ended: a gate hold whose verdict was re-opened.
+    ///
+    /// # Errors
+    /// When it has ended before, or gives no reason.
+    pub fn end(&self, release: Release) -> Result<Self, HoldRefusal> {
+        if let Some(earlier) = &self.released {
+            return Err(HoldRefusal::AlreadyReleased {
+                id: self.id,
+                by: earlier.by.clone(),
+            });
+        }
+        if release.reason.trim().is_empty() {
+            return Err(HoldRefusal::ReasonMissing);
+        }
+        let generation = self.generation.next();
+        Ok(Self {
+            released: Some(release),
+            generation,
+            ..self.clone()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::from_millis;
+
+    fn who(name: &str) -> Principal {
+        Principal::new(name)
+    }
+
+    fn wanted(kind: HoldKind) -> Wanted {
+        Wanted {
+            kind,
+            scope: Scope::Everything,
+            cause: Cause::People {
+                principals: vec![who("okafor")],
+            },
+            reason: "token theft".to_owned(),
+            effect: MovedPeople::Keep,
+            review_at: None,
+        }
+    }
+
+    fn hold(kind: HoldKind) -> Hold {
+        let id = HoldId::new(Uuid::from_u128(1));
+        wanted(kind).into_hold(id, who("okafor"), Epoch(7), from_millis(5).unwrap())
+    }
+
+    fn release(reason: &str) -> Release {
+        Release {
+            by: who("lind"),
+            at: from_millis(9).unwrap(),
+            epoch: Epoch(8),
+            reason: reason.to_owned(),
+        }
+    }
+
+    #[test]
+    fn halting_twice_is_one_hold_with_two_actors() {
+        let mut first = hold(HoldKind::Halt);
+        let in_force: HoldSet = first.in_force().into_iter().collect();
+        let again = wanted(HoldKind::Halt).placement(&in_force);
+        assert_eq!(again, Ok(Placement::Joined(first.id)));
+        assert!(first.join(who("lind")));
+        assert!(!first.join(who("lind")), "a flaky client changes nothing");
+        let principals = vec![who("okafor"), who("lind")];
+        assert_eq!(first.cause, Cause::People { principals });
+        assert!(first.is_in_force());
+    }
+
+    #[test]
+    fn a_pause_beside_a_halt_is_another_hold() {
+        let in_force: HoldSet = hold(HoldKind::Halt).in_force().into_iter().collect();
+        assert_eq!(
+            wanted(HoldKind::Pause).placement(&in_force),
+            Ok(Placement::New)
+        );
+    }
+
+    #[test]
+    fn a_hold_without_a_reason_is_refused() {
+        let wanted = Wanted {
+            reason: "  ".to_owned(),
+            ..wanted(HoldKind::Halt)
+        };
+        assert_eq!(
+            wanted.placement(&HoldSet::default()),
+            Err(HoldRefusal::ReasonMissing)
+        );
+    }
+
+    #[test]
+    fn a_released_hold_cannot_be_released_again() {
+        let released = hold(HoldKind::Pause).release(release("looked")).unwrap();
+        assert!(!released.is_in_force());
+        assert_eq!(released.in_force(), None);
+        let refusal = released.release(release("again")).unwrap_err();
+        assert_eq!(refusal.code(), "hold_already_released");
+    }
+
+    #[test]
+    fn a_gate_hold_cannot_be_released_around_its_verdict() {
+        let refusal = hold(HoldKind::Gate)
+            .release(release("I know better"))
+            .unwrap_err();
+        assert_eq!(refusal.code(), "hold_follows_verdict");
+        assert!(
+            hold(HoldKind::Gate)
+                .end(release("the failed are retried"))
+                .is_ok()
+        );
+        let refusal = hold(HoldKind::Freeze)
+            .release(release("I know better"))
+            .unwrap_err();
+        assert_eq!(refusal.code(), "hold_follows_calendar");
+    }
+}

@@ -1,0 +1,208 @@
+//! The holds in force, found by scope: four look-ups answer for any place, however many there are.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::hold::{HoldKind, Place, Scope};
+use crate::ids::{HoldId, Timestamp};
+
+/// What the planner and the workers need to know of a hold.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InForce {
+    /// Its name.
+    pub id: HoldId,
+    /// Whose stop it is.
+    pub kind: HoldKind,
+    /// What it covers.
+    pub scope: Scope,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// The set of holds in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HoldSet {
+    // Invariant: no inner map is empty, and each id is found in `scopes` where it is filed.
+    filed: BTreeMap<Scope, BTreeMap<HoldId, InForce>>,
+    scopes: BTreeMap<HoldId, Scope>,
+}
+
+impl HoldSet {
+    /// Adds a hold; adding it again changes nothing.
+    pub fn add(&mut self, hold: InForce) {
+        self.remove(hold.id);
+        self.scopes.insert(hold.id, hold.scope);
+        self.filed
+            .entry(hold.scope)
+            .or_default()
+            .insert(hold.id, hold);
+    }
+
+    /// Removes one hold, and no other; says whether it was there.
+    pub fn remove(&mut self, id: HoldId) -> bool {
+        let Some(scope) = self.scopes.remove(&id) else {
+            return false;
+        };
+        if let Some(filed) = self.filed.get_mut(&scope) {
+            filed.remove(&id);
+            if filed.is_empty() {
+                self.filed.remove(&scope);
+            }
+        }
+        true
+    }
+
+    /// Returns the holds that cover a place: widest scope first, then in the order of their ids.
+    pub fn covering<'a>(&'a self, place: &Place) -> impl Iterator<Item = &'a InForce> + use<'a> {
+        place
+            .scopes()
+            .filter_map(|scope| self.filed.get(&scope))
+            .flat_map(BTreeMap::values)
+    }
+
+    /// Returns the most severe hold that covers a place, the oldest of them if there are several.
+    #[must_use]
+    pub fn worst(&self, place: &Place) -> Option<&InForce> {
+        self.covering(place)
+            .min_by_key(|hold| (Reverse(hold.kind), hold.since, hold.id))
+    }
+
+    /// Returns the hold of this kind and exactly this scope, the oldest if there are several.
+    #[must_use]
+    pub fn same(&self, kind: HoldKind, scope: Scope) -> Option<&InForce> {
+        let filed = self.filed.get(&scope)?;
+        filed
+            .values()
+            .filter(|hold| hold.kind == kind)
+            .min_by_key(|hold| (hold.since, hold.id))
+    }
+
+    /// Returns the hold of this id.
+    #[must_use]
+    pub fn get(&self, id: HoldId) -> Option<&InForce> {
+        self.filed.get(self.scopes.get(&id)?)?.get(&id)
+    }
+
+    /// Returns every hold in force.
+    pub fn iter(&self) -> impl Iterator<Item = &InForce> {
+        self.filed.values().flat_map(BTreeMap::values)
+    }
+
+    /// Returns the ids of every hold in force.
+    #[must_use]
+    pub fn ids(&self) -> BTreeSet<HoldId> {
+        self.scopes.keys().copied().collect()
+    }
+
+    /// Returns how many holds are in force.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.scopes.len()
+    }
+
+    /// Says whether nothing is held at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.scopes.is_empty()
+    }
+}
+
+impl FromIterator<InForce> for HoldSet {
+    fn from_iter<T: IntoIterator<Item = InForce>>(holds: T) -> Self {
+        let mut set = Self::default();
+        for hold in holds {
+            set.add(hold);
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::{RolloutId, TargetId, WaveNumber, from_millis};
+
+    const TARGET: TargetId = TargetId::new(Uuid::from_u128(9));
+    const ROLLOUT: RolloutId = RolloutId::new(Uuid::from_u128(8));
+
+    fn scope(number: u32) -> Scope {
+        match number % 6 {
+            0 => Scope::Everything,
+            1 => Scope::Target(TARGET),
+            2 => Scope::Rollout(ROLLOUT),
+            3 => Scope::Rollout(RolloutId::new(Uuid::from_u128(7))),
+            other => Scope::Wave(ROLLOUT, WaveNumber(other)),
+        }
+    }
+
+    fn hold(number: u32) -> InForce {
+        InForce {
+            id: HoldId::new(Uuid::from_u128(number.into())),
+            kind: HoldKind::ALL[usize::try_from(number / 6 % 4).unwrap()],
+            scope: scope(number),
+            since: from_millis(number.into()).unwrap(),
+            reason: "because".to_owned(),
+        }
+    }
+
+    fn here() -> Place {
+        Place::wave(TARGET, ROLLOUT, WaveNumber(4))
+    }
+
+    #[test]
+    fn lifting_one_hold_leaves_the_other_in_force() {
+        let pause = InForce {
+            kind: HoldKind::Pause,
+            ..hold(2)
+        };
+        let halt = InForce {
+            kind: HoldKind::Halt,
+            ..hold(1)
+        };
+        let mut set: HoldSet = [pause.clone(), halt.clone()].into_iter().collect();
+        assert_eq!(set.worst(&here()), Some(&halt));
+        assert!(set.remove(pause.id));
+        assert_eq!(set.worst(&here()), Some(&halt));
+        assert!(set.remove(halt.id));
+        assert!(set.is_empty() && set.worst(&here()).is_none());
+        assert!(!set.remove(halt.id));
+    }
+
+    #[test]
+    fn the_same_kind_and_scope_is_found_and_nothing_else() {
+        let set: HoldSet = [hold(2)].into_iter().collect();
+        assert!(set.same(hold(2).kind, hold(2).scope).is_some());
+        assert!(set.same(HoldKind::Halt, hold(2).scope).is_none());
+        assert!(set.same(hold(2).kind, Scope::Everything).is_none());
+    }
+
+    proptest! {
+        /// Adding commutes, and covering agrees with asking every hold one by one.
+        #[test]
+        fn adding_commutes_and_removing_removes_only_that_one(
+            numbers in prop::collection::btree_set(0_u32..60, 1..20),
+            pick in any::<prop::sample::Index>(),
+        ) {
+            let holds: Vec<_> = numbers.iter().map(|n| hold(*n)).collect();
+            let mut set: HoldSet = holds.iter().cloned().collect();
+            let backwards: HoldSet = holds.iter().rev().cloned().collect();
+            prop_assert_eq!(&set, &backwards);
+            let covering: BTreeSet<_> = set.covering(&here()).map(|h| h.id).collect();
+            let naive: BTreeSet<_> =
+                holds.iter().filter(|h| h.scope.covers(&here())).map(|h| h.id).collect();
+            prop_assert_eq!(&covering, &naive);
+            let gone = pick.get(&holds);
+            set.remove(gone.id);
+            let rest: HoldSet = holds.iter().filter(|h| h.id != gone.id).cloned().collect();
+            prop_assert_eq!(set, rest);
+        }
+    }
+}
