@@ -7,6 +7,8 @@
 
 pub mod hold;
 pub mod ids;
+pub mod ledger;
 pub mod permit;
+pub mod roster;
 pub mod sentence;
 pub mod wave;
