@@ -279,9 +279,11 @@ fn bytes_of_version_1_decode_for_ever() {
         .collect();
     let golden = std::fs::read_to_string(path).unwrap();
     assert_eq!(golden.trim(), hex);
-    let bytes: Vec<u8> = (0..golden.trim().len())
-        .step_by(2)
-        .map(|place| u8::from_str_radix(&golden[place..place + 2], 16).unwrap())
+    let bytes: Vec<u8> = golden
+        .trim()
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect();
     assert_eq!(Slots::decode(&bytes).unwrap(), slots);
 }
