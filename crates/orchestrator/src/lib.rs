@@ -5,10 +5,12 @@
 #![deny(missing_docs)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod digest;
 pub mod hold;
 pub mod ids;
 pub mod ledger;
 pub mod permit;
+pub mod population;
 pub mod roster;
 pub mod sentence;
 pub mod wave;

@@ -7,3 +7,4 @@
 pub mod gate;
 pub mod ramp;
 pub mod soak;
+pub mod window;
