@@ -13,4 +13,5 @@ pub mod permit;
 pub mod population;
 pub mod roster;
 pub mod sentence;
+pub mod spec;
 pub mod wave;

@@ -1,0 +1,394 @@
+//! Takes a tree apart field by field and gathers every error with its place.
+
+use std::str::FromStr;
+
+use tidegate_policy::{AttributeTest, Condition, Literal};
+
+use super::document::{Body, Node, Place, error_at};
+use super::{SpecError, SpecErrors};
+use crate::wave::soak::Seconds;
+
+/// Every error found so far.
+#[derive(Debug, Default)]
+pub(super) struct Errors(Vec<SpecError>);
+
+impl Errors {
+    pub(super) fn add(
+        &mut self,
+        place: Place,
+        field: &str,
+        code: &str,
+        message: impl Into<String>,
+    ) {
+        self.0.push(error_at(Some(place), field, code, message));
+    }
+
+    /// Returns the value when there were no errors.
+    pub(super) fn or<T>(mut self, value: Option<T>) -> Result<T, SpecErrors> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => {
+                self.0.sort_by_key(|error| (error.line, error.column));
+                Err(SpecErrors(self.0))
+            }
+        }
+    }
+}
+
+/// The fields of one map, taken out one by one; what is left at the end is not known.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) place: Place,
+    pub(super) path: String,
+    fields: Vec<(String, Place, Node)>,
+    known: Vec<&'static str>,
+}
+
+impl Fields {
+    /// Opens a map; anything else is an error.
+    pub(super) fn open(node: Node, path: &str, errors: &mut Errors) -> Option<Self> {
+        match node.body {
+            Body::Map(fields) => Some(Self {
+                place: node.place,
+                path: path.to_owned(),
+                fields,
+                known: Vec::new(),
+            }),
+            Body::Scalar { .. } | Body::List(_) => {
+                errors.add(node.place, path, "type", "this must be a map of fields");
+                None
+            }
+        }
+    }
+
+    /// Returns the path of a field.
+    pub(super) fn at(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    /// Takes a field that may be missing. A null is a missing field.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Node> {
+        self.known.push(name);
+        let index = self.fields.iter().position(|(found, ..)| found == name)?;
+        let (_, _, node) = self.fields.remove(index);
+        let is_null = matches!(&node.body, Body::Scalar { text, is_text: false } if matches!(text.as_str(), "" | "~" | "null"));
+        (!is_null).then_some(node)
+    }
+
+    /// Takes a field that must be there.
+    pub(super) fn must(&mut self, name: &'static str, errors: &mut Errors) -> Option<Node> {
+        let node = self.take(name);
+        if node.is_none() {
+            errors.add(
+                self.place,
+                &self.at(name),
+                "missing",
+                format!("`{name}` is missing"),
+            );
+        }
+        node
+    }
+
+    /// Takes a text that must be there and not be empty.
+    pub(super) fn text(&mut self, name: &'static str, errors: &mut Errors) -> Option<String> {
+        let path = self.at(name);
+        self.must(name, errors)
+            .and_then(|node| text(&node, &path, errors))
+    }
+
+    /// Takes a value that is written as a word, if it is there.
+    pub(super) fn parsed<T>(&mut self, name: &'static str, errors: &mut Errors) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: std::fmt::Display,
+    {
+        let path = self.at(name);
+        let node = self.take(name)?;
+        let word = text(&node, &path, errors)?;
+        match word.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                errors.add(node.place, &path, "value", error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Takes a whole number, if it is there.
+    pub(super) fn number<T: FromStr>(
+        &mut self,
+        name: &'static str,
+        errors: &mut Errors,
+    ) -> Option<T> {
+        let path = self.at(name);
+        let node = self.take(name)?;
+        if let Body::Scalar {
+            text,
+            is_text: false,
+        } = &node.body
+            && let Ok(number) = text.replace('_', "").parse()
+        {
+            return Some(number);
+        }
+        errors.add(
+            node.place,
+            &path,
+            "type",
+            format!("`{name}` must be a whole number"),
+        );
+        None
+    }
+
+    /// Takes a length of time, if it is there.
+    pub(super) fn seconds(&mut self, name: &'static str, errors: &mut Errors) -> Option<Seconds> {
+        let path = self.at(name);
+        let node = self.take(name)?;
+        let word = text(&node, &path, errors)?;
+        match seconds_of(&word) {
+            Some(seconds) => Some(seconds),
+            None => {
+                let message =
+                    format!("`{word}` is no length of time: write 90s, 30m, 6h, 3d or 1h30m");
+                errors.add(node.place, &path, "value", message);
+                None
+            }
+        }
+    }
+
+    /// Takes a list, if it is there; one item may stand for itself.
+    pub(super) fn list(&mut self, name: &'static str, errors: &mut Errors) -> Option<Vec<Node>> {
+        let path = self.at(name);
+        let node = self.take(name)?;
+        list(node, &path, errors)
+    }
+
+    /// Takes a list of texts, if it is there.
+    pub(super) fn texts(&mut self, name: &'static str, errors: &mut Errors) -> Option<Vec<String>> {
+        let path = self.at(name);
+        let nodes = self.list(name, errors)?;
+        Some(
+            nodes
+                .iter()
+                .filter_map(|node| text(node, &path, errors))
+                .collect(),
+        )
+    }
+
+    /// Complains about everything that was not taken.
+    pub(super) fn end(self, errors: &mut Errors) {
+        for (name, place, _) in &self.fields {
+            let known = self.known.join(", ");
+            errors.add(
+                *place,
+                &self.at(name),
+                "unknown_field",
+                format!("`{name}` is no field here; there are: {known}"),
+            );
+        }
+    }
+}
+
+/// Reads a text that is not empty.
+pub(super) fn text(node: &Node, path: &str, errors: &mut Errors) -> Option<String> {
+    match &node.body {
+        Body::Scalar { text, .. } if !text.trim().is_empty() => Some(text.clone()),
+        Body::Scalar { .. } => {
+            errors.add(node.place, path, "empty", "this must not be empty");
+            None
+        }
+        Body::List(_) | Body::Map(_) => {
+            errors.add(node.place, path, "type", "this must be a single value");
+            None
+        }
+    }
+}
+
+/// Reads a list.
+pub(super) fn list(node: Node, path: &str, errors: &mut Errors) -> Option<Vec<Node>> {
+    match node.body {
+        Body::List(items) => Some(items),
+        Body::Scalar { .. } | Body::Map(_) => {
+            errors.add(node.place, path, "type", "this must be a list");
+            None
+        }
+    }
+}
+
+/// Reads `90s`, `30m`, `6h`, `3d`, or several of these one after the other, largest first.
+fn seconds_of(text: &str) -> Option<Seconds> {
+    let mut total: u32 = 0;
+    let mut digits = String::new();
+    let mut last = u32::MAX;
+    for letter in text.trim().chars() {
+        if letter.is_ascii_digit() {
+            digits.push(letter);
+            continue;
+        }
+        let unit = match letter {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        if unit >= last {
+            return None;
+        }
+        last = unit;
+        total = total.checked_add(digits.parse::<u32>().ok()?.checked_mul(unit)?)?;
+        digits.clear();
+    }
+    (digits.is_empty() && last != u32::MAX).then_some(Seconds(total))
+}
+
+/// Reads a condition.
+pub(super) fn condition(node: Node, path: &str, errors: &mut Errors) -> Option<Condition> {
+    let place = node.place;
+    let mut fields = Fields::open(node, path, errors)?;
+    let all = fields.take("all").map(|node| ("all", node));
+    let any = fields.take("any").map(|node| ("any", node));
+    let not = fields.take("not");
+    let attribute = fields.take("attribute");
+    let several = [
+        all.is_some(),
+        any.is_some(),
+        not.is_some(),
+        attribute.is_some(),
+    ]
+    .into_iter()
+    .filter(|is| *is)
+    .count();
+    if several != 1 {
+        errors.add(
+            place,
+            path,
+            "condition",
+            "a condition is one of `all`, `any`, `not` or `attribute` with a test",
+        );
+        return None;
+    }
+    let found = match (all.or(any), not, attribute) {
+        (Some((name, parts)), _, _) => {
+            let path = fields.at(name);
+            let parts: Vec<Condition> = list(parts, &path, errors)?
+                .into_iter()
+                .enumerate()
+                .filter_map(|(index, part)| condition(part, &format!("{path}[{index}]"), errors))
+                .collect();
+            Some(if name == "all" {
+                Condition::All(parts)
+            } else {
+                Condition::Any(parts)
+            })
+        }
+        (_, Some(part), _) => {
+            condition(part, &fields.at("not"), errors).map(|part| Condition::Not(Box::new(part)))
+        }
+        (_, _, Some(name)) => attribute_test(&mut fields, &name, errors),
+        _ => None,
+    };
+    fields.end(errors);
+    found
+}
+
+fn attribute_test(fields: &mut Fields, name: &Node, errors: &mut Errors) -> Option<Condition> {
+    let attribute = text(name, &fields.at("attribute"), errors)?;
+    let mut tests = Vec::new();
+    for word in ["equals", "at_least", "at_most"] {
+        let Some(node) = fields.take(word) else {
+            continue;
+        };
+        let value = literal(&node, &fields.at(word), errors)?;
+        tests.push(match word {
+            "equals" => AttributeTest::Equals(value),
+            "at_least" => AttributeTest::AtLeast(value),
+            _ => AttributeTest::AtMost(value),
+        });
+    }
+    if let Some(nodes) = fields.list("in", errors) {
+        let path = fields.at("in");
+        tests.push(AttributeTest::In(
+            nodes
+                .iter()
+                .filter_map(|node| literal(node, &path, errors))
+                .collect(),
+        ));
+    }
+    if let Some(node) = fields.take("starts_with") {
+        tests.push(AttributeTest::StartsWith(text(
+            &node,
+            &fields.at("starts_with"),
+            errors,
+        )?));
+    }
+    if let Some(wanted) = fields.parsed::<bool>("is_missing", errors) {
+        tests.push(AttributeTest::IsMissing(wanted));
+    }
+    let mut tests = tests.into_iter();
+    match (tests.next(), tests.next()) {
+        (Some(test), None) => Some(Condition::Attribute { attribute, test }),
+        _ => {
+            let message = "an attribute needs exactly one test: equals, in, at_least, at_most, starts_with or is_missing";
+            errors.add(fields.place, &fields.path, "condition", message);
+            None
+        }
+    }
+}
+
+fn literal(node: &Node, path: &str, errors: &mut Errors) -> Option<Literal> {
+    match &node.body {
+        Body::Scalar {
+            text,
+            is_text: true,
+        } => Some(Literal::Text(text.clone())),
+        Body::Scalar {
+            text,
+            is_text: false,
+        } => Some(match (text.as_str(), text.parse()) {
+            ("true", _) => Literal::Boolean(true),
+            ("false", _) => Literal::Boolean(false),
+            (_, Ok(number)) => Literal::Integer(number),
+            _ => Literal::Text(text.clone()),
+        }),
+        Body::List(_) | Body::Map(_) => {
+            errors.add(node.place, path, "type", "this must be a single value");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_read_as_people_write_them() {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("30m", 1800),
+            ("6h", 21_600),
+            ("3d", 259_200),
+            ("1h30m", 5400),
+            ("0s", 0),
+        ] {
+            assert_eq!(seconds_of(text), Some(Seconds(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "5",
+            "h",
+            "1x",
+            "30m1h",
+            "1m1m",
+            "99999999d",
+            "-1h",
+            "1.5h",
+        ] {
+            assert_eq!(seconds_of(text), None, "{text}");
+        }
+    }
+}
