@@ -10,6 +10,7 @@ pub mod hold;
 pub mod ids;
 pub mod ledger;
 pub mod permit;
+pub mod plan;
 pub mod population;
 pub mod roster;
 pub mod sentence;
