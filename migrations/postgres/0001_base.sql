@@ -157,6 +157,8 @@ CREATE TABLE wave (
     claimable  BIGINT NOT NULL,
     -- No claim at or after this instant (end of the window); NULL: no end.
     claim_until BIGINT,
+    -- How many of its people may have been begun in all (the tranche of a ramp); NULL: everybody.
+    begin_at_most BIGINT,
     size       BIGINT NOT NULL,
     queued     BIGINT NOT NULL,
     in_flight  BIGINT NOT NULL,

@@ -1,0 +1,1 @@
+//! Claims about commands, events and records.
