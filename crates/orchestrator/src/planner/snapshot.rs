@@ -6,12 +6,13 @@ use crate::digest::Digest;
 use crate::hold::{HoldKind, HoldSet, InForce, Place, Scope};
 use crate::ids::{Principal, Timestamp, WaveNumber};
 use crate::ledger::{SlotState, Tally};
+use crate::plan::PlannedWave;
 use crate::rollout::{Lifecycle, Rollout, WaveProgress, WaveStatus};
 use crate::wave::gate::judge::Counts;
 use crate::wave::gate::{Evidence, Gate, Judgement, Reading};
 use crate::wave::ramp::Ramp;
 use crate::wave::soak::Seconds;
-use crate::wave::window::WindowState;
+use crate::wave::window::{Freeze, WindowState, open_at};
 
 /// One person's yes, from somebody who may still give it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub struct WaveFacts {
     pub name: String,
     /// How many people are in its roster.
     pub people: u64,
-    /// What it must show.
+    /// What it must show. A last wave without a gate of its own is judged by `Gate::default()`:
+    /// everybody has answered.
     pub gate: Gate,
     /// How long it rests.
     pub soak: Seconds,
@@ -65,6 +67,24 @@ pub struct Snapshot<'a> {
 }
 
 impl WaveFacts {
+    /// Returns what the plan promises of a wave and what its people have come to. What else is known
+    /// (`ready_at`, `approvals`, `readings`) is for the caller to add.
+    #[must_use]
+    pub fn planned(wave: &PlannedWave, freezes: &[Freeze], tally: Tally, now: Timestamp) -> Self {
+        Self {
+            name: wave.name.clone(),
+            people: wave.people,
+            gate: wave.gate.clone().unwrap_or_default(),
+            soak: wave.soak,
+            ramp: wave.ramp,
+            window: open_at(wave.schedule.as_ref(), freezes, now),
+            tally,
+            ready_at: None,
+            approvals: Vec::new(),
+            readings: BTreeMap::new(),
+        }
+    }
+
     /// Returns the counts a gate is judged by.
     #[must_use]
     pub fn counts(&self) -> Counts {

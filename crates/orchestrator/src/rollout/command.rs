@@ -96,7 +96,7 @@ impl Rollout {
             Command::Revise { by } => self.revise(by),
             Command::Plan { plan } => self.bind_plan(plan),
             Command::Start { digest, by } => self.begin(*digest, by, held, now),
-            Command::Prepare { next } => self.prepare(*next),
+            Command::Prepare { next } => self.prepare(*next, held),
             Command::Cancel { by, reason } => self.cancel(by, reason),
             Command::ApproveWave { wave, digest, by } => self.approve(*wave, *digest, by, held),
             Command::RetryFailed { wave, by, reason } => self.retry(*wave, by, reason, held),
@@ -145,13 +145,20 @@ impl Rollout {
         Ok(vec![Change::Started { by: by.clone() }])
     }
 
-    fn prepare(&self, next: Option<Unprepared>) -> Result<Vec<Change>, Refusal> {
+    fn prepare(
+        &self,
+        next: Option<Unprepared>,
+        held: Option<&InForce>,
+    ) -> Result<Vec<Change>, Refusal> {
         self.refuse_over()?;
         match &self.lifecycle {
-            Lifecycle::Preparing { .. } => Ok(vec![match next {
-                Some(next) => Change::PreparedTo { next },
-                None => Change::Prepared {},
-            }]),
+            Lifecycle::Preparing { .. } => {
+                refuse_stopped(held)?;
+                Ok(vec![match next {
+                    Some(next) => Change::PreparedTo { next },
+                    None => Change::Prepared {},
+                }])
+            }
             // Another worker has finished first.
             Lifecycle::Running { .. } => Ok(Vec::new()),
             Lifecycle::Draft {}
