@@ -1,1 +1,82 @@
 //! What every part of the service shares: store, clock, ids, connectors and the wake-up bell.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::store::Store;
+
+/// Makes ids: the only part that does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ids;
+
+impl Ids {
+    /// Returns the maker of ids that differ from all others.
+    #[must_use]
+    pub const fn system() -> Self {
+        Self
+    }
+
+    /// Makes an id; later ones are greater.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where ids are made")]
+    pub fn make<I: From<Uuid>>(&self) -> I {
+        I::from(Uuid::now_v7())
+    }
+
+    /// Makes a text that nobody can guess: 122 random bits twice.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where ids are made")]
+    pub fn secret(&self) -> String {
+        format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+    }
+
+    /// Makes a text that differs from all others.
+    #[must_use]
+    pub fn token(&self) -> String {
+        self.make::<Uuid>().simple().to_string()
+    }
+}
+
+/// Wakes tasks up. A ring is a hint: whoever misses it finds the same work at the next look.
+#[derive(Debug, Clone, Default)]
+pub struct Wake(Arc<WakeBells>);
+
+#[derive(Debug, Default)]
+struct WakeBells {
+    planner: Notify,
+    dispatch: Notify,
+}
+
+impl Wake {
+    /// Something changed: everybody looks.
+    pub fn ring(&self) {
+        self.0.planner.notify_one();
+        self.0.dispatch.notify_one();
+    }
+
+    /// Waits for the planner's bell.
+    pub async fn planner(&self) {
+        self.0.planner.notified().await;
+    }
+
+    /// Waits for the dispatcher's bell.
+    pub async fn dispatch(&self) {
+        self.0.dispatch.notified().await;
+    }
+}
+
+/// Everything, in one hand; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// What is stored.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// New ids.
+    pub ids: Ids,
+    /// The bells.
+    pub wake: Wake,
+}

@@ -1,1 +1,104 @@
-//! The only speaker of SQL.
+//! What is stored, on SQLite or PostgreSQL: the only part that speaks SQL.
+//!
+//! `connect` opens the pools, `migrate` brings the schema up to date, `txn` is the one way to write,
+//! `query` the one way to run a statement, `audit` appends to the trail inside the transaction of the
+//! change it records. The other files hold the rows of one resource each and decide nothing.
+
+pub mod audit;
+mod connect;
+pub mod error;
+mod migrate;
+pub mod query;
+mod txn;
+
+use std::sync::Arc;
+
+use sea_orm::{DatabaseConnection, DbBackend};
+use tokio::sync::Mutex;
+
+pub use connect::{DatabaseUrl, DatabaseUrlError};
+pub use error::StoreError;
+pub(crate) use txn::transact;
+pub use txn::{Attempts, Lane, Open, Retryable, Txn};
+
+use crate::app::Ids;
+use crate::clock::Clock;
+
+/// A database that is open; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    lanes: Lanes,
+    clock: Clock,
+}
+
+/// The one writer of SQLite. Ordinary writers queue for a place in front of the gate, holds go to the
+/// gate itself: a hold waits for the writer at work and for one other at most.
+#[derive(Debug, Default)]
+struct Lanes {
+    ordinary: Mutex<()>,
+    gate: Mutex<()>,
+}
+
+impl Store {
+    /// Opens a database and brings its schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached, or was written by a later version.
+    pub async fn open(url: &DatabaseUrl, clock: Clock, ids: &Ids) -> Result<Self, StoreError> {
+        let (writer, reader) = connect::connect(url).await?;
+        migrate::run(&writer).await?;
+        let store = Self(Arc::new(Inner {
+            writer,
+            reader,
+            lanes: Lanes::default(),
+            clock,
+        }));
+        store.install(ids).await?;
+        Ok(store)
+    }
+
+    /// Returns the connections for reading. What they see is committed.
+    #[must_use]
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.0.reader
+    }
+
+    /// Says which database this is.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        self.0.writer.get_database_backend() == DbBackend::Postgres
+    }
+
+    /// Returns the connections for streams of rows that go beside transactions (bulk load).
+    pub(crate) fn writer(&self) -> &DatabaseConnection {
+        &self.0.writer
+    }
+
+    /// Gives a new database its identity, its epoch, and the beginning of its audit trail.
+    async fn install(&self, ids: &Ids) -> Result<(), StoreError> {
+        let instance = ids.token();
+        transact!(self, Lane::Ordinary, "install", |txn| {
+            let now = txn.now().timestamp_millis();
+            query::execute(
+                txn,
+                "INSERT INTO installation (id, instance_id, epoch, created_at) VALUES (1, $1, 1, $2) \
+                 ON CONFLICT (id) DO NOTHING",
+                [instance.clone().into(), now.into()],
+            )
+            .await?;
+            query::execute(
+                txn,
+                "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING",
+                [vec![0_u8; 32].into()],
+            )
+            .await?;
+            Ok::<(), StoreError>(())
+        })
+    }
+}

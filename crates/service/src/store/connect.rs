@@ -1,0 +1,144 @@
+//! Opening a database: the pools, with everything that makes them durable set in one place.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use thiserror::Error;
+
+use super::StoreError;
+
+/// How many connections read SQLite at once.
+const SQLITE_READERS: u32 = 4;
+/// How many connections one process holds to PostgreSQL.
+const POSTGRES_CONNECTIONS: u32 = 16;
+/// How many prepared statements a connection remembers.
+const STATEMENTS: usize = 512;
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A file, such as `sqlite:var/tidegate.db`.
+    Sqlite(String),
+    /// A server, such as `postgres://user@host/name`.
+    Postgres(String),
+}
+
+/// The text does not say where a database is.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` is no database: write sqlite:FILE or postgres://USER@HOST/NAME")]
+pub struct DatabaseUrlError(String);
+
+impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        match text
+            .strip_prefix("sqlite:")
+            .map(|path| path.trim_start_matches("//"))
+        {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.to_owned())),
+            // The password of a mistyped address stays out of the message.
+            _ => Err(DatabaseUrlError(
+                text.split('@').next_back().unwrap_or_default().to_owned(),
+            )),
+        }
+    }
+}
+
+/// Opens the connections for writing and those for reading.
+pub(super) async fn connect(
+    url: &DatabaseUrl,
+) -> Result<(DatabaseConnection, DatabaseConnection), StoreError> {
+    match url {
+        DatabaseUrl::Sqlite(path) => sqlite(path).await,
+        DatabaseUrl::Postgres(url) => {
+            let pool = postgres(url).await?;
+            let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+            Ok((connection.clone(), connection))
+        }
+    }
+}
+
+async fn sqlite(path: &str) -> Result<(DatabaseConnection, DatabaseConnection), StoreError> {
+    if let Some(folder) = std::path::Path::new(path)
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display())))?;
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(10))
+        .statement_cache_capacity(STATEMENTS)
+        .pragma("cache_size", "-16000")
+        .pragma("wal_autocheckpoint", "4000")
+        .pragma("journal_size_limit", "67108864");
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options.clone())
+        .await
+        .map_err(|error| StoreError::Unavailable(format!("{path}: {error}")))?;
+    let reader = SqlitePoolOptions::new()
+        .max_connections(SQLITE_READERS)
+        .test_before_acquire(false)
+        .connect_with(options.read_only(true).create_if_missing(false))
+        .await?;
+    Ok((
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+    ))
+}
+
+async fn postgres(url: &str) -> Result<sqlx::PgPool, StoreError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?
+        .application_name("tidegate")
+        .statement_cache_capacity(STATEMENTS);
+    PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS)
+        .acquire_timeout(Duration::from_secs(10))
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_which_database_and_a_wrong_one_keeps_its_password() {
+        assert_eq!(
+            "sqlite:var/t.db".parse(),
+            Ok(DatabaseUrl::Sqlite("var/t.db".to_owned()))
+        );
+        assert!(matches!(
+            "postgres://u@h/n".parse(),
+            Ok(DatabaseUrl::Postgres(_))
+        ));
+        let error = "mysql://root:secret@host/n"
+            .parse::<DatabaseUrl>()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("host/n") && !error.contains("secret"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! The one way to write: a transaction that is tried again when it lost, under the right lane.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+};
+use tidegate_orchestrator::ids::{Timestamp, from_millis};
+use tokio::sync::MutexGuard;
+
+use super::{Store, StoreError, query};
+
+/// How often a transaction that lost is tried in all.
+const TRIES: u32 = 8;
+
+/// Who waits for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// A hold: overtakes everything that waits.
+    Hold,
+    /// Everything else.
+    Ordinary,
+}
+
+/// An error that knows whether the transaction may be tried again.
+pub trait Retryable: From<StoreError> {
+    /// Says whether the transaction merely lost against another one.
+    fn is_retryable(&self) -> bool;
+}
+
+impl Retryable for StoreError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Serialization)
+    }
+}
+
+/// A transaction under way.
+#[derive(Debug)]
+pub struct Txn {
+    inner: DatabaseTransaction,
+    now: Timestamp,
+}
+
+impl Txn {
+    /// Returns the instant of the transaction, by the clock that judges leases: the database's own on
+    /// PostgreSQL, where several machines meet.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Txn {
+    fn get_database_backend(&self) -> DbBackend {
+        self.inner.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.inner.execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.inner.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.inner.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.inner.query_all_raw(statement).await
+    }
+}
+
+/// Runs a block in a transaction and commits; everything it did is undone when it fails. The block is
+/// run again when the transaction lost against another one, also when it lost at the commit, so it
+/// must not give away what it owns.
+///
+/// `let hold = transact!(store, Lane::Hold, "hold_place", |txn| hold_put(txn, &new).await)?;`
+///
+/// A macro and not a function of a closure: the compiler cannot see that the future of a borrowed
+/// async closure is `Send`, and every task and handler needs that.
+macro_rules! transact {
+    ($store:expr, $lane:expr, $name:literal, |$txn:ident| $body:expr) => {{
+        let mut attempts = $crate::store::Attempts::of($name);
+        loop {
+            let outcome = match $store.begin($lane).await {
+                Ok(mut open) => {
+                    let outcome = {
+                        let $txn = open.txn();
+                        async { $body }.await
+                    };
+                    open.finish(outcome).await
+                }
+                Err(error) => Err(error.into()),
+            };
+            if !attempts.again(&outcome).await {
+                break outcome;
+            }
+        }
+    }};
+}
+pub(crate) use transact;
+
+/// How often a transaction has been tried.
+#[derive(Debug)]
+pub struct Attempts {
+    name: &'static str,
+    tried: u32,
+}
+
+impl Attempts {
+    /// Begins to count.
+    #[must_use]
+    pub const fn of(name: &'static str) -> Self {
+        Self { name, tried: 1 }
+    }
+
+    /// Says whether to try again, after a moment.
+    pub async fn again<T, E: Retryable>(&mut self, outcome: &Result<T, E>) -> bool {
+        let lost = outcome.as_ref().is_err_and(Retryable::is_retryable);
+        if !lost || self.tried >= TRIES {
+            return false;
+        }
+        tracing::debug!(
+            txn = self.name,
+            tried = self.tried,
+            "the transaction lost and is tried again"
+        );
+        tokio::time::sleep(Duration::from_millis(u64::from(self.tried * self.tried))).await;
+        self.tried += 1;
+        true
+    }
+}
+
+/// A transaction that is open, and its place among the writers.
+#[derive(Debug)]
+pub struct Open<'a> {
+    txn: Txn,
+    // Given back after the transaction has ended, so that nobody finds the writer busy.
+    _gate: Option<MutexGuard<'a, ()>>,
+    _place: Option<MutexGuard<'a, ()>>,
+}
+
+impl Open<'_> {
+    /// Returns the transaction.
+    pub const fn txn(&mut self) -> &mut Txn {
+        &mut self.txn
+    }
+
+    /// Commits what went well, and undoes what did not.
+    ///
+    /// # Errors
+    ///
+    /// As `outcome`, and when the commit fails.
+    pub async fn finish<T, E: Retryable>(self, outcome: Result<T, E>) -> Result<T, E> {
+        match outcome {
+            Ok(value) => {
+                self.txn.inner.commit().await.map_err(StoreError::from)?;
+                Ok(value)
+            }
+            Err(error) => {
+                self.txn.inner.rollback().await.map_err(StoreError::from)?;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Opens a transaction, after everybody who is ahead in the lane. Use `transact!`.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached.
+    pub async fn begin(&self, lane: Lane) -> Result<Open<'_>, StoreError> {
+        let inner = &self.0;
+        if self.is_postgres() {
+            return Ok(Open {
+                txn: self.begin_txn().await?,
+                _gate: None,
+                _place: None,
+            });
+        }
+        let place = match lane {
+            Lane::Ordinary => Some(inner.lanes.ordinary.lock().await),
+            Lane::Hold => None,
+        };
+        let gate = inner.lanes.gate.lock().await;
+        Ok(Open {
+            txn: self.begin_txn().await?,
+            _gate: Some(gate),
+            _place: place,
+        })
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place where transactions begin"
+    )]
+    async fn begin_txn(&self) -> Result<Txn, StoreError> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let inner = self.0.writer.begin_with_options(options).await?;
+        let now = self.now_in(&inner).await?;
+        Ok(Txn { inner, now })
+    }
+
+    async fn now_in(&self, txn: &DatabaseTransaction) -> Result<Timestamp, StoreError> {
+        if !self.is_postgres() || !self.0.clock.is_system() {
+            return Ok(self.0.clock.now());
+        }
+        let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS number";
+        let row: Option<query::Number> = query::one(txn, sql, []).await?;
+        row.and_then(|row| from_millis(row.number))
+            .ok_or_else(|| StoreError::corrupt("the database has no time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::Ids;
+    use crate::clock::Clock;
+    use crate::store::DatabaseUrl;
+    use crate::store::audit::{self, Entry};
+
+    fn entry(action: &str) -> Entry {
+        Entry {
+            actor: "test".to_owned(),
+            action: action.to_owned(),
+            subject: "x".to_owned(),
+            request_id: None,
+            detail: serde_json::json!({"n": 1}),
+            data: None,
+        }
+    }
+
+    async fn store() -> (Store, std::path::PathBuf) {
+        let path = std::env::temp_dir().join(format!("tidegate-{}.db", Ids::system().token()));
+        let url = DatabaseUrl::Sqlite(path.display().to_string());
+        (
+            Store::open(&url, Clock::system(), &Ids::system())
+                .await
+                .unwrap(),
+            path,
+        )
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_transaction_that_fails_leaves_nothing_behind() {
+        let (store, _path) = store().await;
+        let failed: Result<(), StoreError> = transact!(store, Lane::Ordinary, "test", |txn| {
+            txn.audit(entry("gone")).await?;
+            Err(StoreError::Conflict)
+        });
+        assert!(matches!(failed, Err(StoreError::Conflict)));
+        assert_eq!(audit::head(store.read()).await.unwrap().0, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_trail_is_a_chain_whoever_appends_at_once() {
+        let (store, _path) = store().await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for writer in 0..8 {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let action = format!("write.{writer}");
+                let lane = if writer % 2 == 0 {
+                    Lane::Hold
+                } else {
+                    Lane::Ordinary
+                };
+                for _ in 0..10 {
+                    let appended: Result<i64, StoreError> =
+                        transact!(store, lane, "test", |txn| txn.audit(entry(&action)).await);
+                    appended.unwrap();
+                }
+            });
+        }
+        tasks.join_all().await;
+        let rows = audit::entries_after(store.read(), 0, 1000).await.unwrap();
+        assert_eq!(rows.len(), 80);
+        for pair in rows.windows(2) {
+            assert_eq!(pair[1].prev_hash, pair[0].hash);
+            assert_eq!(pair[1].expected_hash().0.to_vec(), pair[1].hash);
+        }
+    }
+}
