@@ -70,10 +70,11 @@ pub(super) fn is_stopped_by_gate(rollout: &Rollout) -> bool {
 /// A limit crossed for certain fails the wave at once, also one that has passed before.
 fn fail(rollout: &Rollout, wave: Wave<'_>, now: Timestamp) -> Option<Change> {
     match wave.progress.status {
-        WaveStatus::Pending {} | WaveStatus::Failed { .. } | WaveStatus::Retrying {} => {
-            return None;
-        }
-        WaveStatus::Open {}
+        WaveStatus::Failed { .. } | WaveStatus::Retrying {} => return None,
+        // Nothing is asked of a wave before the first of its people has been begun.
+        WaveStatus::Pending {} if wave.facts.begun() == 0 => return None,
+        WaveStatus::Pending {}
+        | WaveStatus::Open {}
         | WaveStatus::Waiting {}
         | WaveStatus::Draining { .. }
         | WaveStatus::Soaking { .. }

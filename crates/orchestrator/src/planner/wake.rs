@@ -69,10 +69,9 @@ fn due(snapshot: &Snapshot<'_>, wave: Wave<'_>, now: Timestamp) -> Vec<Timestamp
             };
             let tranche = wave.progress.tranche.zip(wave.facts.ramp);
             let rested = tranche.map(|(tranche, ramp)| ramp.double_every.after(tranche.since));
-            let silent = wave
-                .progress
-                .tranche
-                .map(|t| wave.facts.gate.silence.after(t.since));
+            let silent = (wave.facts.counts().unknown > 0)
+                .then(|| Some(wave.facts.gate.silence.after(wave.progress.tranche?.since)))
+                .flatten();
             let waits_for_tranche = wave
                 .progress
                 .tranche

@@ -1,0 +1,148 @@
+//! Claims about holds: nothing ticks under one, and nothing leaks through.
+
+use super::*;
+
+fn halt() -> InForce {
+    hold(5, HoldKind::Halt, Scope::Everything)
+}
+
+fn mid_wave() -> World {
+    let mut world = World::running(vec![facts(50), facts(100)]);
+    world.pass(10);
+    world.waves[0].tally = people(&[(SlotState::Done, 20), (SlotState::Queued, 30)]);
+    world
+}
+
+#[test]
+fn a_halt_of_400_days_is_looked_at_never_and_changes_nothing() {
+    let mut world = mid_wave();
+    world.holds.add(halt());
+    let before = world.rollout.clone();
+    for now in [20, DAY, 400 * DAY] {
+        let step = world.pass(now);
+        assert!(step.events.is_empty() && step.effects.is_empty());
+        assert_eq!((why(&step), step.wake_at), ("halted", None));
+    }
+    assert_eq!(world.rollout, before);
+}
+
+#[test]
+fn after_a_halt_the_gates_are_measured_afresh_before_anything_opens() {
+    let mut world = mid_wave();
+    world.waves[0].tally = done(50);
+    world.pass(20);
+    world.holds.add(halt());
+    // During the halt it comes out that the successes were none.
+    world.waves[0].tally = people(&[(SlotState::Done, 40), (SlotState::Review, 10)]);
+    assert_eq!(codes(&world.pass(400 * DAY)), ["wave.gate_failed 1"]);
+    world.holds.remove(halt().id);
+    assert_eq!(world.run(401 * DAY, 500 * DAY), Vec::<String>::new());
+    assert_eq!(world.status(2), "pending");
+}
+
+#[test]
+fn what_comes_back_under_a_halt_may_still_fail_the_gate() {
+    let mut world = mid_wave();
+    world.holds.add(halt());
+    world.waves[0].tally = people(&[(SlotState::InFlight, 20), (SlotState::Queued, 30)]);
+    assert_eq!(
+        world.pass(20).wake_at,
+        Some(at(21)),
+        "until it has come back"
+    );
+    world.waves[0].tally = people(&[(SlotState::Failed, 20), (SlotState::Queued, 30)]);
+    let step = world.pass(21);
+    assert_eq!(codes(&step), ["wave.gate_failed 1"]);
+    assert_eq!(step.wake_at, None);
+}
+
+#[test]
+fn finish_now_and_halt_in_either_order_both_end_halted() {
+    let ready = || {
+        let mut world = World::standing(vec![
+            (WaveStatus::Gated {}, facts(50)),
+            (WaveStatus::Pending {}, facts(100)),
+        ]);
+        world.waves[0].tally = done(50);
+        world
+    };
+    let mut halted_first = ready();
+    halted_first.holds.add(halt());
+    assert_eq!(codes(&halted_first.pass(10)).len(), 0);
+    let mut advanced_first = ready();
+    advanced_first.pass(10);
+    advanced_first.holds.add(halt());
+    assert_eq!(codes(&advanced_first.pass(11)).len(), 0);
+    for world in [halted_first, advanced_first] {
+        let everywhere = Place::wave(place().target, place().rollout, WaveNumber(2));
+        assert!(world.holds.worst(&everywhere).is_some());
+        assert_eq!(why(&world.look(12)), "halted");
+    }
+}
+
+#[test]
+fn lifting_one_of_two_holds_leaves_the_other() {
+    let mut world = mid_wave();
+    let pause = hold(6, HoldKind::Pause, Scope::Rollout(rollout_id()));
+    world.holds.add(halt());
+    world.holds.add(pause.clone());
+    assert_eq!(world.look(20).report.lines.len(), 2, "both are told");
+    world.holds.remove(pause.id);
+    assert_eq!(why(&world.look(30)), "halted");
+}
+
+#[test]
+fn a_halt_during_a_retry_stops_the_queueing() {
+    let mut world = mid_wave();
+    world.waves[0].tally = people(&[(SlotState::Failed, 50)]);
+    world.pass(20);
+    world.retry(1, 30);
+    world.holds.add(halt());
+    let step = world.pass(30);
+    assert!(
+        step.events.is_empty() && step.effects.is_empty(),
+        "{:?}",
+        step.effects
+    );
+    world.holds.remove(halt().id);
+    assert_eq!(effects(&world.pass(40)), ["requeue_failed"]);
+}
+
+#[test]
+fn a_hold_on_one_wave_stops_that_wave_and_whatever_comes_after_it() {
+    let mut world = World::standing(vec![
+        (WaveStatus::Gated {}, facts(50)),
+        (WaveStatus::Pending {}, facts(100)),
+    ]);
+    world.waves[0].tally = done(50);
+    let scope = Scope::Wave(rollout_id(), WaveNumber(1));
+    world.holds.add(hold(8, HoldKind::Pause, scope));
+    let step = world.pass(10);
+    assert_eq!(codes(&step), Vec::<String>::new());
+    assert_eq!(step.report.lines[0].wave(), Some(WaveNumber(1)));
+    assert_eq!(why(&step), "paused");
+}
+
+#[test]
+fn a_hold_on_the_next_wave_lets_this_one_pass_and_stops_there() {
+    let mut world = World::standing(vec![
+        (WaveStatus::Gated {}, facts(50)),
+        (WaveStatus::Pending {}, facts(100)),
+    ]);
+    world.waves[0].tally = done(50);
+    let scope = Scope::Wave(rollout_id(), WaveNumber(2));
+    world.holds.add(hold(8, HoldKind::Pause, scope));
+    let step = world.pass(10);
+    assert_eq!(codes(&step), ["wave.passed 1"]);
+    assert_eq!((why(&step), step.wake_at), ("paused", None));
+}
+
+#[test]
+fn a_hold_on_another_rollout_stops_nothing_here() {
+    let mut world = mid_wave();
+    let other = RolloutId::new(Uuid::from_u128(99));
+    world
+        .holds
+        .add(hold(8, HoldKind::Halt, Scope::Rollout(other)));
+    assert_eq!(why(&world.look(20)), "moves");
+}
