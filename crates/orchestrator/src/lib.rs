@@ -16,5 +16,6 @@ pub mod population;
 pub mod rollout;
 pub mod roster;
 pub mod sentence;
+pub mod sim;
 pub mod spec;
 pub mod wave;

@@ -144,7 +144,8 @@ fn wave_line(
             people: wave.facts.on_the_way() + wave.facts.counts().unknown,
             until: *until,
         }),
-        WaveStatus::Soaking { until } => Some(ReportLine::Soaking {
+        // A rest that is over, and not noted, is over under a hold, which is what there is to say.
+        WaveStatus::Soaking { until } => (*until > now).then_some(ReportLine::Soaking {
             wave: number,
             until: *until,
         }),
@@ -187,19 +188,21 @@ fn open(wave: Wave<'_>, now: Timestamp) -> ReportLine {
         && facts.begun() >= tranche.people
     {
         let people = tranche.people;
-        let ramp = facts.ramp.filter(|_| has_shown(wave, tranche, now));
-        let until = ramp.map(|ramp| ramp.double_every.after(tranche.since));
-        return match until.filter(|until| *until > now) {
-            Some(until) => ReportLine::TrancheRests {
+        let shown = facts.ramp.filter(|_| has_shown(wave, tranche, now));
+        let Some(ramp) = shown else {
+            return ReportLine::TrancheUndecided {
+                wave: number,
+                people,
+            };
+        };
+        let until = ramp.double_every.after(tranche.since);
+        if until > now {
+            return ReportLine::TrancheRests {
                 wave: number,
                 people,
                 until,
-            },
-            None => ReportLine::TrancheUndecided {
-                wave: number,
-                people,
-            },
-        };
+            };
+        }
     }
     match facts.ready_at.filter(|at| *at > now) {
         Some(until) => ReportLine::PutOff {
