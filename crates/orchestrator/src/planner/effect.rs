@@ -68,17 +68,24 @@ pub(super) fn effects(snapshot: &Snapshot<'_>, after: &Rollout) -> Vec<Effect> {
     effects
 }
 
+/// What is stored and what should be, side by side: also whatever a command or a crash has left.
 fn changed_claims(snapshot: &Snapshot<'_>, after: &Rollout) -> Vec<Effect> {
-    let waves = snapshot.rollout.numbered().zip(&after.waves);
-    waves
-        .filter_map(
-            |((wave, before), after)| match (before.claims(), after.claims()) {
-                (before, after) if before == after => None,
-                (_, Some(claims)) => Some(Effect::OpenClaims { wave, claims }),
-                (_, None) => Some(Effect::CloseClaims { wave }),
-            },
-        )
-        .collect()
+    let is_running = Snapshot::is_running(after);
+    let change = |wave: Wave<'_>| {
+        let number = wave.number;
+        let wanted = wave.progress.claims().filter(|_| is_running);
+        match wanted {
+            wanted if wanted == wave.facts.claims => None,
+            None => Some(Effect::CloseClaims { wave: number }),
+            // Nothing is opened under a hold; what is open already is stopped by the hold itself.
+            Some(_) if snapshot.held(Some(number)).is_some() => None,
+            Some(claims) => Some(Effect::OpenClaims {
+                wave: number,
+                claims,
+            }),
+        }
+    };
+    snapshot.waves_of(after).filter_map(change).collect()
 }
 
 fn gate_hold(snapshot: &Snapshot<'_>, after: &Rollout) -> Option<Effect> {

@@ -7,7 +7,7 @@ use crate::hold::{HoldKind, HoldSet, InForce, Place, Scope};
 use crate::ids::{Principal, Timestamp, WaveNumber};
 use crate::ledger::{SlotState, Tally};
 use crate::plan::PlannedWave;
-use crate::rollout::{Lifecycle, Rollout, WaveProgress, WaveStatus};
+use crate::rollout::{Claims, Lifecycle, Rollout, WaveProgress, WaveStatus};
 use crate::wave::gate::judge::Counts;
 use crate::wave::gate::{Evidence, Gate, Judgement, Reading};
 use crate::wave::ramp::Ramp;
@@ -43,6 +43,8 @@ pub struct WaveFacts {
     pub window: WindowState,
     /// Its people by state.
     pub tally: Tally,
+    /// What workers may claim of it, as it is stored; `None`: nothing.
+    pub claims: Option<Claims>,
     /// The earliest instant at which one of them can be claimed; `None`: nobody can.
     pub ready_at: Option<Timestamp>,
     /// Every yes to it by somebody who may still give one.
@@ -68,7 +70,7 @@ pub struct Snapshot<'a> {
 
 impl WaveFacts {
     /// Returns what the plan promises of a wave and what its people have come to. What else is known
-    /// (`ready_at`, `approvals`, `readings`) is for the caller to add.
+    /// (`claims`, `ready_at`, `approvals`, `readings`) is for the caller to add.
     #[must_use]
     pub fn planned(wave: &PlannedWave, freezes: &[Freeze], tally: Tally, now: Timestamp) -> Self {
         Self {
@@ -79,6 +81,7 @@ impl WaveFacts {
             ramp: wave.ramp,
             window: open_at(wave.schedule.as_ref(), freezes, now),
             tally,
+            claims: None,
             ready_at: None,
             approvals: Vec::new(),
             readings: BTreeMap::new(),

@@ -74,6 +74,7 @@ fn facts(count: u64) -> WaveFacts {
         ramp: None,
         window: WindowState::Open { until: None },
         tally: queued(count),
+        claims: None,
         ready_at: None,
         approvals: Vec::new(),
         readings: std::collections::BTreeMap::new(),
@@ -130,7 +131,15 @@ impl World {
         for (progress, status) in world.rollout.waves.iter_mut().zip(statuses) {
             progress.status = status;
         }
+        world.store_claims();
         world
+    }
+
+    /// Stores of every wave what it stands for, as passes before this one would have.
+    fn store_claims(&mut self) {
+        for (progress, facts) in self.rollout.waves.iter().zip(&mut self.waves) {
+            facts.claims = progress.claims();
+        }
     }
 
     fn look(&self, now: i64) -> Step {
@@ -158,15 +167,17 @@ impl World {
                     self.holds.remove(*hold);
                 }
                 Effect::RequeueFailed { wave } => {
-                    let index = usize::try_from(wave.get()).unwrap() - 1;
-                    let tally = &mut self.waves[index].tally;
+                    let tally = &mut self.facts_mut(*wave).tally;
                     let failed = tally.get(SlotState::Failed);
                     let kept = tally
                         .iter()
                         .filter(|(state, _)| *state != SlotState::Failed);
                     *tally = kept.chain([(SlotState::Queued, failed)]).collect();
                 }
-                Effect::OpenClaims { .. } | Effect::CloseClaims { .. } => {}
+                Effect::OpenClaims { wave, claims } => {
+                    self.facts_mut(*wave).claims = Some(*claims);
+                }
+                Effect::CloseClaims { wave } => self.facts_mut(*wave).claims = None,
             }
         }
         step
@@ -204,6 +215,10 @@ impl World {
             digest,
             at: at(now),
         });
+    }
+
+    fn facts_mut(&mut self, wave: WaveNumber) -> &mut WaveFacts {
+        &mut self.waves[usize::try_from(wave.get()).unwrap() - 1]
     }
 
     fn status(&self, wave: usize) -> &'static str {
@@ -311,4 +326,35 @@ fn a_look_at_what_has_not_started_or_is_over_does_nothing_and_says_so() {
     let step = world.look(10);
     assert!(step.events.is_empty() && step.effects.is_empty());
     assert_eq!((why(&step), step.wake_at), ("draft", None));
+}
+
+#[test]
+fn cancelling_closes_whatever_could_be_claimed() {
+    let mut world = World::running(vec![facts(50)]);
+    world.pass(10);
+    let change = Change::Cancelled {
+        by: Principal::new("meier"),
+        reason: "another way".to_owned(),
+    };
+    world.rollout = world.rollout.clone().apply(&Event { at: at(20), change });
+    let step = world.pass(20);
+    assert_eq!(
+        (codes(&step).len(), effects(&step)),
+        (0, vec!["close_claims"])
+    );
+    assert_eq!(step.wake_at, None);
+    assert!(world.pass(30).effects.is_empty());
+}
+
+#[test]
+fn claims_that_a_crash_left_open_or_shut_are_put_right() {
+    let mut world = World::running(vec![facts(50), facts(50)]);
+    world.pass(10);
+    let wanted = world.waves[0].claims.take();
+    world.waves[1].claims = wanted;
+    assert_eq!(effects(&world.pass(20)), ["open_claims", "close_claims"]);
+    assert_eq!(
+        (world.waves[0].claims, world.waves[1].claims),
+        (wanted, None)
+    );
 }

@@ -13,7 +13,7 @@ use crate::ids::{
 };
 use crate::ledger::{BATCH_SIZE_MAX, Outcome, SlotCommand, SlotIndex, SlotState, Slots, Tally};
 use crate::planner::{self, Approval, Effect, Snapshot, Step, WaveFacts};
-use crate::rollout::{Change, Command, Event, PlanRef, Rollout};
+use crate::rollout::{Change, Claims, Command, Event, PlanRef, Rollout};
 use crate::wave::soak::Seconds;
 use crate::wave::window::{self, Freeze, open_at};
 
@@ -33,6 +33,8 @@ struct People {
     /// Who never gives an answer, and how.
     mute: BTreeMap<Who, Fate>,
     approvals: Vec<Approval>,
+    /// What may be claimed, as a database would have it.
+    claims: Option<Claims>,
 }
 
 #[derive(Debug)]
@@ -320,8 +322,8 @@ impl World {
 
     fn effect(&mut self, effect: Effect) {
         match effect {
-            // The claims of a wave are read from its progress.
-            Effect::OpenClaims { .. } | Effect::CloseClaims { .. } => {}
+            Effect::OpenClaims { wave, claims } => self.store_claims(wave, Some(claims)),
+            Effect::CloseClaims { wave } => self.store_claims(wave, None),
             Effect::PlaceGateHold { reason, .. } => {
                 self.hold(HoldKind::Gate, reason, "the planner")
             }
@@ -332,6 +334,12 @@ impl World {
                     people.requeue(now);
                 }
             }
+        }
+    }
+
+    fn store_claims(&mut self, wave: WaveNumber, claims: Option<Claims>) {
+        if let Ok(people) = self.wave_mut(wave) {
+            people.claims = claims;
         }
     }
 
@@ -354,10 +362,7 @@ impl World {
     fn work(&mut self) {
         for index in 0..self.waves.len() {
             let number = number_of(index);
-            let claims = self
-                .rollout
-                .wave(number)
-                .and_then(|progress| progress.claims());
+            let claims = self.waves.get(index).and_then(|people| people.claims);
             let place = Place::wave(place().target, place().rollout, number);
             let is_held = self.holds.worst(&place).is_some();
             let Some(claims) = claims.filter(|_| !is_held) else {
@@ -416,6 +421,7 @@ impl People {
             fates: VecDeque::new(),
             mute: BTreeMap::new(),
             approvals: Vec::new(),
+            claims: None,
         }
     }
 
@@ -434,6 +440,7 @@ impl People {
             ramp: self.terms.ramp,
             window: open_at(self.terms.schedule.as_ref(), freezes, now),
             tally: self.tally(),
+            claims: self.claims,
             ready_at: ready.and_then(from_millis),
             approvals: self.approvals.clone(),
             readings: BTreeMap::new(),

@@ -111,6 +111,7 @@ fn any_world() -> impl Strategy<Value = World> {
             let since = at(500);
             progress.tranche = tranche.map(|people| Tranche { people, since });
         }
+        world.store_claims();
         world.rollout.last_opened_at = opened.map(at);
         if has_gate_hold {
             let scope = Scope::Rollout(rollout_id());
