@@ -3,6 +3,7 @@
 mod gates;
 mod holds;
 mod laws;
+mod preview;
 mod windows;
 
 use chrono::TimeDelta;

@@ -265,7 +265,11 @@ impl fmt::Display for ReportLine {
             }
             Self::Held { hold, wave } => {
                 let what = wave.map_or_else(String::new, |wave| format!(" on wave {wave}"));
-                let (kind, since) = (hold.kind.name(), instant(hold.since));
+                let since = instant(hold.since);
+                let kind = match hold.kind {
+                    HoldKind::Gate => "gate hold",
+                    HoldKind::Freeze | HoldKind::Pause | HoldKind::Halt => hold.kind.name(),
+                };
                 write!(
                     f,
                     "a {kind}{what} has been in force since {since}: {}",
@@ -356,7 +360,7 @@ impl fmt::Display for ReportLine {
                 until,
             } => write!(
                 f,
-                "everybody of wave {wave} has been begun; {} have not answered and are waited for \
+                "everybody of wave {wave} has been begun; {} still to answer, waited for \
                  until {}",
                 people(*count),
                 instant(*until)
@@ -383,5 +387,124 @@ impl fmt::Display for ReportLine {
                 )
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::hold::Scope;
+    use crate::ids::{HoldId, from_millis};
+
+    fn at(seconds: i64) -> Timestamp {
+        from_millis(seconds * 1000).unwrap()
+    }
+
+    fn held(kind: HoldKind, wave: Option<WaveNumber>) -> ReportLine {
+        let hold = InForce {
+            id: HoldId::new(Uuid::from_u128(1)),
+            kind,
+            scope: Scope::Everything,
+            since: at(0),
+            reason: "token theft".to_owned(),
+        };
+        ReportLine::Held { hold, wave }
+    }
+
+    fn stopped() -> Vec<ReportLine> {
+        let wave = WaveNumber(2);
+        let because = "97 of 100 people decided succeeded".to_owned();
+        let reason = "another way".to_owned();
+        let until = at(7200);
+        vec![
+            ReportLine::Draft,
+            ReportLine::Planned,
+            ReportLine::Preparing { wave },
+            ReportLine::Completed { at: until },
+            ReportLine::Cancelled { at: until, reason },
+            held(HoldKind::Halt, None),
+            held(HoldKind::Pause, Some(wave)),
+            held(HoldKind::Freeze, None),
+            held(HoldKind::Gate, None),
+            ReportLine::GateFailed {
+                wave,
+                because: because.clone(),
+            },
+            ReportLine::Retrying { wave, people: 1200 },
+            ReportLine::TargetClosed { until },
+            ReportLine::NoEvidence {
+                wave,
+                because: because.clone(),
+            },
+            ReportLine::Undecided {
+                wave,
+                because: because.clone(),
+            },
+            ReportLine::MissedGoal {
+                wave,
+                because: because.clone(),
+                failed: 3,
+            },
+            ReportLine::ApprovalMissing { wave, because },
+            ReportLine::Behind {
+                wave,
+                waits_for: WaveNumber(1),
+            },
+        ]
+    }
+
+    fn under_way() -> Vec<ReportLine> {
+        let wave = WaveNumber(2);
+        let (people, left) = (1200, 40_000);
+        let until = at(7200);
+        let closed = |next| ReportLine::WindowClosed {
+            wave,
+            next,
+            because: "the window is closed".to_owned(),
+        };
+        vec![
+            ReportLine::Moving {
+                wave,
+                in_flight: people,
+                left,
+            },
+            ReportLine::Ready { wave, left },
+            ReportLine::PutOff {
+                wave,
+                people,
+                until,
+            },
+            ReportLine::TrancheUndecided { wave, people },
+            ReportLine::TrancheRests {
+                wave,
+                people,
+                until,
+            },
+            closed(Some(until)),
+            closed(None),
+            ReportLine::OpensNext { wave },
+            ReportLine::Silent {
+                wave,
+                people: 1,
+                until,
+            },
+            ReportLine::Soaking { wave, until },
+        ]
+    }
+
+    #[test]
+    fn every_line_has_its_own_code_and_a_sentence_a_person_understands() {
+        let lines: Vec<_> = stopped().into_iter().chain(under_way()).collect();
+        let codes: BTreeSet<_> = lines.iter().map(ReportLine::code).collect();
+        assert_eq!(codes.len(), lines.len(), "a code was used twice");
+        let text: Vec<_> = lines
+            .iter()
+            .map(|line| format!("{:<18} {line}", line.code()))
+            .collect();
+        insta::assert_snapshot!("report_lines", text.join("\n"));
     }
 }
