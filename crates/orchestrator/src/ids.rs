@@ -25,6 +25,13 @@ pub const fn from_millis(millis: i64) -> Option<Timestamp> {
     DateTime::from_timestamp_millis(millis)
 }
 
+/// Returns `at` as it will be read back once it has been stored: without what is finer than a
+/// millisecond. Whatever is decided is decided at such instants, so that memory and store agree.
+#[must_use]
+pub fn as_stored(at: Timestamp) -> Timestamp {
+    from_millis(millis(at)).unwrap_or(at)
+}
+
 /// The text given as an id is none.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{text}` is not a {what}")]

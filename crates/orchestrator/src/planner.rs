@@ -20,7 +20,7 @@ mod wake;
 pub use self::effect::Effect;
 pub use self::report::{Report, ReportLine};
 pub use self::snapshot::{Approval, Snapshot, WaveFacts};
-use crate::ids::Timestamp;
+use crate::ids::{Timestamp, as_stored};
 use crate::rollout::{Event, Rollout};
 
 /// What one pass comes to.
@@ -42,6 +42,7 @@ pub struct Step {
 /// Says what happens next to a rollout.
 #[must_use]
 pub fn step(snapshot: &Snapshot<'_>, now: Timestamp) -> Step {
+    let now = as_stored(now);
     let (rollout, events) = advance::advance(snapshot, now);
     let effects = effect::effects(snapshot, &rollout);
     let report = report::report(snapshot, &rollout, now);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
 use crate::hold::{HoldKind, HoldSet, InForce, Place, Scope};
-use crate::ids::{Principal, Timestamp, WaveNumber};
+use crate::ids::{Principal, Timestamp, WaveNumber, as_stored};
 use crate::ledger::{SlotState, Tally};
 use crate::plan::PlannedWave;
 use crate::rollout::{Claims, Lifecycle, Rollout, WaveProgress, WaveStatus};
@@ -158,7 +158,7 @@ impl WaveFacts {
         let starter = rollout.lifecycle.started().map(|started| &started.by);
         let valid = self.approvals.iter().filter(|approval| {
             approval.digest == plan.digest
-                && approval.at >= progress.since
+                && approval.at >= as_stored(progress.since)
                 && approval.by != plan.made_by
                 && starter != Some(&approval.by)
         });

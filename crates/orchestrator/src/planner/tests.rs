@@ -359,3 +359,37 @@ fn claims_that_a_crash_left_open_or_shut_are_put_right() {
         (wanted, None)
     );
 }
+
+#[test]
+fn an_instant_finer_than_the_store_keeps_makes_no_second_pass_differ() {
+    let mut world = World::running(vec![facts(50)]);
+    world.waves[0].tally = people(&[(SlotState::Done, 40), (SlotState::Unknown, 10)]);
+    let now = at(10) + TimeDelta::nanoseconds(123_456_789);
+    let look = |world: &World| {
+        let snapshot = Snapshot {
+            place: place(),
+            rollout: &world.rollout,
+            waves: world.waves.clone(),
+            holds: &world.holds,
+            target_closed_until: None,
+        };
+        step(&snapshot, now)
+    };
+    let first = look(&world);
+    world.rollout = first.rollout.clone();
+    let Effect::OpenClaims { claims, .. } = first.effects[0] else {
+        panic!("the wave opens and drains");
+    };
+    // The ledger keeps milliseconds.
+    let until = claims
+        .until
+        .map(|until| from_millis(crate::ids::millis(until)).unwrap());
+    world.waves[0].claims = Some(crate::rollout::Claims { until, ..claims });
+    let second = look(&world);
+    assert!(
+        second.events.is_empty() && second.effects.is_empty(),
+        "{:?}",
+        second.effects
+    );
+    assert!(second.wake_at.unwrap() > now);
+}

@@ -3,7 +3,7 @@
 use super::{Change, Event, Lifecycle, PlanRef, Refusal, Rollout, Unprepared, WaveStatus};
 use crate::digest::Digest;
 use crate::hold::{HoldKind, InForce};
-use crate::ids::{Principal, Timestamp, WaveNumber};
+use crate::ids::{Principal, Timestamp, WaveNumber, as_stored};
 use crate::wave::soak::Seconds;
 
 /// How late a plan may be started. A day covers a weekend's approval in another zone; beyond it the
@@ -101,7 +101,8 @@ impl Rollout {
             Command::ApproveWave { wave, digest, by } => self.approve(*wave, *digest, by, held),
             Command::RetryFailed { wave, by, reason } => self.retry(*wave, by, reason, held),
         }?;
-        let event = |change| Event { at: now, change };
+        let at = as_stored(now);
+        let event = |change| Event { at, change };
         Ok(changes.into_iter().map(event).collect())
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::Timestamp;
+use crate::ids::{Timestamp, as_stored};
 use crate::wave::ramp::Tranche;
 
 /// Where a wave stands.
@@ -110,7 +110,7 @@ impl WaveProgress {
     pub fn claims(&self) -> Option<Claims> {
         match self.status {
             WaveStatus::Open {} | WaveStatus::Draining { .. } => Some(Claims {
-                until: self.window_until,
+                until: self.window_until.map(as_stored),
                 begin_at_most: self.tranche.map(|tranche| tranche.people),
             }),
             WaveStatus::Pending {}
