@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::operations::member::MemberCache;
 use crate::store::Store;
 
 /// Makes ids: the only part that does.
@@ -79,4 +80,20 @@ pub struct App {
     pub ids: Ids,
     /// The bells.
     pub wake: Wake,
+    /// Unpacked parts of populations.
+    pub members: MemberCache,
+}
+
+impl App {
+    /// Puts an application together around a store.
+    #[must_use]
+    pub fn new(store: Store, clock: Clock, ids: Ids) -> Self {
+        Self {
+            store,
+            clock,
+            ids,
+            wake: Wake::default(),
+            members: MemberCache::default(),
+        }
+    }
 }

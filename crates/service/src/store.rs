@@ -8,6 +8,7 @@ pub mod audit;
 mod connect;
 pub mod error;
 mod migrate;
+pub mod population;
 pub mod query;
 mod txn;
 
@@ -73,11 +74,6 @@ impl Store {
     #[must_use]
     pub fn is_postgres(&self) -> bool {
         self.0.writer.get_database_backend() == DbBackend::Postgres
-    }
-
-    /// Returns the connections for streams of rows that go beside transactions (bulk load).
-    pub(crate) fn writer(&self) -> &DatabaseConnection {
-        &self.0.writer
     }
 
     /// Gives a new database its identity, its epoch, and the beginning of its audit trail.

@@ -1,0 +1,544 @@
+//! Imports: a stream of rows becomes a new version of a population, or nothing at all.
+//!
+//! Rows are read and packed on a thread of their own; packed blocks are written as they come, into a
+//! version that nobody sees. Only when the whole file is read, checked and indexed is it published, in
+//! one transaction. Whatever goes wrong before, the staged rows are thrown away.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tidegate_orchestrator::digest::Digest;
+use tidegate_orchestrator::ids::{ImportId, PopulationId, PopulationVersionId, Timestamp};
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+use tokio_util::io::SyncIoBridge;
+
+use super::member::{bucket_count, bucket_of};
+use super::population::{VersionView, find};
+use super::{Actor, Detail, OperationError};
+use crate::app::App;
+use crate::source::mapping::Mapping;
+use crate::source::pack::{KeyDigest, Packed, Packer, Tally};
+use crate::source::rows::{BadRow, Compression, RowFormat, RowsError, read};
+use crate::store::population::{self as rows, ImportRow, PopulationRow, VersionRow};
+use crate::store::{Lane, StoreError, transact};
+
+/// How many blocks may wait for the writer.
+const BLOCKS_WAITING: usize = 8;
+/// How many blocks one transaction writes.
+const BLOCKS_PER_TXN: usize = 8;
+/// How many bad rows are tolerated unless somebody says otherwise.
+const BAD_ROWS_MAX: u64 = 100;
+/// A file with fewer than this share of the people there are is suspicious, in percent.
+const SHRINK_PERCENT: u64 = 95;
+
+/// How a file is to be read.
+#[derive(Debug, Clone)]
+pub struct ImportOptions {
+    /// How its rows are written.
+    pub format: RowFormat,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// What people call it.
+    pub file_name: Option<String>,
+    /// Refuse the file when more rows than this are bad.
+    pub bad_rows_max: Option<u64>,
+    /// Publish although many people are missing, for this reason.
+    pub override_shrink_reason: Option<String>,
+}
+
+/// An import as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ImportView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: ImportId,
+    /// The population.
+    #[schema(value_type = String)]
+    pub population_id: PopulationId,
+    /// receiving, published, unchanged, refused or lost.
+    pub status: String,
+    /// Rows, good and bad.
+    pub rows_read: u64,
+    /// Rows that were left out.
+    pub rows_bad: u64,
+    /// The first of those, at most 100.
+    pub bad_rows: Vec<BadRow>,
+    /// The version it made, or found unchanged.
+    pub version: Option<VersionView>,
+    /// How many people are new.
+    pub joined: u64,
+    /// How many are no longer there.
+    pub left: u64,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What is remembered of an import beside its columns.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Report {
+    file_name: Option<String>,
+    #[serde(flatten)]
+    tally: Tally,
+    joined: u64,
+    left: u64,
+}
+
+/// An import under way.
+struct Import<'a> {
+    app: &'a App,
+    actor: &'a Actor,
+    population: PopulationRow,
+    row: ImportRow,
+    version: PopulationVersionId,
+    report: Report,
+    options: ImportOptions,
+}
+
+/// Reads a file into a population.
+///
+/// # Errors
+///
+/// When the population is unknown, the file is refused, or the store cannot be reached. Nothing of
+/// the file is left behind then.
+pub async fn import(
+    app: &App,
+    actor: &Actor,
+    population: &str,
+    options: ImportOptions,
+    stream: impl AsyncRead + Send + Unpin + 'static,
+) -> Result<ImportView, OperationError> {
+    let mut import = Import::begin(app, actor, find(app, population).await?, options).await?;
+    let done = import.run(stream).await;
+    if let Err(error) = &done {
+        import.discard(error).await;
+    }
+    done
+}
+
+/// Returns how an import stands.
+///
+/// # Errors
+///
+/// When there is none of that id.
+pub async fn get(app: &App, id: &str) -> Result<ImportView, OperationError> {
+    let unknown = || OperationError::not_found("import", id);
+    let parsed: ImportId = id.parse().map_err(|_| unknown())?;
+    let row = rows::import_load(app.store.read(), parsed)
+        .await?
+        .ok_or_else(unknown)?;
+    show(app, &row).await
+}
+
+async fn show(app: &App, row: &ImportRow) -> Result<ImportView, OperationError> {
+    let report: Report = serde_json::from_str(&row.report).map_err(StoreError::corrupt)?;
+    let version = match row.version {
+        Some(version) if row.finished_at.is_some() => Some(VersionView::of(
+            &rows::version_load(app.store.read(), version).await?,
+        )?),
+        _ => None,
+    };
+    Ok(ImportView {
+        id: row.id,
+        population_id: row.population,
+        status: row.status.clone(),
+        rows_read: report.tally.rows_read,
+        rows_bad: report.tally.rows_bad,
+        bad_rows: report.tally.bad_rows,
+        version,
+        joined: report.joined,
+        left: report.left,
+        started_at: row.started_at,
+        finished_at: row.finished_at,
+    })
+}
+
+/// Throws away what a crash has left half-done. Called once, before anything is imported.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn sweep(app: &App) -> Result<(), StoreError> {
+    let now = app.clock.now();
+    for version in rows::versions_staged(app.store.read(), now).await? {
+        discard_version(app, version).await?;
+    }
+    transact!(app.store, Lane::Ordinary, "imports_lose", |txn| {
+        rows::imports_lose(txn, now, now).await
+    })?;
+    Ok(())
+}
+
+async fn discard_version(app: &App, version: PopulationVersionId) -> Result<(), StoreError> {
+    transact!(app.store, Lane::Ordinary, "version_discard", |txn| {
+        rows::version_discard(txn, version).await
+    })
+}
+
+/// Hashes what it passes on.
+struct Hashing<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R: std::io::Read> std::io::Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// What the reading thread comes back with.
+struct ReadFile {
+    packed: Packed,
+    source_digest: Digest,
+    gave_up: bool,
+}
+
+fn read_file(
+    stream: impl std::io::Read,
+    mapping: Mapping,
+    options: &ImportOptions,
+    blocks: &mpsc::Sender<(u32, Vec<u8>)>,
+) -> Result<ReadFile, RowsError> {
+    let mut hasher = Sha256::new();
+    // The same bytes under another mapping are another import.
+    hasher.update(serde_json::to_vec(&mapping).unwrap_or_default());
+    let mut stream = Hashing {
+        inner: stream,
+        hasher,
+    };
+    let bad_rows_max = options.bad_rows_max.unwrap_or(BAD_ROWS_MAX);
+    let mut packer = Packer::new(mapping, bad_rows_max, |number, bytes| {
+        blocks.blocking_send((number, bytes)).is_ok()
+    });
+    read(
+        &mut stream,
+        options.compression,
+        options.format,
+        &mut packer,
+    )?;
+    let gave_up = packer.gave_up;
+    let packed = packer.finish()?;
+    // Whatever a compressor left after its end belongs to the file as well.
+    std::io::copy(&mut stream, &mut std::io::sink())?;
+    Ok(ReadFile {
+        packed,
+        source_digest: Digest(stream.hasher.finalize().into()),
+        gave_up,
+    })
+}
+
+impl<'a> Import<'a> {
+    async fn begin(
+        app: &'a App,
+        actor: &'a Actor,
+        population: PopulationRow,
+        options: ImportOptions,
+    ) -> Result<Self, OperationError> {
+        let version: PopulationVersionId = app.ids.make();
+        let report = Report {
+            file_name: options.file_name.clone(),
+            ..Report::default()
+        };
+        let row = ImportRow {
+            id: app.ids.make(),
+            population: population.id,
+            version: Some(version),
+            status: "receiving".to_owned(),
+            report: serde_json::to_string(&report).map_err(StoreError::corrupt)?,
+            started_at: app.clock.now(),
+            finished_at: None,
+        };
+        let begun: Result<(), StoreError> =
+            transact!(app.store, Lane::Ordinary, "import_begin", |txn| {
+                rows::version_stage(txn, version, population.id, row.started_at).await?;
+                rows::import_put(txn, &row).await
+            });
+        begun?;
+        Ok(Self {
+            app,
+            actor,
+            population,
+            row,
+            version,
+            report,
+            options,
+        })
+    }
+
+    async fn run(
+        &mut self,
+        stream: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<ImportView, OperationError> {
+        let mapping: Mapping =
+            serde_json::from_str(&self.population.mapping).map_err(StoreError::corrupt)?;
+        let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
+        let options = self.options.clone();
+        let bridge = SyncIoBridge::new(stream);
+        let reading =
+            tokio::task::spawn_blocking(move || read_file(bridge, mapping, &options, &sender));
+        self.write_blocks(receiver).await?;
+        let file = reading
+            .await
+            .map_err(StoreError::corrupt)?
+            .map_err(|error| refused_file(&error))?;
+        self.report.tally = file.packed.tally.clone();
+        if file.gave_up {
+            return Err(self.too_many_bad_rows());
+        }
+        if file.packed.found.is_empty() {
+            return Err(OperationError::invalid(
+                "file_without_people",
+                "the file has no usable row: nothing is published",
+            ));
+        }
+        if let Some(current) = self.current().await? {
+            if current.source_digest == Some(file.source_digest.to_string()) {
+                return self.unchanged(current.id).await;
+            }
+            self.compare(&current, &file.packed).await?;
+        } else {
+            self.report.joined = count(file.packed.found.len());
+        }
+        self.publish(file).await
+    }
+
+    async fn write_blocks(
+        &mut self,
+        mut receiver: mpsc::Receiver<(u32, Vec<u8>)>,
+    ) -> Result<(), OperationError> {
+        let mut blocks = Vec::with_capacity(BLOCKS_PER_TXN);
+        while receiver.recv_many(&mut blocks, BLOCKS_PER_TXN).await > 0 {
+            let last = blocks
+                .last()
+                .map_or(0, |(number, _): &(u32, Vec<u8>)| u64::from(*number) + 1);
+            self.report.tally.rows_read = last * u64::from(crate::source::block::BLOCK_MEMBERS);
+            self.row.report = serde_json::to_string(&self.report).map_err(StoreError::corrupt)?;
+            let written: Result<(), StoreError> =
+                transact!(self.app.store, Lane::Ordinary, "import_blocks", |txn| {
+                    rows::blocks_insert(txn, self.version, &blocks).await?;
+                    rows::import_put(txn, &self.row).await
+                });
+            written?;
+            blocks.clear();
+        }
+        Ok(())
+    }
+
+    async fn current(&self) -> Result<Option<VersionRow>, StoreError> {
+        // Another import may have been published since this one began.
+        let population =
+            rows::population_find(self.app.store.read(), &self.population.id.to_string()).await?;
+        match population.and_then(|population| population.current_version) {
+            Some(version) => rows::version_load(self.app.store.read(), version)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Counts who joined and who left, and refuses a file in which too many are missing.
+    async fn compare(
+        &mut self,
+        current: &VersionRow,
+        packed: &Packed,
+    ) -> Result<(), OperationError> {
+        let mut stayed = 0;
+        for bucket in 0..bucket_count(current.members) {
+            let body = rows::key_bucket(self.app.store.read(), current.id, bucket)
+                .await?
+                .unwrap_or_default();
+            let known = body
+                .chunks_exact(20)
+                .filter_map(|entry| entry.first_chunk::<16>());
+            stayed += count(
+                known
+                    .filter(|digest| packed.found.contains_key(*digest))
+                    .count(),
+            );
+        }
+        let members = count(packed.found.len());
+        self.report.joined = members.saturating_sub(stayed);
+        self.report.left = current.members.saturating_sub(stayed);
+        let is_suspicious = members * 100 < current.members * SHRINK_PERCENT;
+        if is_suspicious && self.options.override_shrink_reason.is_none() {
+            let sentence = format!(
+                "the file has {members} people, and the population has {}: over 5 % fewer is suspicious. If it is true, \
+                 import it with override_shrink_reason",
+                current.members
+            );
+            return Err(OperationError::invalid("suspicious_shrinkage", sentence));
+        }
+        Ok(())
+    }
+
+    fn too_many_bad_rows(&self) -> OperationError {
+        let limit = self.options.bad_rows_max.unwrap_or(BAD_ROWS_MAX);
+        OperationError::Invalid {
+            code: "too_many_bad_rows".to_owned(),
+            sentence: format!("more than {limit} rows are bad: nothing is published"),
+            details: self.report.tally.bad_rows.iter().map(detail).collect(),
+        }
+    }
+
+    async fn unchanged(
+        &mut self,
+        current: PopulationVersionId,
+    ) -> Result<ImportView, OperationError> {
+        discard_version(self.app, self.version).await?;
+        self.row.version = Some(current);
+        self.finish("unchanged").await?;
+        show(self.app, &self.row).await
+    }
+
+    async fn publish(&mut self, file: ReadFile) -> Result<ImportView, OperationError> {
+        let version = VersionRow {
+            id: self.version,
+            population: self.population.id,
+            number: 0,
+            status: "published".to_owned(),
+            members: count(file.packed.found.len()),
+            source_digest: Some(file.source_digest.to_string()),
+            content_digest: Some(file.packed.content_digest.to_string()),
+            columns: serde_json::to_string(&file.packed.columns).map_err(StoreError::corrupt)?,
+            published_at: None,
+        };
+        self.write_index(file.packed.found).await?;
+        for (column, values) in file.packed.columns.iter().zip(&file.packed.dictionaries) {
+            let written: Result<(), StoreError> =
+                transact!(self.app.store, Lane::Ordinary, "import_dictionary", |txn| {
+                    rows::dictionary_insert(txn, self.version, &column.name, values).await
+                });
+            written?;
+        }
+        self.row.status = "published".to_owned();
+        self.row.finished_at = Some(self.app.clock.now());
+        self.row.report = serde_json::to_string(&self.report).map_err(StoreError::corrupt)?;
+        let detail = json!({
+            "import": self.row.id, "version": self.version, "members": version.members, "joined": self.report.joined,
+            "left": self.report.left, "rows_bad": self.report.tally.rows_bad, "source_digest": version.source_digest,
+            "content_digest": version.content_digest, "override_shrink_reason": self.options.override_shrink_reason,
+        });
+        let published: Result<(), StoreError> =
+            transact!(self.app.store, Lane::Ordinary, "import_publish", |txn| {
+                let now = txn.now();
+                rows::version_publish(txn, &version, now).await?;
+                rows::import_put(txn, &self.row).await?;
+                txn.audit(self.actor.entry(
+                    "population.publish",
+                    format!("population:{}", self.population.id),
+                    detail.clone(),
+                ))
+                .await?;
+                Ok(())
+            });
+        published?;
+        show(self.app, &self.row).await
+    }
+
+    /// Writes the index of directory ids: sorted digests with their ordinals, in buckets.
+    async fn write_index(
+        &self,
+        found: std::collections::HashMap<KeyDigest, u32>,
+    ) -> Result<(), OperationError> {
+        let members = count(found.len());
+        let mut entries: Vec<(KeyDigest, u32)> = found.into_iter().collect();
+        entries.sort_unstable();
+        let mut buckets: Vec<(u32, Vec<u8>)> = Vec::new();
+        for (digest, ordinal) in entries {
+            let bucket = bucket_of(&digest, members);
+            match buckets.last_mut() {
+                Some((last, _)) if *last == bucket => {}
+                _ => {
+                    self.write_full(&mut buckets).await?;
+                    buckets.push((bucket, Vec::with_capacity(2048 * 20)));
+                }
+            }
+            if let Some((_, body)) = buckets.last_mut() {
+                body.extend(digest);
+                body.extend(ordinal.to_le_bytes());
+            }
+        }
+        self.write_buckets(&buckets).await
+    }
+
+    async fn write_full(&self, buckets: &mut Vec<(u32, Vec<u8>)>) -> Result<(), OperationError> {
+        if buckets.len() >= 32 {
+            self.write_buckets(buckets).await?;
+            buckets.clear();
+        }
+        Ok(())
+    }
+
+    async fn write_buckets(&self, buckets: &[(u32, Vec<u8>)]) -> Result<(), OperationError> {
+        let written: Result<(), StoreError> =
+            transact!(self.app.store, Lane::Ordinary, "import_index", |txn| {
+                rows::keys_insert(txn, self.version, buckets).await
+            });
+        Ok(written?)
+    }
+
+    async fn finish(&mut self, status: &str) -> Result<(), StoreError> {
+        self.row.status = status.to_owned();
+        self.row.finished_at = Some(self.app.clock.now());
+        self.row.report = serde_json::to_string(&self.report).map_err(StoreError::corrupt)?;
+        transact!(self.app.store, Lane::Ordinary, "import_finish", |txn| {
+            rows::import_put(txn, &self.row).await
+        })
+    }
+
+    /// Throws the staged rows away and remembers why. What cannot be thrown away now goes at the next start.
+    async fn discard(&mut self, error: &OperationError) {
+        let cleared = discard_version(self.app, self.version).await;
+        self.row.version = None;
+        let finished = self.finish("refused").await;
+        let detail = json!({"import": self.row.id, "why": error.to_string(), "rows_bad": self.report.tally.rows_bad});
+        let entry = self.actor.entry(
+            "population.import_refused",
+            format!("population:{}", self.population.id),
+            detail,
+        );
+        let told: Result<i64, StoreError> =
+            transact!(self.app.store, Lane::Ordinary, "import_refused", |txn| txn
+                .audit(entry.clone())
+                .await);
+        if let Some(failed) = [cleared.err(), finished.err(), told.err()]
+            .into_iter()
+            .flatten()
+            .next()
+        {
+            tracing::warn!(import = %self.row.id, error = %failed, "a refused import could not be cleared away");
+        }
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn detail(row: &BadRow) -> Detail {
+    Detail {
+        line: usize::try_from(row.line).ok(),
+        ..Detail::new(&row.code, row.message.clone())
+    }
+}
+
+fn refused_file(error: &RowsError) -> OperationError {
+    match error {
+        RowsError::Stream(_) => {
+            OperationError::invalid("file_damaged", format!("{error}: nothing is published"))
+        }
+        RowsError::Head(_) => {
+            OperationError::invalid("file_unusable", format!("{error}: nothing is published"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
