@@ -139,3 +139,71 @@ impl From<&InForce> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::from_millis;
+
+    fn held(kind: HoldKind) -> Refusal {
+        Refusal::Held {
+            id: HoldId::new(Uuid::from_u128(1)),
+            kind,
+            since: from_millis(0).unwrap(),
+            reason: "token theft".to_owned(),
+        }
+    }
+
+    fn refusals() -> Vec<Refusal> {
+        let wave = WaveNumber(2);
+        vec![
+            Refusal::ReasonMissing,
+            Refusal::PlanMissing,
+            Refusal::PlanEmpty,
+            Refusal::PlanStale {
+                given: Digest::of(b"one"),
+                current: Digest::of(b"two"),
+            },
+            Refusal::PlanOverdue {
+                opens_at: from_millis(0).unwrap(),
+            },
+            Refusal::AlreadyStarted,
+            Refusal::NotStarted,
+            Refusal::Over {
+                lifecycle: "completed",
+            },
+            held(HoldKind::Halt),
+            held(HoldKind::Pause),
+            held(HoldKind::Gate),
+            Refusal::WaveUnknown { wave },
+            Refusal::ApprovalTooEarly {
+                wave,
+                status: "soaking",
+            },
+            Refusal::ApprovalUseless {
+                wave,
+                status: "passed",
+            },
+            Refusal::SelfApproval {
+                by: Principal::new("meier"),
+            },
+            Refusal::NothingToRetry,
+        ]
+    }
+
+    #[test]
+    fn every_refusal_has_its_own_code_and_says_what_to_do() {
+        let refusals = refusals();
+        let codes: BTreeSet<_> = refusals.iter().map(Refusal::code).collect();
+        assert_eq!(codes.len(), refusals.len(), "a code was used twice");
+        let text: Vec<_> = refusals
+            .iter()
+            .map(|refusal| format!("{:<18} {refusal}", refusal.code()))
+            .collect();
+        insta::assert_snapshot!("refusals", text.join("\n"));
+    }
+}
