@@ -21,6 +21,7 @@ pub use self::record::RecordError;
 pub use self::refusal::Refusal;
 use crate::digest::Digest;
 use crate::ids::{BatchSeq, PlanId, Principal, Timestamp, WaveNumber};
+use crate::plan::Plan;
 
 /// The plan a rollout is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,28 @@ pub struct PlanRef {
     pub made_by: Principal,
     /// When.
     pub made_at: Timestamp,
+}
+
+impl PlanRef {
+    /// Refers to a plan that has been compiled and stored.
+    ///
+    /// Only a schedule makes a start time that can pass: a first wave that may open at any time has none.
+    #[must_use]
+    pub fn of(id: PlanId, plan: &Plan, made_by: Principal, made_at: Timestamp) -> Self {
+        let is_scheduled = plan
+            .waves
+            .first()
+            .is_some_and(|wave| wave.schedule.is_some());
+        let first = plan.timeline.first().filter(|_| is_scheduled);
+        Self {
+            id,
+            digest: plan.digest,
+            waves: u32::try_from(plan.waves.len()).unwrap_or(u32::MAX),
+            opens_at: first.and_then(|expected| expected.opens_at),
+            made_by,
+            made_at,
+        }
+    }
 }
 
 /// Who started a rollout, and when.

@@ -6,9 +6,9 @@ use crate::hold::{HoldKind, InForce};
 use crate::ids::{Principal, Timestamp, WaveNumber, as_stored};
 use crate::wave::soak::Seconds;
 
-/// How late a plan may be started. A day covers a weekend's approval in another zone; beyond it the
-/// dates that were looked at are not the dates that would run.
-pub const START_GRACE: Seconds = Seconds(86_400);
+/// How late a plan may be started. A week covers an approval over a holiday; beyond it the dates that
+/// were looked at are not the dates that would run.
+pub const START_GRACE: Seconds = Seconds(7 * 86_400);
 
 /// What somebody asks of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -251,10 +251,30 @@ fn an_overdue_start_asks_and_does_not_run() {
         .decide(&start("one"), None, eleven_months)
         .unwrap_err();
     assert_eq!(refusal.code(), "plan_overdue");
-    let in_time = planned.decide(&start("one"), None, at(1000 + 86_399));
+    let in_time = planned.decide(&start("one"), None, at(1000 + 7 * 86_400 - 1));
     assert_eq!(in_time.unwrap().len(), 1);
-    let late = planned.decide(&start("one"), None, at(1000 + 86_400));
+    let late = planned.decide(&start("one"), None, at(1000 + 7 * 86_400));
     assert_eq!(late.unwrap_err().code(), "plan_overdue");
+}
+
+#[test]
+fn a_plan_whose_first_wave_opens_at_any_time_is_never_overdue() {
+    let golden = include_str!("../../../../tests/fixtures/records/v1/plan.json");
+    let mut plan: Plan = serde_json::from_str(golden).unwrap();
+    let bound =
+        |plan: &Plan| PlanRef::of(PlanId::new(Uuid::from_u128(1)), plan, who("meier"), at(0));
+    let scheduled = plan.waves.iter().find_map(|wave| wave.schedule.clone());
+    plan.waves[0].schedule = None;
+    assert_eq!(bound(&plan).opens_at, None);
+    assert_eq!(bound(&plan).digest, plan.digest);
+    assert_eq!(
+        usize::try_from(bound(&plan).waves).unwrap(),
+        plan.waves.len()
+    );
+    plan.waves[0].schedule = scheduled;
+    plan.timeline[0].opens_at = Some(at(77));
+    let expected = plan.waves[0].schedule.as_ref().map(|_| at(77));
+    assert_eq!(bound(&plan).opens_at, expected);
 }
 
 #[test]
