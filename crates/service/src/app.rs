@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use tidegate_orchestrator::ids::WorkerId;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::connector::Connectors;
+use crate::meter::Meter;
 use crate::operations::member::MemberCache;
 use crate::store::Store;
+use crate::tasks::permit::PermitCell;
 
 /// Makes ids: the only part that does.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,18 +88,40 @@ pub struct App {
     pub wake: Wake,
     /// Unpacked parts of populations.
     pub members: MemberCache,
+    /// The ways to targets.
+    pub connectors: Connectors,
+    /// This process's right to send.
+    pub permit: PermitCell,
+    /// How fast it goes.
+    pub meter: Meter,
+    /// The name of this process among those that send.
+    pub worker: WorkerId,
+    /// What people call it: the host and the process.
+    pub worker_name: String,
+    /// Rung when the process ends: nothing new is begun.
+    pub ending: CancellationToken,
+    /// Work that must not end with the request that asked for it.
+    pub background: TaskTracker,
 }
 
 impl App {
     /// Puts an application together around a store.
     #[must_use]
     pub fn new(store: Store, clock: Clock, ids: Ids) -> Self {
+        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         Self {
             store,
             clock,
-            ids,
             wake: Wake::default(),
             members: MemberCache::default(),
+            connectors: Connectors::default(),
+            permit: PermitCell::default(),
+            meter: Meter::default(),
+            worker: ids.make(),
+            worker_name: format!("{}:{}", host.trim(), std::process::id()),
+            ending: CancellationToken::new(),
+            background: TaskTracker::new(),
+            ids,
         }
     }
 }

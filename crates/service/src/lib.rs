@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod connector;
 pub mod http;
+pub mod meter;
 pub mod operations;
 pub mod source;
 pub mod store;

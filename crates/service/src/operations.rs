@@ -4,10 +4,20 @@
 //! saves the answer with its audit record in one transaction. Nothing here speaks SQL (that is
 //! `store`), names axum (that is `http`) or sends anything to a target (that is `tasks`).
 
+pub mod audit;
 pub mod error;
+pub mod fsck;
+pub mod hold;
 pub mod import;
+pub mod load;
 pub mod member;
+pub mod people;
+pub mod plan;
 pub mod population;
+pub mod rollout;
+pub mod status;
+pub mod target;
+pub mod view;
 
 pub use error::{Detail, OperationError};
 

@@ -7,10 +7,18 @@
 pub mod audit;
 mod connect;
 pub mod error;
+pub mod failure;
+pub mod hold;
+pub mod ledger;
 mod migrate;
+pub mod plan;
 pub mod population;
 pub mod query;
+pub mod rollout;
+pub mod target;
 mod txn;
+pub mod wave;
+pub mod worker;
 
 use std::sync::Arc;
 
@@ -19,6 +27,7 @@ use tokio::sync::Mutex;
 
 pub use connect::{DatabaseUrl, DatabaseUrlError};
 pub use error::StoreError;
+pub use sea_orm::ConnectionTrait as Connection;
 pub(crate) use txn::transact;
 pub use txn::{Attempts, Lane, Open, Retryable, Txn};
 

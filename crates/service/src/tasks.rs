@@ -1,1 +1,11 @@
-//! Background work: conduct waves, dispatch batches.
+//! What runs by itself: the permit, the planner's passes, the laying out of ledgers, and sending.
+//!
+//! `driver` starts everything and ends it; `permit` keeps this process's right to send alive;
+//! `conduct` runs the planner over the rollouts that are due; `prepare` lays a started rollout out as
+//! batches; `dispatch` claims batches and sends people. Only the driver spawns.
+
+pub mod conduct;
+pub mod dispatch;
+pub mod driver;
+pub mod permit;
+pub mod prepare;

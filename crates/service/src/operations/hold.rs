@@ -1,0 +1,443 @@
+//! Holds: place with one call and no confirmation, release one at a time, list.
+//!
+//! Placing is the small, separate path: no planning, no approval, one row, one epoch, one audit
+//! record, whatever the size of what it covers. The permit of this process is withdrawn before the
+//! call returns; other processes hear of the epoch by their next renewal.
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tidegate_orchestrator::hold::{
+    Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Placement, Release, Scope, Wanted,
+};
+use tidegate_orchestrator::ids::{HoldId, Principal, RolloutId, TargetId, Timestamp, WaveNumber};
+
+use super::view::{HoldView, ScopeView, WorkerView};
+use super::{Actor, OperationError, Page, load, target};
+use crate::app::App;
+use crate::store::audit::Entry;
+use crate::store::hold::{self as rows, HoldRow};
+use crate::store::{Lane, StoreError, Txn, rollout as rollouts, transact, worker};
+
+/// The longest reason, in characters: a paragraph, not a document.
+const REASON_CHARS_MAX: usize = 4000;
+/// A worker not heard for this long can no longer send: its permit is dead (two seconds) and every
+/// request it had begun has timed out.
+const WORKER_SILENT_SECONDS: i64 = 40;
+
+/// A hold somebody asks for.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewHold {
+    /// pause or halt; gates and freezes are placed by the planner.
+    pub kind: String,
+    /// What it covers.
+    pub scope: ScopeView,
+    /// Why.
+    pub reason: String,
+    /// keep, freeze or revert people already moved; keep unless said otherwise.
+    #[serde(default)]
+    pub effect: Option<String>,
+    /// When somebody must look at it again.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub review_at: Option<Timestamp>,
+}
+
+/// A hold that is in force now, and whether this call placed it.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The hold.
+    pub hold: HoldView,
+    /// Whether it was placed by this call; otherwise the actor was added to it.
+    pub is_new: bool,
+}
+
+/// Says whether a reason says something.
+///
+/// # Errors
+///
+/// When it is empty or too long.
+pub fn check_reason(reason: &str) -> Result<(), OperationError> {
+    if reason.trim().is_empty() {
+        return Err(OperationError::invalid(
+            "reason_missing",
+            "a reason is needed: it is what the next person will read",
+        ));
+    }
+    if reason.chars().count() > REASON_CHARS_MAX {
+        return Err(OperationError::invalid(
+            "reason_too_long",
+            format!("a reason has at most {REASON_CHARS_MAX} characters"),
+        ));
+    }
+    Ok(())
+}
+
+/// Places a hold, or adds the actor to the same hold that is in force already.
+///
+/// # Errors
+///
+/// When the reason is missing, the scope does not exist, or the store cannot be reached.
+pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, OperationError> {
+    check_reason(&new.reason)?;
+    let kind = match HoldKind::from_name(&new.kind) {
+        Some(kind @ (HoldKind::Pause | HoldKind::Halt)) => kind,
+        _ => {
+            return Err(OperationError::invalid(
+                "kind_invalid",
+                format!("`{}` is not pause or halt", new.kind),
+            ));
+        }
+    };
+    let effect = match &new.effect {
+        None => MovedPeople::Keep,
+        Some(name) => MovedPeople::from_name(name).ok_or_else(|| {
+            OperationError::invalid(
+                "effect_invalid",
+                format!("`{name}` is not keep, freeze or revert"),
+            )
+        })?,
+    };
+    let wanted = Wanted {
+        kind,
+        scope: scope_of(app, &new.scope).await?,
+        cause: Cause::People {
+            principals: vec![Principal::new(actor.principal.clone())],
+        },
+        reason: new.reason.clone(),
+        effect,
+        review_at: new.review_at,
+    };
+    place_wanted(app, actor, wanted).await
+}
+
+/// Places a hold whose scope is known.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn place_wanted(
+    app: &App,
+    actor: &Actor,
+    wanted: Wanted,
+) -> Result<Placed, OperationError> {
+    let id: HoldId = app.ids.make();
+    let placed: Result<(Hold, bool), StoreError> =
+        transact!(app.store, Lane::Hold, "hold_place", |txn| {
+            let (hold, entry) = put(txn, actor, id, wanted.clone()).await?;
+            ring(txn, &hold.scope).await?;
+            if let Some(entry) = entry {
+                txn.audit(entry).await?;
+            }
+            let is_new = hold.id == id;
+            Ok((hold, is_new))
+        });
+    let (hold, is_new) = placed?;
+    if let Some(in_force) = hold.in_force() {
+        app.permit.hold(in_force, hold.placed_epoch);
+    }
+    app.wake.ring();
+    Ok(Placed {
+        hold: show(app, &hold).await?,
+        is_new,
+    })
+}
+
+/// Places a hold inside a transaction, and returns what the trail must hear of it.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn put(
+    txn: &mut Txn,
+    actor: &Actor,
+    id: HoldId,
+    wanted: Wanted,
+) -> Result<(Hold, Option<Entry>), StoreError> {
+    rows::hold_lock(txn).await?;
+    let in_force = rows::hold_set(txn).await?;
+    let now = txn.now();
+    let by = Principal::new(actor.principal.clone());
+    match wanted.placement(&in_force).map_err(StoreError::corrupt)? {
+        Placement::New => {
+            let epoch = rows::epoch_next(txn).await?;
+            let hold = wanted.into_hold(id, by, epoch, now);
+            rows::hold_insert(txn, &HoldRow::of(&hold)?).await?;
+            rows::epoch_notify(txn, epoch).await?;
+            let entry = entry(actor, "hold.place", &hold);
+            Ok((hold, Some(entry)))
+        }
+        Placement::Joined(known) => {
+            let row = rows::hold_load(txn, known)
+                .await?
+                .ok_or(StoreError::NotFound)?;
+            let mut hold = row.hold()?;
+            if !hold.join(by) {
+                return Ok((hold, None));
+            }
+            rows::hold_save(txn, &HoldRow::of(&hold)?, row.generation).await?;
+            let entry = entry(actor, "hold.join", &hold);
+            Ok((hold, Some(entry)))
+        }
+    }
+}
+
+fn entry(actor: &Actor, action: &str, hold: &Hold) -> Entry {
+    let detail = json!({
+        "kind": hold.kind, "scope": hold.scope, "reason": hold.reason, "cause": hold.cause, "effect": hold.effect,
+        "epoch": hold.placed_epoch,
+    });
+    actor.entry(action, format!("hold:{}", hold.id), detail)
+}
+
+/// Has the planner look at what a hold covers.
+async fn ring(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
+    let now = txn.now();
+    match scope {
+        Scope::Everything => rollouts::rollouts_ring(txn, now, None, None).await,
+        Scope::Target(target) => rollouts::rollouts_ring(txn, now, None, Some(*target)).await,
+        Scope::Rollout(rollout) | Scope::Wave(rollout, _) => {
+            rollouts::rollouts_ring(txn, now, Some(*rollout), None).await
+        }
+    }
+}
+
+/// Releases one hold; others stay.
+///
+/// # Errors
+///
+/// When there is none, it has ended before, or it follows a gate or a calendar.
+pub async fn release(
+    app: &App,
+    actor: &Actor,
+    id: &str,
+    reason: &str,
+) -> Result<HoldView, OperationError> {
+    check_reason(reason)?;
+    let id = named(id)?;
+    let released: Result<Hold, OperationError> =
+        transact!(app.store, Lane::Hold, "hold_release", |txn| {
+            end(txn, actor, id, reason).await
+        });
+    let hold = released?;
+    app.wake.ring();
+    show(app, &hold).await
+}
+
+async fn end(
+    txn: &mut Txn,
+    actor: &Actor,
+    id: HoldId,
+    reason: &str,
+) -> Result<Hold, OperationError> {
+    rows::hold_lock(txn).await?;
+    let row = rows::hold_load(txn, id)
+        .await?
+        .ok_or_else(|| OperationError::not_found("hold", id))?;
+    let hold = row.hold()?;
+    let epoch = rows::epoch_next(txn).await?;
+    let release = Release {
+        by: Principal::new(actor.principal.clone()),
+        at: txn.now(),
+        epoch,
+        reason: reason.to_owned(),
+    };
+    let ended = hold.release(release).map_err(refused)?;
+    rows::hold_save(txn, &HoldRow::of(&ended)?, row.generation).await?;
+    rows::epoch_notify(txn, epoch).await?;
+    ring(txn, &ended.scope).await?;
+    let detail =
+        json!({"kind": ended.kind, "scope": ended.scope, "reason": reason, "epoch": epoch});
+    txn.audit(actor.entry("hold.release", format!("hold:{id}"), detail))
+        .await?;
+    Ok(ended)
+}
+
+fn refused(refusal: HoldRefusal) -> OperationError {
+    OperationError::refused(refusal.code(), refusal.to_string())
+}
+
+/// Releases every pause on exactly this rollout; halts and wider pauses stay.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn resume(
+    app: &App,
+    actor: &Actor,
+    rollout: &str,
+    reason: &str,
+) -> Result<(), OperationError> {
+    check_reason(reason)?;
+    let row = load::find(app, rollout).await?;
+    let holds = rows::hold_set(app.store.read()).await?;
+    let own =
+        |scope: &Scope| matches!(scope, Scope::Rollout(id) | Scope::Wave(id, _) if *id == row.id);
+    let pauses: Vec<HoldId> = holds
+        .iter()
+        .filter(|hold| hold.kind == HoldKind::Pause && own(&hold.scope))
+        .map(|hold| hold.id)
+        .collect();
+    for id in pauses {
+        match release(app, actor, &id.to_string(), reason).await {
+            // Somebody else was faster: it is released, which is what was asked for.
+            Err(OperationError::Refused { code, .. }) if code == "hold_already_released" => {}
+            other => {
+                other?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns one hold.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn get(app: &App, id: &str) -> Result<HoldView, OperationError> {
+    let id = named(id)?;
+    let row = rows::hold_load(app.store.read(), id)
+        .await?
+        .ok_or_else(|| OperationError::not_found("hold", id))?;
+    show(app, &row.hold()?).await
+}
+
+/// Lists holds in the order in which they were placed.
+///
+/// # Errors
+///
+/// When the cursor is none or the store cannot be reached.
+pub async fn list(
+    app: &App,
+    in_force: bool,
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<Page<HoldView>, OperationError> {
+    let after = match cursor {
+        Some(cursor) => {
+            let parsed = cursor
+                .split_once('_')
+                .and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
+            Some(parsed.ok_or_else(|| {
+                OperationError::invalid("cursor_invalid", "the cursor is not one of ours")
+            })?)
+        }
+        None => None,
+    };
+    let mut views = Vec::new();
+    for row in rows::hold_page(app.store.read(), in_force, after, limit + 1).await? {
+        views.push(show(app, &row.hold()?).await?);
+    }
+    Ok(Page::cut(views, limit, |view| {
+        format!("{}_{}", view.placed_at.timestamp_millis(), view.id)
+    }))
+}
+
+fn named(id: &str) -> Result<HoldId, OperationError> {
+    id.parse()
+        .map_err(|_| OperationError::not_found("hold", id))
+}
+
+/// Finds what a scope names, by id or by name.
+async fn scope_of(app: &App, scope: &ScopeView) -> Result<Scope, OperationError> {
+    let id = || {
+        let missing = format!("a scope of `{}` names an `id`", scope.scope_type);
+        scope
+            .id
+            .as_deref()
+            .ok_or_else(|| OperationError::invalid("scope_invalid", missing))
+    };
+    match (scope.scope_type.as_str(), scope.wave) {
+        ("everything", None) if scope.id.is_none() => Ok(Scope::Everything),
+        ("target", None) => Ok(Scope::Target(target_id(app, id()?).await?)),
+        ("rollout", None) => Ok(Scope::Rollout(load::find(app, id()?).await?.id)),
+        ("wave", Some(wave)) => wave_scope(app, id()?, wave).await,
+        _ => {
+            let sentence = "a scope is {type: everything}, {type: target, id}, {type: rollout, id} or {type: wave, id, wave}";
+            Err(OperationError::invalid("scope_invalid", sentence))
+        }
+    }
+}
+
+async fn target_id(app: &App, name: &str) -> Result<TargetId, OperationError> {
+    Ok(target::find(app, name).await?.id)
+}
+
+/// A hold on a wave that is not there would look like safety and be none.
+async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, OperationError> {
+    let row = load::find(app, rollout).await?;
+    let record = load::record(&row)?;
+    let waves = record.lifecycle.plan().map_or(0, |plan| plan.waves);
+    if wave == 0 || wave > waves {
+        return Err(OperationError::not_found("wave", wave));
+    }
+    Ok(Scope::Wave(row.id, WaveNumber(wave)))
+}
+
+/// Shows a hold, with who may still send under it.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
+    let since = app.clock.now() - TimeDelta::seconds(WORKER_SILENT_SECONDS);
+    let workers = if hold.is_in_force() {
+        worker::workers_seen(app.store.read(), since).await?
+    } else {
+        Vec::new()
+    };
+    let own = app.permit.sending_under(&hold.scope);
+    let others_quiet = workers
+        .iter()
+        .filter(|worker| worker.id != app.worker)
+        .all(|worker| worker.epoch >= hold.placed_epoch && worker.in_flight == 0);
+    let actors = match &hold.cause {
+        Cause::People { principals } => principals.iter().map(ToString::to_string).collect(),
+        Cause::Gate { .. } | Cause::Calendar { .. } => vec![hold.placed_by.to_string()],
+    };
+    let released = hold.released.as_ref();
+    Ok(HoldView {
+        id: hold.id,
+        kind: hold.kind.name().to_owned(),
+        scope: ScopeView {
+            scope_type: hold.scope.name().to_owned(),
+            id: hold.scope.uuid().map(|id| id.to_string()),
+            wave: hold.scope.wave().map(WaveNumber::get),
+        },
+        reason: hold.reason.clone(),
+        owner: hold.owner.to_string(),
+        effect: hold.effect.name().to_owned(),
+        actors,
+        placed_by: hold.placed_by.to_string(),
+        placed_at: hold.placed_at,
+        epoch: hold.placed_epoch,
+        review_at: hold.review_at,
+        released_by: released.map(|released| released.by.to_string()),
+        released_at: released.map(|released| released.at),
+        release_reason: released.map(|released| released.reason.clone()),
+        generation: hold.generation,
+        quiesced: hold.is_in_force() && own == 0 && others_quiet,
+        in_flight: own,
+        workers: workers
+            .into_iter()
+            .map(|worker| WorkerView {
+                id: worker.id,
+                name: worker.name,
+                epoch: worker.epoch,
+                in_flight: worker.in_flight,
+                seen_at: worker.seen_at,
+            })
+            .collect(),
+    })
+}
+
+/// Returns the rollout a hold is about, when it is about one.
+#[must_use]
+pub const fn rollout_of(scope: &Scope) -> Option<RolloutId> {
+    match scope {
+        Scope::Rollout(id) | Scope::Wave(id, _) => Some(*id),
+        Scope::Everything | Scope::Target(_) => None,
+    }
+}

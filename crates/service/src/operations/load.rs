@@ -1,0 +1,189 @@
+//! Reads what decisions are made from: a rollout, its plan, its waves, and the holds on it.
+
+use std::collections::BTreeMap;
+
+use crate::store::Connection;
+use tidegate_orchestrator::hold::{HoldSet, InForce, Place};
+use tidegate_orchestrator::ids::{
+    PlanId, Principal, RolloutId, Timestamp, WaveNumber, from_millis,
+};
+use tidegate_orchestrator::plan::Plan;
+use tidegate_orchestrator::planner::{Approval, Snapshot, WaveFacts};
+use tidegate_orchestrator::rollout::{Claims, Rollout, record};
+
+use super::OperationError;
+use crate::app::App;
+use crate::store::rollout::{self as rollouts, RolloutRow};
+use crate::store::{StoreError, hold, ledger, plan as plans, target, wave};
+
+/// Everything the planner looks at, read in one go.
+#[derive(Debug)]
+pub struct Seen {
+    /// The stored rollout.
+    pub row: RolloutRow,
+    /// Its record.
+    pub rollout: Rollout,
+    /// Its plan, once it has one.
+    pub plan: Option<Plan>,
+    /// Its waves.
+    pub waves: Vec<WaveFacts>,
+    /// The holds in force.
+    pub holds: HoldSet,
+    /// Until when the target wants to be left alone.
+    pub closed_until: Option<Timestamp>,
+}
+
+impl Seen {
+    /// Returns it in the form the planner takes.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot {
+            place: Place::rollout(self.row.target, self.row.id),
+            rollout: &self.rollout,
+            waves: self.waves.clone(),
+            holds: &self.holds,
+            target_closed_until: self.closed_until,
+        }
+    }
+}
+
+/// Returns the stored rollout of an id.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn row(app: &App, id: RolloutId) -> Result<RolloutRow, OperationError> {
+    let found = rollouts::rollout_load(app.store.read(), id).await?;
+    found.ok_or_else(|| OperationError::not_found("rollout", id))
+}
+
+/// Finds a rollout by id or name.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn find(app: &App, name: &str) -> Result<RolloutRow, OperationError> {
+    let found = rollouts::rollout_find(app.store.read(), name).await?;
+    found.ok_or_else(|| OperationError::not_found("rollout", name))
+}
+
+/// Reads the record of a stored rollout.
+///
+/// # Errors
+///
+/// When it is damaged, or of a later version.
+pub fn record(row: &RolloutRow) -> Result<Rollout, StoreError> {
+    record::decode(&row.state).map_err(StoreError::corrupt)
+}
+
+/// Reads a plan.
+///
+/// # Errors
+///
+/// When there is none, or it is damaged.
+pub async fn plan(app: &App, id: PlanId) -> Result<Plan, StoreError> {
+    plan_in(app.store.read(), id).await
+}
+
+/// Reads a plan inside a transaction.
+///
+/// # Errors
+///
+/// When there is none, or it is damaged.
+pub async fn plan_in<C: Connection>(db: &C, id: PlanId) -> Result<Plan, StoreError> {
+    let row = plans::plan_load(db, id)
+        .await?
+        .ok_or(StoreError::NotFound)?;
+    serde_json::from_str(&row.body).map_err(StoreError::corrupt)
+}
+
+/// Returns the most severe hold on a rollout, or on one of its waves.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn held(
+    app: &App,
+    row: &RolloutRow,
+    wave: Option<WaveNumber>,
+) -> Result<Option<InForce>, StoreError> {
+    let holds = hold::hold_set(app.store.read()).await?;
+    let place = Place {
+        target: row.target,
+        rollout: row.id,
+        wave,
+    };
+    Ok(holds.worst(&place).cloned())
+}
+
+/// Reads everything the planner looks at.
+///
+/// # Errors
+///
+/// When the store cannot be reached or a record is damaged.
+pub async fn seen<C: Connection>(
+    app: &App,
+    db: &C,
+    row: RolloutRow,
+    now: Timestamp,
+) -> Result<Seen, StoreError> {
+    let _ = app;
+    let rollout = record(&row)?;
+    let plan = match rollout.lifecycle.plan() {
+        Some(bound) => Some(plan_in(db, bound.id).await?),
+        None => None,
+    };
+    let waves = match &plan {
+        Some(plan) => facts(db, row.id, plan, now).await?,
+        None => Vec::new(),
+    };
+    let holds = hold::hold_set(db).await?;
+    let door = target::target_door(db, row.target, false).await?;
+    let closed_until = Some(door.closed_until).filter(|until| *until > now);
+    Ok(Seen {
+        row,
+        rollout,
+        plan,
+        waves,
+        holds,
+        closed_until,
+    })
+}
+
+async fn facts<C: Connection>(
+    db: &C,
+    id: RolloutId,
+    plan: &Plan,
+    now: Timestamp,
+) -> Result<Vec<WaveFacts>, StoreError> {
+    let rows = wave::waves_load(db, id).await?;
+    let mut approvals: BTreeMap<WaveNumber, Vec<Approval>> = BTreeMap::new();
+    for row in wave::approvals_load(db, id).await? {
+        let approval = Approval {
+            by: Principal::new(row.principal),
+            digest: row.plan_digest.parse().map_err(StoreError::corrupt)?,
+            at: row.at,
+        };
+        approvals.entry(row.wave).or_default().push(approval);
+    }
+    let mut facts = Vec::with_capacity(plan.waves.len());
+    for planned in &plan.waves {
+        let row = rows.iter().find(|row| row.number == planned.number);
+        let tally = row.map(|row| row.tally).unwrap_or_default();
+        let mut wave = WaveFacts::planned(planned, &plan.freezes, tally, now);
+        if let Some(row) = row {
+            wave.claims = row.claimable.then_some(Claims {
+                until: row.claim_until,
+                begin_at_most: row.begin_at_most,
+            });
+            if row.claimable {
+                wave.ready_at = ledger::wave_ready_at(db, id, planned.number)
+                    .await?
+                    .and_then(from_millis);
+            }
+        }
+        wave.approvals = approvals.remove(&planned.number).unwrap_or_default();
+        facts.push(wave);
+    }
+    Ok(facts)
+}

@@ -1,0 +1,331 @@
+//! The people of a rollout: by state, and one of them with the reason why they stand there.
+
+use tidegate_orchestrator::ids::{Ordinal, WaveNumber};
+use tidegate_orchestrator::ledger::{SlotIndex, SlotState, Slots};
+use tidegate_orchestrator::roster;
+
+use super::view::{FailureView, MemberItem, PersonView, WaveRef};
+use super::{OperationError, Page, load, member, status};
+use crate::app::App;
+use crate::store::StoreError;
+use crate::store::failure::{self, FailureRow};
+use crate::store::ledger::{self, BatchRow};
+
+/// How many batches one read brings.
+const BATCHES_PER_READ: usize = 16;
+
+/// Which people to list.
+#[derive(Debug, Clone, Default)]
+pub struct PeopleFilter {
+    /// Only those in this state.
+    pub state: Option<SlotState>,
+    /// Only those of this wave.
+    pub wave: Option<u32>,
+    /// From here on.
+    pub cursor: Option<String>,
+}
+
+/// Where a list goes on: wave, batch, and place in it.
+type Place = (i64, i64, u16);
+
+fn place_of(cursor: Option<&str>) -> Result<Place, OperationError> {
+    let Some(cursor) = cursor else {
+        return Ok((0, -1, 0));
+    };
+    let mut parts = cursor.splitn(3, '_');
+    let mut next = || parts.next().and_then(|part| part.parse::<i64>().ok());
+    let parsed = (|| Some((next()?, next()?, u16::try_from(next()?).ok()?)))();
+    parsed.ok_or_else(|| OperationError::invalid("cursor_invalid", "the cursor is not one of ours"))
+}
+
+/// Lists people of a rollout in the order of their waves.
+///
+/// # Errors
+///
+/// When there is no such rollout, or the cursor is none.
+pub async fn list(
+    app: &App,
+    name: &str,
+    filter: &PeopleFilter,
+    limit: usize,
+) -> Result<Page<MemberItem>, OperationError> {
+    let row = load::find(app, name).await?;
+    let Some(plan) = row.plan else {
+        return Ok(Page {
+            items: Vec::new(),
+            next_cursor: None,
+        });
+    };
+    let version = load::plan(app, plan).await?.population_version;
+    let (wave, seq, mut from) = place_of(filter.cursor.as_deref())?;
+    // The batch of the cursor is read again from the place in it.
+    let mut after = (wave, seq - 1);
+    let mut items = Vec::new();
+    loop {
+        let number = filter.wave.map(WaveNumber);
+        let found = ledger::batches_page(
+            app.store.read(),
+            row.id,
+            number,
+            after,
+            filter.state,
+            BATCHES_PER_READ,
+        )
+        .await?;
+        let Some(last) = found.last() else {
+            return Ok(Page {
+                items,
+                next_cursor: None,
+            });
+        };
+        after = (
+            i64::from(last.address.wave.get()),
+            i64::from(last.address.seq.get()),
+        );
+        for batch in &found {
+            let is_first = (
+                i64::from(batch.address.wave.get()),
+                i64::from(batch.address.seq.get()),
+            ) == (wave, seq);
+            let begin = if is_first {
+                std::mem::take(&mut from)
+            } else {
+                0
+            };
+            let room = limit - items.len();
+            let (part, next) =
+                part_of(app, version, row.id, batch, filter.state, begin, room).await?;
+            items.extend(part);
+            if let Some(next) = next {
+                let cursor = format!("{}_{}_{next}", batch.address.wave, batch.address.seq);
+                return Ok(Page {
+                    items,
+                    next_cursor: Some(cursor),
+                });
+            }
+        }
+    }
+}
+
+/// Lists people of one batch from a place on; says where to go on when there was no room for all.
+async fn part_of(
+    app: &App,
+    version: tidegate_orchestrator::ids::PopulationVersionId,
+    rollout: tidegate_orchestrator::ids::RolloutId,
+    batch: &BatchRow,
+    state: Option<SlotState>,
+    begin: u16,
+    room: usize,
+) -> Result<(Vec<MemberItem>, Option<u16>), OperationError> {
+    let slots = Slots::decode(&batch.slots).map_err(StoreError::corrupt)?;
+    let ordinals = roster::decode(&batch.roster).map_err(StoreError::corrupt)?;
+    let mut places: Vec<(SlotIndex, SlotState, Ordinal)> = slots
+        .states()
+        .zip(&ordinals)
+        .zip(0..)
+        .filter(|((found, _), index)| {
+            *index >= begin && state.is_none_or(|wanted| wanted == *found)
+        })
+        .map(|((found, ordinal), index)| (SlotIndex(index), found, *ordinal))
+        .collect();
+    let next = places.get(room).map(|(index, ..)| index.0);
+    places.truncate(room);
+    let wanted: Vec<Ordinal> = places.iter().map(|(.., ordinal)| *ordinal).collect();
+    let members = member::by_ordinals(app, version, &wanted).await?;
+    let failures = match (wanted.first(), wanted.last()) {
+        (Some(first), Some(last)) => {
+            failure::failures_between(app.store.read(), rollout, (*first, *last)).await?
+        }
+        _ => Vec::new(),
+    };
+    let items = places
+        .into_iter()
+        .zip(members)
+        .map(|((index, state, ordinal), member)| {
+            let failed = failures.iter().find(|failure| failure.ordinal == ordinal);
+            MemberItem {
+                key: member.key,
+                wave: batch.address.wave.get(),
+                state: state.name().to_owned(),
+                attempts: slots.attempts(index).unwrap_or(0),
+                changed_at: slots.changed_at(index),
+                code: failed.map(|failed| failed.code.clone()),
+                message: failed.map(|failed| failed.message.clone()),
+            }
+        });
+    Ok((items.collect(), next))
+}
+
+/// Returns where one person of a rollout stands, and why.
+///
+/// # Errors
+///
+/// When there is no such rollout, or its population has no such member.
+pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, OperationError> {
+    let row = load::find(app, name).await?;
+    let Some(plan_id) = row.plan else {
+        let sentence = format!("rollout `{}` has no plan yet, so nobody is in it", row.name);
+        return Err(OperationError::refused("plan_missing", sentence));
+    };
+    let plan = load::plan(app, plan_id).await?;
+    let version = plan.population_version;
+    let ordinal = member::ordinal_of(app, version, key)
+        .await?
+        .ok_or_else(|| OperationError::not_found("member", key))?;
+    let found = member::by_ordinals(app, version, &[ordinal])
+        .await?
+        .into_iter()
+        .next()
+        .ok_or(StoreError::NotFound)?;
+    let attributes = found
+        .attributes
+        .iter()
+        .map(|(name, value)| (name.clone(), member::json(value)))
+        .collect();
+    let mut view = PersonView {
+        key: found.key,
+        attributes: serde_json::Value::Object(attributes),
+        wave: None,
+        state: "not_in_rollout".to_owned(),
+        attempts: 0,
+        changed_at: None,
+        failure: None,
+        why: String::new(),
+    };
+    let Some((batch, slots, index)) = slot_of(app, row.id, ordinal).await? else {
+        view.why = not_in(app, &row, &plan, ordinal).await?;
+        return Ok(view);
+    };
+    let state = slots.state(index).ok_or(StoreError::NotFound)?;
+    let failed = failure::failures_between(app.store.read(), row.id, (ordinal, ordinal))
+        .await?
+        .into_iter()
+        .next();
+    let wave_name = plan
+        .wave(batch.address.wave)
+        .map(|wave| wave.name.clone())
+        .unwrap_or_default();
+    let standing = status::of(app, &row).await?;
+    view.why = why(
+        state,
+        &wave_name,
+        &slots,
+        index,
+        failed.as_ref(),
+        &standing,
+        batch.address.wave.get(),
+    );
+    view.wave = Some(WaveRef {
+        number: batch.address.wave.get(),
+        name: wave_name,
+    });
+    state.name().clone_into(&mut view.state);
+    view.attempts = slots.attempts(index).unwrap_or(0);
+    view.changed_at = slots.changed_at(index);
+    view.failure = failed.map(|failed| FailureView {
+        code: failed.code,
+        message: failed.message,
+        attempts: failed.attempts,
+        at: failed.at,
+    });
+    Ok(view)
+}
+
+async fn slot_of(
+    app: &App,
+    rollout: tidegate_orchestrator::ids::RolloutId,
+    ordinal: Ordinal,
+) -> Result<Option<(BatchRow, Slots, SlotIndex)>, StoreError> {
+    for batch in ledger::batches_covering(app.store.read(), rollout, ordinal).await? {
+        let ordinals = roster::decode(&batch.roster).map_err(StoreError::corrupt)?;
+        if let Ok(place) = ordinals.binary_search(&ordinal) {
+            let slots = Slots::decode(&batch.slots).map_err(StoreError::corrupt)?;
+            let index = SlotIndex(u16::try_from(place).map_err(StoreError::corrupt)?);
+            return Ok(Some((batch, slots, index)));
+        }
+    }
+    Ok(None)
+}
+
+/// Says why somebody of the population is in no batch: left out, in no wave, or not laid out yet.
+async fn not_in(
+    app: &App,
+    row: &crate::store::rollout::RolloutRow,
+    plan: &tidegate_orchestrator::plan::Plan,
+    ordinal: Ordinal,
+) -> Result<String, OperationError> {
+    let planned = crate::store::plan::roster_covering(
+        app.store.read(),
+        row.plan.ok_or(StoreError::NotFound)?,
+        ordinal,
+    )
+    .await?;
+    for found in planned {
+        let ordinals = roster::decode(&found.roster).map_err(StoreError::corrupt)?;
+        if ordinals.binary_search(&ordinal).is_ok() {
+            let name = plan.wave(found.wave).map_or("", |wave| wave.name.as_str());
+            return Ok(format!(
+                "planned for wave `{name}`; nothing has begun for this wave yet"
+            ));
+        }
+    }
+    Ok(
+        "in no wave of this rollout: excluded by the spec, or matching none of its waves"
+            .to_owned(),
+    )
+}
+
+fn why(
+    state: SlotState,
+    wave: &str,
+    slots: &Slots,
+    index: SlotIndex,
+    failed: Option<&FailureRow>,
+    standing: &super::view::RolloutView,
+    number: u32,
+) -> String {
+    let said = failed
+        .map(|failed| format!(": {} ({})", failed.message, failed.code))
+        .unwrap_or_default();
+    let due = slots
+        .due(index)
+        .map(|due| format!(" after {}", tidegate_orchestrator::sentence::instant(due)))
+        .unwrap_or_default();
+    match state {
+        SlotState::Queued => queued(wave, standing, number),
+        SlotState::InFlight => "a request for this person is under way".to_owned(),
+        SlotState::Awaiting => {
+            format!("the target accepted and has not confirmed yet; it is asked again{due}")
+        }
+        SlotState::Done if slots.is_adopted(index) => {
+            "moved; the account was there already, under our external id".to_owned()
+        }
+        SlotState::Done => "moved".to_owned(),
+        SlotState::Failed => format!("failed for good{said}; `tidegate retry` tries again"),
+        SlotState::Retry => format!("tried again{due}{said}"),
+        SlotState::Unknown => format!(
+            "no answer came{said}; looked up at the target{due}, before anything is sent again"
+        ),
+        SlotState::Skipped => "left out by a decision".to_owned(),
+        SlotState::Departed => "has left the company".to_owned(),
+        SlotState::Reverting => "being moved back".to_owned(),
+        SlotState::Reverted => "moved back".to_owned(),
+        SlotState::Review => format!("needs a decision{said}"),
+    }
+}
+
+fn queued(wave: &str, standing: &super::view::RolloutView, number: u32) -> String {
+    if let Some(reason) = &standing.why_not_now {
+        return format!(
+            "waits in wave `{wave}`; the rollout does not move: {}",
+            reason.sentence
+        );
+    }
+    match standing.waves.iter().find(|wave| wave.number == number) {
+        Some(found) if found.state == "open" || found.state == "draining" => {
+            format!("next in wave `{wave}`, which is open")
+        }
+        Some(found) => format!("waits in wave `{wave}`, which is {}", found.state),
+        None => format!("waits in wave `{wave}`"),
+    }
+}

@@ -1,0 +1,453 @@
+//! Rollouts: create, revise, start, cancel, approve, retry, and how they stand.
+
+use serde_json::json;
+use tidegate_orchestrator::digest::Digest;
+use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Scope, Wanted};
+use tidegate_orchestrator::ids::{Generation, Principal, RolloutId, WaveNumber};
+use tidegate_orchestrator::rollout::{Command, Event, Refusal, Rollout, record};
+use tidegate_orchestrator::spec::{Spec, SpecErrors, SpecFormat};
+
+use super::view::RolloutView;
+use super::{Actor, Detail, OperationError, Page, hold, load, plan, population, status, target};
+use crate::app::App;
+use crate::store::rollout::{self as rows, RolloutRow};
+use crate::store::wave::{self, ApprovalRow};
+use crate::store::{Lane, StoreError, Txn, hold as holds, transact};
+
+/// Creates a rollout out of a spec. Nothing is planned, and nothing moves.
+///
+/// # Errors
+///
+/// When the spec is wrong, names what is not there, or its name is taken.
+pub async fn create(
+    app: &App,
+    actor: &Actor,
+    text: &str,
+    format: SpecFormat,
+) -> Result<RolloutView, OperationError> {
+    let spec = Spec::parse(text, format).map_err(|errors| invalid_spec(&errors))?;
+    population::check_name(&spec.rollout)?;
+    let row = RolloutRow {
+        id: app.ids.make(),
+        name: spec.rollout.clone(),
+        population: population::find(app, &spec.population).await?.id,
+        target: target::find(app, &spec.target).await?.id,
+        spec_format: format.name().to_owned(),
+        spec_text: text.to_owned(),
+        spec_digest: spec.digest().to_string(),
+        lifecycle: "draft".to_owned(),
+        state: record::encode(&Rollout::new()).map_err(StoreError::corrupt)?,
+        plan: None,
+        wake_at: None,
+        generation: Generation(1),
+        created_at: app.clock.now(),
+    };
+    let created: Result<(), StoreError> =
+        transact!(app.store, Lane::Ordinary, "rollout_create", |txn| {
+            rows::rollout_insert(txn, &row).await?;
+            let detail =
+                json!({"name": row.name, "spec_digest": row.spec_digest, "spec": row.spec_text});
+            txn.audit(actor.entry("rollout.create", format!("rollout:{}", row.id), detail))
+                .await?;
+            Ok(())
+        });
+    match created {
+        Ok(()) => status::of(app, &row).await,
+        Err(StoreError::Conflict | StoreError::Taken) => {
+            Err(OperationError::name_taken("rollout", &row.name))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn invalid_spec(errors: &SpecErrors) -> OperationError {
+    let details = errors.0.iter().map(|error| Detail {
+        line: error.line.and_then(|line| usize::try_from(line).ok()),
+        column: error.column.and_then(|column| usize::try_from(column).ok()),
+        field: Some(error.field.clone()).filter(|field| !field.is_empty()),
+        code: error.code.clone(),
+        message: error.message.clone(),
+    });
+    OperationError::Invalid {
+        code: "spec_invalid".to_owned(),
+        sentence: errors.to_string(),
+        details: details.collect(),
+    }
+}
+
+/// Replaces the spec of a rollout that has not started; its plan is void.
+///
+/// # Errors
+///
+/// When the spec is wrong or of another rollout, the rollout has started, or it changed meanwhile.
+pub async fn revise(
+    app: &App,
+    actor: &Actor,
+    name: &str,
+    generation: Generation,
+    text: &str,
+    format: SpecFormat,
+) -> Result<RolloutView, OperationError> {
+    let spec = Spec::parse(text, format).map_err(|errors| invalid_spec(&errors))?;
+    let row = load::find(app, name).await?;
+    if spec.rollout != row.name {
+        let sentence = format!(
+            "the spec is of rollout `{}`, and this is `{}`: a rollout keeps its name",
+            spec.rollout, row.name
+        );
+        return Err(OperationError::invalid("rollout_differs", sentence));
+    }
+    let population = population::find(app, &spec.population).await?.id;
+    let target = target::find(app, &spec.target).await?.id;
+    let by = Principal::new(actor.principal.clone());
+    let revised: Result<RolloutRow, OperationError> =
+        transact!(app.store, Lane::Ordinary, "rollout_revise", |txn| {
+            let mut row = rows::rollout_load(txn, row.id)
+                .await?
+                .ok_or(StoreError::NotFound)?;
+            if row.generation != generation {
+                return Err(OperationError::Conflict { what: "rollout" });
+            }
+            row.population = population;
+            row.target = target;
+            format.name().clone_into(&mut row.spec_format);
+            text.clone_into(&mut row.spec_text);
+            row.spec_digest = spec.digest().to_string();
+            commit(app, txn, actor, row, &Command::Revise { by: by.clone() }).await
+        });
+    status::of(app, &revised?).await
+}
+
+/// Starts exactly the plan that was looked at.
+///
+/// # Errors
+///
+/// When there is no plan, the digest is of another one, the population or the spec changed since, or
+/// a hold stands in the way.
+pub async fn start(
+    app: &App,
+    actor: &Actor,
+    name: &str,
+    generation: Option<Generation>,
+    digest: &str,
+) -> Result<RolloutView, OperationError> {
+    let row = load::find(app, name).await?;
+    check_generation(&row, generation)?;
+    let digest = digest_of(digest)?;
+    let state = load::record(&row)?;
+    if let (Some(bound), None) = (state.lifecycle.plan(), state.lifecycle.started())
+        && !state.lifecycle.is_over()
+    {
+        let changed = plan::changes(app, &row, bound.id).await?;
+        if !changed.is_empty() {
+            return Err(stale(&row.name, changed));
+        }
+        if bound.digest != digest {
+            let sentence = format!(
+                "the plan of `{}` is {}, and not the one you named",
+                row.name, bound.digest
+            );
+            return Err(stale(&row.name, vec![sentence]));
+        }
+    }
+    let by = Principal::new(actor.principal.clone());
+    let row = command(app, actor, row.id, &Command::Start { digest, by }).await?;
+    status::of(app, &row).await
+}
+
+fn stale(name: &str, changed: Vec<String>) -> OperationError {
+    OperationError::Refused {
+        code: "plan_stale".to_owned(),
+        sentence: format!(
+            "the plan of `{name}` is not what would run now: look at a new one with `tidegate plan`"
+        ),
+        details: changed
+            .into_iter()
+            .map(|sentence| Detail::new("changed", sentence))
+            .collect(),
+    }
+}
+
+fn digest_of(text: &str) -> Result<Digest, OperationError> {
+    text.parse()
+        .map_err(|error: tidegate_orchestrator::digest::DigestError| {
+            OperationError::invalid("digest_invalid", error.to_string())
+        })
+}
+
+fn check_generation(row: &RolloutRow, expected: Option<Generation>) -> Result<(), OperationError> {
+    match expected {
+        Some(expected) if expected != row.generation => {
+            Err(OperationError::Conflict { what: "rollout" })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends a rollout for good; whoever has been moved stays moved.
+///
+/// # Errors
+///
+/// When there is none, or it is over.
+pub async fn cancel(
+    app: &App,
+    actor: &Actor,
+    name: &str,
+    generation: Option<Generation>,
+    reason: &str,
+) -> Result<RolloutView, OperationError> {
+    hold::check_reason(reason)?;
+    let row = load::find(app, name).await?;
+    check_generation(&row, generation)?;
+    let by = Principal::new(actor.principal.clone());
+    let row = command(
+        app,
+        actor,
+        row.id,
+        &Command::Cancel {
+            by,
+            reason: reason.to_owned(),
+        },
+    )
+    .await?;
+    status::of(app, &row).await
+}
+
+/// Tries the failed people again.
+///
+/// # Errors
+///
+/// When nobody has been tried yet, or a hold stands in the way.
+pub async fn retry(
+    app: &App,
+    actor: &Actor,
+    name: &str,
+    wave: Option<u32>,
+    reason: &str,
+) -> Result<RolloutView, OperationError> {
+    hold::check_reason(reason)?;
+    let row = load::find(app, name).await?;
+    let by = Principal::new(actor.principal.clone());
+    let command_ = Command::RetryFailed {
+        wave: wave.map(WaveNumber),
+        by,
+        reason: reason.to_owned(),
+    };
+    let row = command(app, actor, row.id, &command_).await?;
+    status::of(app, &row).await
+}
+
+/// Says yes to what a wave has shown, for exactly one plan.
+///
+/// # Errors
+///
+/// When the wave is not at its gate, the plan is another one, or the person made or started it.
+pub async fn approve(
+    app: &App,
+    actor: &Actor,
+    name: &str,
+    number: u32,
+    digest: &str,
+    reason: &str,
+) -> Result<RolloutView, OperationError> {
+    hold::check_reason(reason)?;
+    let row = load::find(app, name).await?;
+    let digest = digest_of(digest)?;
+    let wave = WaveNumber(number);
+    let by = Principal::new(actor.principal.clone());
+    let approved: Result<RolloutRow, OperationError> =
+        transact!(app.store, Lane::Ordinary, "wave_approve", |txn| {
+            let row = rows::rollout_load(txn, row.id)
+                .await?
+                .ok_or(StoreError::NotFound)?;
+            let approval = ApprovalRow {
+                wave,
+                principal: actor.principal.clone(),
+                plan_digest: digest.to_string(),
+                reason: reason.to_owned(),
+                at: txn.now(),
+            };
+            wave::approval_put(txn, row.id, &approval).await?;
+            commit(
+                app,
+                txn,
+                actor,
+                row,
+                &Command::ApproveWave {
+                    wave,
+                    digest,
+                    by: by.clone(),
+                },
+            )
+            .await
+        });
+    let row = approved?;
+    app.wake.ring();
+    status::of(app, &row).await
+}
+
+/// Pauses or halts a whole rollout.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn stop(
+    app: &App,
+    actor: &Actor,
+    name: &str,
+    kind: HoldKind,
+    reason: &str,
+) -> Result<RolloutView, OperationError> {
+    hold::check_reason(reason)?;
+    let row = load::find(app, name).await?;
+    let wanted = Wanted {
+        kind,
+        scope: Scope::Rollout(row.id),
+        cause: Cause::People {
+            principals: vec![Principal::new(actor.principal.clone())],
+        },
+        reason: reason.to_owned(),
+        effect: MovedPeople::Keep,
+        review_at: None,
+    };
+    hold::place_wanted(app, actor, wanted).await?;
+    status::of(app, &row).await
+}
+
+/// Lets go of the pauses of a rollout; halts stay.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn resume(
+    app: &App,
+    actor: &Actor,
+    name: &str,
+    reason: &str,
+) -> Result<RolloutView, OperationError> {
+    hold::resume(app, actor, name, reason).await?;
+    get(app, name).await
+}
+
+/// Returns how a rollout stands.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn get(app: &App, name: &str) -> Result<RolloutView, OperationError> {
+    status::of(app, &load::find(app, name).await?).await
+}
+
+/// Lists rollouts in the order in which they were created.
+///
+/// # Errors
+///
+/// When the cursor is none or the store cannot be reached.
+pub async fn list(
+    app: &App,
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<Page<RolloutView>, OperationError> {
+    let after = match cursor {
+        Some(cursor) => {
+            let parsed = cursor
+                .split_once('_')
+                .and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
+            Some(parsed.ok_or_else(|| {
+                OperationError::invalid("cursor_invalid", "the cursor is not one of ours")
+            })?)
+        }
+        None => None,
+    };
+    let mut views = Vec::new();
+    for row in rows::rollout_page(app.store.read(), after, limit + 1).await? {
+        views.push(status::of(app, &row).await?);
+    }
+    Ok(Page::cut(views, limit, |view| {
+        format!("{}_{}", view.created_at.timestamp_millis(), view.id)
+    }))
+}
+
+/// Asks whether a command would be accepted, and changes nothing.
+///
+/// # Errors
+///
+/// When it would not.
+pub async fn check(app: &App, row: &RolloutRow, wanted: &Command) -> Result<(), OperationError> {
+    let held = load::held(app, row, None).await?;
+    let decided = load::record(row)?.decide(wanted, held.as_ref(), app.clock.now());
+    decided.map(|_| ()).map_err(|refusal| refused(&refusal))
+}
+
+/// Carries out a command on a rollout: load, decide, save with its audit record, and ring.
+///
+/// # Errors
+///
+/// When the domain says no, or somebody changed the rollout meanwhile.
+pub async fn command(
+    app: &App,
+    actor: &Actor,
+    id: RolloutId,
+    wanted: &Command,
+) -> Result<RolloutRow, OperationError> {
+    let done: Result<RolloutRow, OperationError> =
+        transact!(app.store, Lane::Ordinary, "rollout_command", |txn| {
+            let row = rows::rollout_load(txn, id)
+                .await?
+                .ok_or_else(|| OperationError::not_found("rollout", id))?;
+            commit(app, txn, actor, row, wanted).await
+        });
+    if done.is_ok() {
+        app.wake.ring();
+    }
+    done
+}
+
+async fn commit(
+    _app: &App,
+    txn: &mut Txn,
+    actor: &Actor,
+    mut row: RolloutRow,
+    wanted: &Command,
+) -> Result<RolloutRow, OperationError> {
+    let now = txn.now();
+    let held = holds::hold_set(txn).await?;
+    let wave = match wanted {
+        Command::ApproveWave { wave, .. } => Some(*wave),
+        Command::RetryFailed { wave, .. } => *wave,
+        _ => None,
+    };
+    let place = tidegate_orchestrator::hold::Place {
+        target: row.target,
+        rollout: row.id,
+        wave,
+    };
+    let mut state = load::record(&row)?;
+    let events = state
+        .decide(wanted, held.worst(&place), now)
+        .map_err(|refusal| refused(&refusal))?;
+    if events.is_empty() {
+        return Ok(row);
+    }
+    for event in &events {
+        state = state.apply(event);
+    }
+    state.lifecycle.name().clone_into(&mut row.lifecycle);
+    row.plan = state.lifecycle.plan().map(|plan| plan.id);
+    row.state = record::encode(&state).map_err(StoreError::corrupt)?;
+    row.wake_at = Some(now);
+    rows::rollout_save(txn, &mut row).await?;
+    for event in &events {
+        txn.audit(entry(actor, &row, event)).await?;
+    }
+    Ok(row)
+}
+
+fn entry(actor: &Actor, row: &RolloutRow, event: &Event) -> crate::store::audit::Entry {
+    let detail = json!({"wave": event.change.wave(), "change": event.change, "spec_digest": row.spec_digest});
+    actor.entry(event.change.code(), format!("rollout:{}", row.id), detail)
+}
+
+fn refused(refusal: &Refusal) -> OperationError {
+    OperationError::refused(refusal.code(), refusal.to_string())
+}

@@ -1,0 +1,209 @@
+//! How a rollout stands: from rows as many as it has waves and holds, never from its people.
+
+use tidegate_orchestrator::hold::{HoldKind, Place};
+use tidegate_orchestrator::ids::{Timestamp, WaveNumber};
+use tidegate_orchestrator::ledger::{SlotState, Tally};
+use tidegate_orchestrator::planner::step;
+use tidegate_orchestrator::rollout::{Lifecycle, WaveStatus};
+
+use super::view::{
+    Counts, GateLine, PopulationRef, Reason, ReportLine, ReportView, RolloutView, TargetRef,
+    WaveView,
+};
+use super::{OperationError, hold, load};
+use crate::app::App;
+use crate::store::rollout::RolloutRow;
+use crate::store::wave::WaveRow;
+use crate::store::{StoreError, hold as holds, population, target, wave};
+
+/// Returns how a rollout stands.
+///
+/// # Errors
+///
+/// When the store cannot be reached or a record is damaged.
+pub async fn of(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationError> {
+    let now = app.clock.now();
+    let db = app.store.read();
+    let seen = load::seen(app, db, row.clone(), now).await?;
+    let rows = wave::waves_load(db, row.id).await?;
+    let report = step(&seen.snapshot(), now).report;
+    let covering = covering(app, &seen).await?;
+    let population = population::population_find(db, &row.population.to_string())
+        .await?
+        .ok_or(StoreError::NotFound)?;
+    let target = target::target_load(db, row.target).await?;
+    let tally = rows
+        .iter()
+        .fold(Tally::ZERO, |sum, row| sum.plus(&row.tally));
+    let adopted: u64 = rows.iter().map(|row| row.adopted).sum();
+    let mut totals = counts(&tally, adopted);
+    let people = seen.plan.as_ref().map_or(0, |plan| plan.people);
+    totals.insert("people".to_owned(), people);
+    let why_not_now = report.why_not_now().map(|line| Reason {
+        code: line.code().to_owned(),
+        sentence: line.to_string(),
+    });
+    let status = status(&seen.rollout.lifecycle, &covering);
+    let rate = app.meter.per_second(app.clock.moment());
+    let is_moving = status == "running" && tally.get(SlotState::InFlight) > 0;
+    let rate_per_second = if is_moving { rate } else { 0.0 };
+    Ok(RolloutView {
+        id: row.id,
+        name: row.name.clone(),
+        status,
+        lifecycle: seen.rollout.lifecycle.name().to_owned(),
+        generation: row.generation,
+        plan_digest: seen
+            .rollout
+            .lifecycle
+            .plan()
+            .map(|plan| plan.digest.to_string()),
+        epoch: holds::epoch_load(db).await?,
+        population: PopulationRef {
+            id: row.population,
+            name: population.name,
+            version_id: seen.plan.as_ref().map(|plan| plan.population_version),
+        },
+        target: TargetRef {
+            id: row.target,
+            name: target.name,
+        },
+        holds: covering,
+        why_not_now,
+        totals,
+        waves: waves(&seen, &rows, now),
+        in_flight: tally.get(SlotState::InFlight),
+        rate_per_second,
+        expected_end: expected_end(&tally, rate_per_second, now),
+        next_wake_at: row.wake_at,
+        created_at: row.created_at,
+    })
+}
+
+/// Returns what the planner sees, line by line.
+///
+/// # Errors
+///
+/// When there is no such rollout.
+pub async fn report(app: &App, name: &str) -> Result<ReportView, OperationError> {
+    let row = load::find(app, name).await?;
+    let seen = load::seen(app, app.store.read(), row, app.clock.now()).await?;
+    let step = step(&seen.snapshot(), app.clock.now());
+    let lines = step.report.lines.iter().map(|line| ReportLine {
+        wave: line.wave().map(WaveNumber::get),
+        code: line.code().to_owned(),
+        sentence: line.to_string(),
+    });
+    Ok(ReportView {
+        evaluated_at: step.report.evaluated_at,
+        lines: lines.collect(),
+        wake_at: step.wake_at,
+    })
+}
+
+async fn covering(
+    app: &App,
+    seen: &load::Seen,
+) -> Result<Vec<super::view::HoldView>, OperationError> {
+    let mut views = Vec::new();
+    for row in holds::holds_in_force(app.store.read()).await? {
+        let found = row.hold()?;
+        let rollout = Place::rollout(seen.row.target, seen.row.id);
+        let of_a_wave = hold::rollout_of(&found.scope) == Some(seen.row.id);
+        if found.scope.covers(&rollout) || of_a_wave {
+            views.push(hold::show(app, &found).await?);
+        }
+    }
+    Ok(views)
+}
+
+/// Paused and halted are never stored: they follow from the holds.
+fn status(lifecycle: &Lifecycle, holds: &[super::view::HoldView]) -> String {
+    let under_way = !matches!(
+        lifecycle,
+        Lifecycle::Completed { .. } | Lifecycle::Cancelled { .. }
+    );
+    let worst = holds
+        .iter()
+        .filter(|hold| hold.scope.scope_type != "wave")
+        .filter_map(|hold| HoldKind::from_name(&hold.kind))
+        .max();
+    match (under_way, worst) {
+        (true, Some(HoldKind::Halt)) => "halted",
+        (true, Some(HoldKind::Pause)) => "paused",
+        (true, Some(HoldKind::Gate | HoldKind::Freeze)) => "held",
+        _ => lifecycle.name(),
+    }
+    .to_owned()
+}
+
+/// Returns counts under the names of the wire.
+#[must_use]
+pub fn counts(tally: &Tally, adopted: u64) -> Counts {
+    let mut counts: Counts = tally
+        .iter()
+        .map(|(state, people)| (state.name().to_owned(), people))
+        .collect();
+    counts.insert("adopted".to_owned(), adopted);
+    counts
+}
+
+fn waves(seen: &load::Seen, rows: &[WaveRow], now: Timestamp) -> Vec<WaveView> {
+    let Some(plan) = &seen.plan else {
+        return Vec::new();
+    };
+    let mut views = Vec::with_capacity(plan.waves.len());
+    for (planned, facts) in plan.waves.iter().zip(&seen.waves) {
+        let progress = seen.rollout.wave(planned.number);
+        let row = rows.iter().find(|row| row.number == planned.number);
+        let judged = progress.filter(|progress| progress.status != WaveStatus::Pending {});
+        let gate = judged
+            .map(|progress| facts.judge(&seen.rollout, progress, now).findings)
+            .unwrap_or_default();
+        views.push(WaveView {
+            number: planned.number.get(),
+            name: planned.name.clone(),
+            people: planned.people,
+            state: progress
+                .map_or("pending", |progress| progress.status.name())
+                .to_owned(),
+            since: progress
+                .filter(|progress| progress.opened_at.is_some())
+                .map(|progress| progress.since),
+            counts: row.map_or_else(
+                || counts(&Tally::ZERO, 0),
+                |row| counts(&row.tally, row.adopted),
+            ),
+            soak_until: progress.and_then(|progress| progress.soak_until()),
+            gate: gate
+                .into_iter()
+                .map(|finding| GateLine {
+                    name: finding.condition.name().to_owned(),
+                    outcome: finding.outcome.name().to_owned(),
+                    sentence: finding.sentence,
+                })
+                .collect(),
+        });
+    }
+    views
+}
+
+/// Returns one wave of a rollout.
+///
+/// # Errors
+///
+/// When there is no such rollout or wave.
+pub async fn one_wave(app: &App, name: &str, number: u32) -> Result<WaveView, OperationError> {
+    let view = of(app, &load::find(app, name).await?).await?;
+    let found = view.waves.into_iter().find(|wave| wave.number == number);
+    found.ok_or_else(|| OperationError::not_found("wave", number))
+}
+
+fn expected_end(tally: &Tally, rate: f64, now: Timestamp) -> Option<Timestamp> {
+    if rate < 1.0 {
+        return None;
+    }
+    let left = u32::try_from(tally.total().saturating_sub(tally.settled())).unwrap_or(u32::MAX);
+    let seconds = std::time::Duration::try_from_secs_f64(f64::from(left) / rate).ok()?;
+    now.checked_add_signed(chrono::TimeDelta::from_std(seconds).ok()?)
+}

@@ -1,0 +1,356 @@
+//! What the operations answer with: a rollout, its waves, its holds and its people.
+//!
+//! The names are those of the wire; `http` may serialise these as they are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tidegate_orchestrator::ids::{
+    Epoch, Generation, HoldId, PlanId, PopulationId, PopulationVersionId, RolloutId, TargetId,
+    Timestamp, WorkerId,
+};
+
+/// People of a rollout or wave by the state they are in.
+pub type Counts = BTreeMap<String, u64>;
+
+/// The target of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TargetRef {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: TargetId,
+    /// Its name.
+    pub name: String,
+}
+
+/// A stable code and its sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Reason {
+    /// The stable code.
+    pub code: String,
+    /// The sentence for people.
+    pub sentence: String,
+}
+
+/// The population of a rollout and the version its plan is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PopulationRef {
+    /// The population.
+    #[schema(value_type = String)]
+    pub id: PopulationId,
+    /// Its name.
+    pub name: String,
+    /// The version the plan was compiled from, when there is a plan.
+    #[schema(value_type = Option<String>)]
+    pub version_id: Option<PopulationVersionId>,
+}
+
+/// How a rollout stands. Everything in it comes from rows as many as it has waves and holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RolloutView {
+    /// The rollout.
+    #[schema(value_type = String)]
+    pub id: RolloutId,
+    /// Its name.
+    pub name: String,
+    /// draft, planned, preparing, running, paused, halted, completed or cancelled; derived.
+    pub status: String,
+    /// The lifecycle without the holds.
+    pub lifecycle: String,
+    /// Grows with every change of the rollout.
+    #[schema(value_type = i64)]
+    pub generation: Generation,
+    /// The digest of the plan that runs, or would.
+    pub plan_digest: Option<String>,
+    /// The epoch of this store.
+    #[schema(value_type = i64)]
+    pub epoch: Epoch,
+    /// Who moves.
+    pub population: PopulationRef,
+    /// Where to.
+    pub target: TargetRef,
+    /// The holds in force that cover any of it.
+    pub holds: Vec<HoldView>,
+    /// Why nothing moves, when nothing does.
+    pub why_not_now: Option<Reason>,
+    /// People by state, with `adopted` and `people`.
+    pub totals: Counts,
+    /// The waves in order.
+    pub waves: Vec<WaveView>,
+    /// People whose move is under way at this instant.
+    pub in_flight: u64,
+    /// People per second over the last ten seconds or so, of this process.
+    pub rate_per_second: f64,
+    /// When it is expected to end at the rate of now.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expected_end: Option<Timestamp>,
+    /// When the planner looks again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_wake_at: Option<Timestamp>,
+    /// When the rollout was created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+/// One condition of a gate and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct GateLine {
+    /// The name of the condition.
+    pub name: String,
+    /// pass, fail, undecided or no_evidence.
+    pub outcome: String,
+    /// The sentence for people.
+    pub sentence: String,
+}
+
+/// How one wave stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WaveView {
+    /// Its place, from 1.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// How many people are in it.
+    pub people: u64,
+    /// The state the planner last gave it.
+    pub state: String,
+    /// Since when, when that is known.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// People by state, with `adopted`.
+    pub counts: Counts,
+    /// The end of its soak, while it soaks.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub soak_until: Option<Timestamp>,
+    /// The conditions of its gate, measured now.
+    pub gate: Vec<GateLine>,
+}
+
+/// One hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HoldView {
+    /// The hold.
+    #[schema(value_type = String)]
+    pub id: HoldId,
+    /// pause, halt, freeze or gate.
+    pub kind: String,
+    /// What it covers.
+    pub scope: ScopeView,
+    /// Why.
+    pub reason: String,
+    /// Who may be asked about it.
+    pub owner: String,
+    /// What happens to people already moved: keep, freeze or revert.
+    pub effect: String,
+    /// Everyone who asked for it, the first first.
+    pub actors: Vec<String>,
+    /// Who placed it.
+    pub placed_by: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub placed_at: Timestamp,
+    /// The epoch it began.
+    #[schema(value_type = i64)]
+    pub epoch: Epoch,
+    /// When somebody must look at it again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub review_at: Option<Timestamp>,
+    /// Who released it.
+    pub released_by: Option<String>,
+    /// When.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub released_at: Option<Timestamp>,
+    /// Why.
+    pub release_reason: Option<String>,
+    /// Grows with every change of the hold.
+    #[schema(value_type = i64)]
+    pub generation: Generation,
+    /// Whether nobody can send any more under it.
+    pub quiesced: bool,
+    /// How many people this process has under way under it.
+    pub in_flight: u64,
+    /// The processes that send, and the epoch each has seen.
+    pub workers: Vec<WorkerView>,
+}
+
+/// What a hold covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ScopeView {
+    /// everything, target, rollout or wave.
+    #[serde(rename = "type")]
+    pub scope_type: String,
+    /// The target or rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The wave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
+}
+
+/// A process that sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WorkerView {
+    /// The worker.
+    #[schema(value_type = String)]
+    pub id: WorkerId,
+    /// Where it runs.
+    pub name: String,
+    /// The epoch it has seen.
+    #[schema(value_type = i64)]
+    pub epoch: Epoch,
+    /// How many sends it has under way.
+    pub in_flight: u64,
+    /// When it was last heard.
+    #[schema(value_type = String, format = DateTime)]
+    pub seen_at: Timestamp,
+}
+
+/// A plan as it was stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PlanView {
+    /// The plan.
+    #[schema(value_type = String)]
+    pub plan_id: PlanId,
+    /// What `start` must name.
+    pub digest: String,
+    /// The version it was compiled from.
+    #[schema(value_type = String)]
+    pub population_version: PopulationVersionId,
+    /// The waves with their head-counts.
+    pub waves: Vec<PlanWaveView>,
+    /// How many people are in its waves.
+    pub people: u64,
+    /// Who matched more than one wave, one sentence each.
+    pub overlaps: Vec<String>,
+    /// How many were excluded.
+    pub excluded: u64,
+    /// How many match no wave.
+    pub unassigned: u64,
+    /// What the manager should know before starting.
+    pub warnings: Vec<String>,
+    /// When each wave is expected to open, to be drained and to be judged.
+    #[schema(value_type = Object)]
+    pub timeline: Value,
+}
+
+/// One wave of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PlanWaveView {
+    /// Its place, from 1.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// How many people are in it.
+    pub people: u64,
+}
+
+/// Why the planner acted or did not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReportView {
+    /// When it was measured.
+    #[schema(value_type = String, format = DateTime)]
+    pub evaluated_at: Timestamp,
+    /// One line per thing to know.
+    pub lines: Vec<ReportLine>,
+    /// When the planner looks again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub wake_at: Option<Timestamp>,
+}
+
+/// One line of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReportLine {
+    /// The wave it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
+    /// The stable code.
+    pub code: String,
+    /// The sentence for people.
+    pub sentence: String,
+}
+
+/// One person in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MemberItem {
+    /// The immutable directory id.
+    pub key: String,
+    /// The wave.
+    pub wave: u32,
+    /// The state.
+    pub state: String,
+    /// How often it was tried.
+    pub attempts: u8,
+    /// When the state last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub changed_at: Option<Timestamp>,
+    /// The code of the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What the target said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// One person of a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PersonView {
+    /// The immutable directory id.
+    pub key: String,
+    /// What the directory says, in the version the rollout is bound to.
+    #[schema(value_type = Object)]
+    pub attributes: Value,
+    /// The wave, when the person is in one.
+    pub wave: Option<WaveRef>,
+    /// The state; `not_in_rollout` when the person is in no wave.
+    pub state: String,
+    /// How often it was tried.
+    pub attempts: u8,
+    /// When the state last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub changed_at: Option<Timestamp>,
+    /// What went wrong, when something did.
+    pub failure: Option<FailureView>,
+    /// One sentence: why the person is where the person is.
+    pub why: String,
+}
+
+/// A wave by number and name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WaveRef {
+    /// Its place, from 1.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// What went wrong with one person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FailureView {
+    /// The stable code.
+    pub code: String,
+    /// What the target said.
+    pub message: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+}
+
+/// What a check of the whole store found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FsckView {
+    /// Whether everything added up.
+    pub ok: bool,
+    /// How many rollouts, batches, people and audit entries were read.
+    pub rollouts: u64,
+    /// Batches read.
+    pub batches: u64,
+    /// People counted from the slots.
+    pub people: u64,
+    /// Audit entries verified.
+    pub audit_entries: u64,
+    /// Each damage found (the first thousand).
+    pub findings: Vec<Reason>,
+}

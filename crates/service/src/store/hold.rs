@@ -1,0 +1,344 @@
+//! Hold rows and the epoch: the path that must work while everything else is busy.
+//!
+//! Placing and releasing count the epoch up in the same transaction. Claims and holds conflict:
+//! on SQLite by the single writer, on PostgreSQL by an advisory lock that claims share and holds
+//! take alone, which queues fairly where row locks would starve the hold.
+
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
+use tidegate_orchestrator::hold::{Hold, HoldKind, HoldSet, MovedPeople, Release, Scope};
+use tidegate_orchestrator::ids::{
+    Epoch, Generation, HoldId, Principal, Timestamp, WaveNumber, millis,
+};
+
+use super::StoreError;
+use super::query;
+
+/// The advisory lock between claims (shared) and holds (alone). "tide" in ASCII.
+const CLAIM_LOCK: i64 = 0x7469_6465;
+
+/// A hold as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldRow {
+    /// The hold.
+    pub id: HoldId,
+    /// pause, halt, freeze or gate.
+    pub kind: String,
+    /// everything, target, rollout or wave.
+    pub scope_kind: String,
+    /// Empty for everything, else the id of the target or rollout.
+    pub scope_id: String,
+    /// 0 unless the scope is a wave.
+    pub scope_wave: u32,
+    /// What led to it, as JSON; with everyone who asked for it.
+    pub cause: String,
+    /// Why.
+    pub reason: String,
+    /// Who may be asked about it.
+    pub owner: String,
+    /// keep, freeze or revert.
+    pub effect: String,
+    /// Who placed it.
+    pub placed_by: String,
+    /// When.
+    pub placed_at: Timestamp,
+    /// The epoch it began.
+    pub placed_epoch: Epoch,
+    /// When somebody must look at it again.
+    pub review_at: Option<Timestamp>,
+    /// Who released it.
+    pub released_by: Option<String>,
+    /// When.
+    pub released_at: Option<Timestamp>,
+    /// The epoch that began with the release.
+    pub released_epoch: Option<Epoch>,
+    /// Why.
+    pub release_reason: Option<String>,
+    /// Grows with every change.
+    pub generation: Generation,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct RawHold {
+    id: String,
+    kind: String,
+    scope_kind: String,
+    scope_id: String,
+    scope_wave: i64,
+    cause: String,
+    reason: String,
+    owner: String,
+    effect: String,
+    placed_by: String,
+    placed_at: i64,
+    placed_epoch: i64,
+    review_at: Option<i64>,
+    released_by: Option<String>,
+    released_at: Option<i64>,
+    released_epoch: Option<i64>,
+    release_reason: Option<String>,
+    generation: i64,
+}
+
+const COLUMNS: &str = "id, kind, scope_kind, scope_id, scope_wave, cause, reason, owner, effect, \
+                       placed_by, placed_at, placed_epoch, review_at, released_by, released_at, \
+                       released_epoch, release_reason, generation";
+
+impl TryFrom<RawHold> for HoldRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawHold) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: query::id(&raw.id)?,
+            kind: raw.kind,
+            scope_kind: raw.scope_kind,
+            scope_id: raw.scope_id,
+            scope_wave: query::unsigned(raw.scope_wave)?,
+            cause: raw.cause,
+            reason: raw.reason,
+            owner: raw.owner,
+            effect: raw.effect,
+            placed_by: raw.placed_by,
+            placed_at: query::instant(raw.placed_at)?,
+            placed_epoch: Epoch::new(raw.placed_epoch),
+            review_at: raw.review_at.map(query::instant).transpose()?,
+            released_by: raw.released_by,
+            released_at: raw.released_at.map(query::instant).transpose()?,
+            released_epoch: raw.released_epoch.map(Epoch::new),
+            release_reason: raw.release_reason,
+            generation: Generation::new(raw.generation),
+        })
+    }
+}
+
+impl HoldRow {
+    /// Returns the row of a hold.
+    ///
+    /// # Errors
+    ///
+    /// When its cause cannot be written as JSON, which no cause brings about.
+    pub fn of(hold: &Hold) -> Result<Self, StoreError> {
+        let released = hold.released.as_ref();
+        Ok(Self {
+            id: hold.id,
+            kind: hold.kind.name().to_owned(),
+            scope_kind: hold.scope.name().to_owned(),
+            scope_id: hold
+                .scope
+                .uuid()
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+            scope_wave: hold.scope.wave().map_or(0, WaveNumber::get),
+            cause: serde_json::to_string(&hold.cause).map_err(StoreError::corrupt)?,
+            reason: hold.reason.clone(),
+            owner: hold.owner.to_string(),
+            effect: hold.effect.name().to_owned(),
+            placed_by: hold.placed_by.to_string(),
+            placed_at: hold.placed_at,
+            placed_epoch: hold.placed_epoch,
+            review_at: hold.review_at,
+            released_by: released.map(|released| released.by.to_string()),
+            released_at: released.map(|released| released.at),
+            released_epoch: released.map(|released| released.epoch),
+            release_reason: released.map(|released| released.reason.clone()),
+            generation: hold.generation,
+        })
+    }
+
+    /// Returns the hold of the row.
+    ///
+    /// # Errors
+    ///
+    /// When the row is damaged; the caller then treats everything as held.
+    pub fn hold(&self) -> Result<Hold, StoreError> {
+        let id = if self.scope_id.is_empty() {
+            None
+        } else {
+            Some(query::id(&self.scope_id)?)
+        };
+        let wave = (self.scope_wave > 0).then_some(WaveNumber(self.scope_wave));
+        let released = match (
+            &self.released_by,
+            self.released_at,
+            self.released_epoch,
+            &self.release_reason,
+        ) {
+            (Some(by), Some(at), Some(epoch), Some(reason)) => Some(Release {
+                by: Principal::new(by.clone()),
+                at,
+                epoch,
+                reason: reason.clone(),
+            }),
+            _ => None,
+        };
+        Ok(Hold {
+            id: self.id,
+            kind: HoldKind::from_name(&self.kind).ok_or_else(|| {
+                StoreError::corrupt(format!("`{}` is no kind of hold", self.kind))
+            })?,
+            scope: Scope::from_parts(&self.scope_kind, id, wave).map_err(StoreError::corrupt)?,
+            cause: serde_json::from_str(&self.cause).map_err(StoreError::corrupt)?,
+            reason: self.reason.clone(),
+            owner: Principal::new(self.owner.clone()),
+            effect: MovedPeople::from_name(&self.effect).unwrap_or_default(),
+            placed_by: Principal::new(self.placed_by.clone()),
+            placed_at: self.placed_at,
+            placed_epoch: self.placed_epoch,
+            review_at: self.review_at,
+            released,
+            generation: self.generation,
+        })
+    }
+}
+
+/// Reads the holds in force, as workers and the planner need them.
+///
+/// # Errors
+///
+/// When the store cannot be reached or a row is damaged.
+pub async fn hold_set<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreError> {
+    let rows = holds_in_force(db).await?;
+    let holds: Vec<Hold> = rows.iter().map(HoldRow::hold).collect::<Result<_, _>>()?;
+    Ok(holds.iter().filter_map(Hold::in_force).collect())
+}
+
+/// Lets claims through until the transaction ends, and keeps holds waiting meanwhile.
+pub async fn claim_lock<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        let sql = "SELECT pg_advisory_xact_lock_shared($1)";
+        query::execute(db, sql, [CLAIM_LOCK.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Waits for the claims under way and keeps new ones waiting until the transaction ends.
+pub async fn hold_lock<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        query::execute(db, "SELECT pg_advisory_xact_lock($1)", [CLAIM_LOCK.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Reads the epoch.
+pub async fn epoch_load<C: ConnectionTrait>(db: &C) -> Result<Epoch, StoreError> {
+    let sql = "SELECT epoch AS number FROM installation WHERE id = 1";
+    let row: Option<query::Number> = query::one(db, sql, []).await?;
+    row.map(|row| Epoch::new(row.number))
+        .ok_or(StoreError::NotFound)
+}
+
+/// Counts the epoch up and returns the new one.
+pub async fn epoch_next<C: ConnectionTrait>(db: &C) -> Result<Epoch, StoreError> {
+    let sql = "UPDATE installation SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch AS number";
+    let row: Option<query::Number> = query::one(db, sql, []).await?;
+    row.map(|row| Epoch::new(row.number))
+        .ok_or(StoreError::NotFound)
+}
+
+/// Tells every replica that the epoch moved; heard once the transaction commits.
+pub async fn epoch_notify<C: ConnectionTrait>(db: &C, epoch: Epoch) -> Result<(), StoreError> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        let values = [epoch.to_string().into()];
+        query::execute(db, "SELECT pg_notify('tidegate_epoch', $1)", values).await?;
+    }
+    Ok(())
+}
+
+/// Reads every hold in force.
+pub async fn holds_in_force<C: ConnectionTrait>(db: &C) -> Result<Vec<HoldRow>, StoreError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM hold WHERE released_at IS NULL ORDER BY placed_at, id");
+    let raws: Vec<RawHold> = query::all(db, sql, []).await?;
+    raws.into_iter().map(HoldRow::try_from).collect()
+}
+
+/// Reads a page of holds in the order they were placed.
+pub async fn hold_page<C: ConnectionTrait>(
+    db: &C,
+    in_force: bool,
+    after: Option<(i64, String)>,
+    limit: usize,
+) -> Result<Vec<HoldRow>, StoreError> {
+    let (placed_at, id) = after.unwrap_or((i64::MIN, String::new()));
+    let only = if in_force {
+        " AND released_at IS NULL"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM hold WHERE (placed_at > $1 OR (placed_at = $1 AND id > $2)){only} \
+         ORDER BY placed_at, id LIMIT $3"
+    );
+    let values = [placed_at.into(), id.into(), query::signed(limit)?.into()];
+    let raws: Vec<RawHold> = query::all(db, sql, values).await?;
+    raws.into_iter().map(HoldRow::try_from).collect()
+}
+
+/// Reads one hold.
+pub async fn hold_load<C: ConnectionTrait>(
+    db: &C,
+    id: HoldId,
+) -> Result<Option<HoldRow>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM hold WHERE id = $1");
+    let raw: Option<RawHold> = query::one(db, sql, [id.to_string().into()]).await?;
+    raw.map(HoldRow::try_from).transpose()
+}
+
+/// Writes a new hold.
+pub async fn hold_insert<C: ConnectionTrait>(db: &C, row: &HoldRow) -> Result<(), StoreError> {
+    let values: [Value; 18] = [
+        row.id.to_string().into(),
+        row.kind.clone().into(),
+        row.scope_kind.clone().into(),
+        row.scope_id.clone().into(),
+        i64::from(row.scope_wave).into(),
+        row.cause.clone().into(),
+        row.reason.clone().into(),
+        row.owner.clone().into(),
+        row.effect.clone().into(),
+        row.placed_by.clone().into(),
+        millis(row.placed_at).into(),
+        row.placed_epoch.get().into(),
+        row.review_at.map(millis).into(),
+        row.released_by.clone().into(),
+        row.released_at.map(millis).into(),
+        row.released_epoch.map(Epoch::get).into(),
+        row.release_reason.clone().into(),
+        row.generation.get().into(),
+    ];
+    let sql = format!(
+        "INSERT INTO hold ({COLUMNS}) VALUES ({})",
+        query::placeholders(1, 18)
+    );
+    query::execute(db, sql, values).await?;
+    Ok(())
+}
+
+/// Saves what may change about a hold whose stored generation is still `was`.
+pub async fn hold_save<C: ConnectionTrait>(
+    db: &C,
+    row: &HoldRow,
+    was: Generation,
+) -> Result<(), StoreError> {
+    let values: [Value; 8] = [
+        row.id.to_string().into(),
+        was.get().into(),
+        row.generation.get().into(),
+        row.cause.clone().into(),
+        row.released_by.clone().into(),
+        row.released_at.map(millis).into(),
+        row.released_epoch.map(Epoch::get).into(),
+        row.release_reason.clone().into(),
+    ];
+    let changed = query::execute(
+        db,
+        "UPDATE hold SET generation = $3, cause = $4, released_by = $5, released_at = $6, \
+         released_epoch = $7, release_reason = $8 WHERE id = $1 AND generation = $2",
+        values,
+    )
+    .await?;
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict)
+    }
+}

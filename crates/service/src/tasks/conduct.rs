@@ -1,0 +1,296 @@
+//! Runs the planner over the rollouts that are due: open, soak, gate, close.
+//!
+//! One pass: load everything in one go, decide (pure), and commit events, effects and audit entries in
+//! one transaction, if nobody changed the rollout meanwhile.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Release, Scope, Wanted};
+use tidegate_orchestrator::ids::{Principal, RolloutId, Timestamp, WaveNumber};
+use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, Slots, history};
+use tidegate_orchestrator::planner::{Effect, Step, step};
+use tidegate_orchestrator::rollout::{Lifecycle, record};
+
+use super::prepare;
+use crate::app::App;
+use crate::operations::{Actor, OperationError, hold as hold_operation, load};
+use crate::store::ledger::{self, BatchWrite};
+use crate::store::rollout::{self as rollouts, RolloutRow};
+use crate::store::wave::{self, CountChange};
+use crate::store::{Lane, StoreError, Txn, failure, hold, transact};
+
+/// How many rollouts one look takes up.
+const ROLLOUTS_PER_LOOK: usize = 64;
+/// The longest sleep between two looks: a bell that was missed is made up for by then.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// How many batches of failed people one pass queues again.
+const BATCHES_PER_REQUEUE: usize = 32;
+/// A rollout whose pass failed is left alone for this long.
+const TROUBLE_PAUSE_SECONDS: i64 = 5;
+
+/// Looks at whatever is due, for ever.
+pub async fn run(app: App) {
+    loop {
+        match look(&app).await {
+            Ok(0) => {}
+            Ok(_) => continue,
+            Err(error) => tracing::warn!(%error, "the planner could not look at its rollouts"),
+        }
+        let sleep = sleep_until_due(&app).await;
+        tokio::select! {
+            () = app.wake.planner() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+async fn sleep_until_due(app: &App) -> Duration {
+    let Ok(Some(wake_at)) = rollouts::rollouts_wake_at(app.store.read()).await else {
+        return SLEEP_MAX;
+    };
+    let wait = (wake_at - app.clock.now()).to_std().unwrap_or_default();
+    wait.clamp(Duration::from_millis(5), SLEEP_MAX)
+}
+
+/// Runs a pass over every rollout that is due, and returns how many there were.
+///
+/// # Errors
+///
+/// When the store cannot be reached. The trouble of one rollout is its own.
+pub async fn look(app: &App) -> Result<usize, StoreError> {
+    let due = rollouts::rollouts_due(app.store.read(), app.clock.now(), ROLLOUTS_PER_LOOK).await?;
+    for id in &due {
+        if let Err(error) = pass(app, *id).await {
+            tracing::warn!(rollout = %id, %error, "the planner's pass failed");
+            rest(app, *id).await?;
+        }
+    }
+    Ok(due.len())
+}
+
+/// A rollout in trouble must not keep the others waiting: it is looked at again in a while.
+async fn rest(app: &App, id: RolloutId) -> Result<(), StoreError> {
+    let later = app.clock.now() + chrono::TimeDelta::seconds(TROUBLE_PAUSE_SECONDS);
+    transact!(app.store, Lane::Ordinary, "rollout_rest", |txn| {
+        let row = rollouts::rollout_load(txn, id)
+            .await?
+            .ok_or(StoreError::NotFound)?;
+        rollouts::rollout_wake(txn, id, row.generation, Some(later)).await
+    })
+}
+
+/// Runs one pass over one rollout.
+///
+/// # Errors
+///
+/// When the store cannot be reached or a record is damaged.
+pub async fn pass(app: &App, id: RolloutId) -> Result<(), OperationError> {
+    let row = load::row(app, id).await?;
+    if matches!(load::record(&row)?.lifecycle, Lifecycle::Preparing { .. }) {
+        prepare::prepare(app, id).await?;
+    }
+    let done: Result<bool, StoreError> =
+        transact!(app.store, Lane::Ordinary, "conduct", |txn| decide(
+            app, txn, id
+        )
+        .await);
+    match done {
+        Ok(is_claimable) => {
+            if is_claimable {
+                app.wake.ring();
+            }
+            Ok(())
+        }
+        // Somebody changed it between load and commit, and rang: the next look has the new state.
+        Err(StoreError::Conflict) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads, decides and saves inside one transaction; says whether something may be claimed.
+async fn decide(app: &App, txn: &mut Txn, id: RolloutId) -> Result<bool, StoreError> {
+    let now = txn.now();
+    let Some(row) = rollouts::rollout_load(txn, id).await? else {
+        return Err(StoreError::NotFound);
+    };
+    let seen = load::seen(app, txn, row, now).await?;
+    let step = step(&seen.snapshot(), now);
+    save(app, txn, &seen.row, &step, now).await?;
+    Ok(step
+        .rollout
+        .waves
+        .iter()
+        .any(|wave| wave.claims().is_some()))
+}
+
+async fn save(
+    app: &App,
+    txn: &mut Txn,
+    row: &RolloutRow,
+    step: &Step,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut entries = Vec::new();
+    let actor = Actor::task("planner");
+    let subject = format!("rollout:{}", row.id);
+    for event in &step.events {
+        let detail = json!({"wave": event.change.wave(), "change": event.change});
+        entries.push(actor.entry(event.change.code(), subject.clone(), detail));
+    }
+    for effect in &step.effects {
+        entries.extend(carry_out(app, txn, row, effect, now).await?);
+    }
+    if step.events.is_empty() && step.effects.is_empty() {
+        rollouts::rollout_wake(txn, row.id, row.generation, step.wake_at).await?;
+    } else {
+        let mut row = row.clone();
+        step.rollout.lifecycle.name().clone_into(&mut row.lifecycle);
+        row.state = record::encode(&step.rollout).map_err(StoreError::corrupt)?;
+        row.wake_at = step.wake_at;
+        rollouts::rollout_save(txn, &mut row).await?;
+    }
+    for entry in entries {
+        txn.audit(entry).await?;
+    }
+    Ok(())
+}
+
+async fn carry_out(
+    app: &App,
+    txn: &mut Txn,
+    row: &RolloutRow,
+    effect: &Effect,
+    now: Timestamp,
+) -> Result<Vec<crate::store::audit::Entry>, StoreError> {
+    let actor = Actor::task("planner");
+    match effect {
+        Effect::OpenClaims { wave, claims } => {
+            wave::wave_claims_set(txn, row.id, *wave, Some(*claims)).await?;
+            Ok(Vec::new())
+        }
+        Effect::CloseClaims { wave } => {
+            wave::wave_claims_set(txn, row.id, *wave, None).await?;
+            Ok(Vec::new())
+        }
+        Effect::PlaceGateHold {
+            wave,
+            condition,
+            reason,
+        } => {
+            let wanted = Wanted {
+                kind: HoldKind::Gate,
+                scope: Scope::Rollout(row.id),
+                cause: Cause::Gate {
+                    wave: *wave,
+                    condition: condition.clone(),
+                },
+                reason: reason.clone(),
+                effect: MovedPeople::Keep,
+                review_at: None,
+            };
+            let (_, entry) = hold_operation::put(txn, &actor, app.ids.make(), wanted).await?;
+            Ok(entry.into_iter().collect())
+        }
+        Effect::EndGateHold { hold: id } => {
+            hold::hold_lock(txn).await?;
+            let Some(found) = hold::hold_load(txn, *id).await? else {
+                return Err(StoreError::NotFound);
+            };
+            let epoch = hold::epoch_next(txn).await?;
+            let release = Release {
+                by: Principal::new(actor.principal.clone()),
+                at: now,
+                epoch,
+                reason: "what failed has been queued again".to_owned(),
+            };
+            let ended = found.hold()?.end(release).map_err(StoreError::corrupt)?;
+            hold::hold_save(txn, &hold::HoldRow::of(&ended)?, found.generation).await?;
+            hold::epoch_notify(txn, epoch).await?;
+            Ok(vec![actor.entry(
+                "hold.end",
+                format!("hold:{id}"),
+                json!({"epoch": epoch}),
+            )])
+        }
+        Effect::RequeueFailed { wave } => requeue(txn, row.id, *wave, now)
+            .await
+            .map(|entry| entry.into_iter().collect()),
+    }
+}
+
+/// Queues failed people of a wave again, a few batches at a time.
+async fn requeue(
+    txn: &mut Txn,
+    rollout: RolloutId,
+    number: WaveNumber,
+    now: Timestamp,
+) -> Result<Option<crate::store::audit::Entry>, StoreError> {
+    let found = ledger::batches_page(
+        txn,
+        rollout,
+        Some(number),
+        (0, -1),
+        Some(SlotState::Failed),
+        BATCHES_PER_REQUEUE,
+    )
+    .await?;
+    let mut change = CountChange::default();
+    let mut changes = Vec::new();
+    for row in found {
+        let mut slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
+        let before = (slots.tally(), slots.adopted());
+        let failed: Vec<SlotIndex> = slots
+            .states()
+            .zip(0..)
+            .filter(|(state, _)| *state == SlotState::Failed)
+            .map(|(_, index)| SlotIndex(index))
+            .collect();
+        for index in &failed {
+            slots
+                .apply(*index, SlotCommand::Again, now)
+                .map_err(StoreError::corrupt)?;
+        }
+        let (tally, adopted) = (slots.tally(), slots.adopted());
+        change.replace((&before.0, before.1), (&tally, adopted));
+        let ordinals =
+            tidegate_orchestrator::roster::decode(&row.roster).map_err(StoreError::corrupt)?;
+        let again: Vec<_> = failed
+            .iter()
+            .filter_map(|index| ordinals.get(index.get()).copied())
+            .collect();
+        failure::failures_clear(txn, rollout, &again).await?;
+        let write = BatchWrite {
+            address: row.address,
+            fence_was: row.fence,
+            fence: row.fence,
+            epoch: row.epoch,
+            ready_at: ledger::ready_of(&slots, row.lease_until),
+            slots: slots.encode(),
+            tally,
+            adopted,
+            lease: row.lease()?,
+        };
+        if ledger::batches_write(txn, &[write]).await? != 1 {
+            return Err(StoreError::Conflict);
+        }
+        let runs = history::runs(&slots, &failed);
+        changes.push(history::BatchChange {
+            wave: number,
+            seq: row.address.seq,
+            fence: row.fence,
+            runs,
+        });
+    }
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    wave::wave_count(txn, rollout, number, &change).await?;
+    let mut entry = Actor::task("planner").entry(
+        "ledger.requeue",
+        format!("rollout:{rollout}"),
+        json!({"wave": number}),
+    );
+    entry.data = Some(history::encode(&changes));
+    Ok(Some(entry))
+}

@@ -1,0 +1,581 @@
+//! One ledger turn: record what was sent, claim what comes next, in ONE transaction.
+//!
+//! The intent to send (`in_flight`) is durable before anything is sent, and every claim is refused
+//! unless the epoch is the permit's, no hold covers the wave, the planner lets the wave be claimed,
+//! its window is open, the target is open, and the rate has room. Outcomes merge slot by slot under
+//! the fence of their claim; those of a lost lease are refused, counted and audited.
+//!
+//! A turn is bounded (batches per turn) so that it takes a few milliseconds: a hold never waits for
+//! longer than one turn. It sends nothing.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tidegate_orchestrator::hold::{HoldSet, Place};
+use tidegate_orchestrator::ids::{
+    BatchSeq, Epoch, Fence, Ordinal, RolloutId, TargetId, Timestamp, WaveNumber, WorkerId, millis,
+};
+use tidegate_orchestrator::ledger::{
+    ClaimedSlot, Outcome, SlotIndex, SlotState, Slots, Tally, history,
+};
+
+use super::rate::{Pace, Rate};
+use crate::operations::Actor;
+use crate::store::audit::Entry;
+use crate::store::failure::{self, FailureRow};
+use crate::store::ledger::{self, BatchAddress, BatchRow, BatchWrite};
+use crate::store::wave::{self, CountChange, WaveRow};
+use crate::store::{StoreError, Txn, hold, target};
+
+/// What became of some of the people of a claimed batch.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Which batch.
+    pub address: BatchAddress,
+    /// The fence of the claim.
+    pub fence: Fence,
+    /// The outcomes, one per person that has one.
+    pub outcomes: Vec<(SlotIndex, Outcome)>,
+    /// What went wrong, for those with whom something did.
+    pub failures: Vec<FailureRow>,
+    /// Whoever had gone wrong before and went well now.
+    pub recovered: Vec<Ordinal>,
+    /// What the target called them, packed.
+    pub receipt: Option<(u32, Vec<u8>)>,
+    /// Whether the batch is done with and its lease ends; otherwise the lease is renewed.
+    pub is_last: bool,
+}
+
+/// A batch that this worker may send until the lease is over.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Which batch.
+    pub address: BatchAddress,
+    /// The fence of the claim.
+    pub fence: Fence,
+    /// The epoch of the claim.
+    pub epoch: Epoch,
+    /// The ordinals of everybody in the batch, packed.
+    pub roster: Vec<u8>,
+    /// The people claimed.
+    pub slots: Vec<ClaimedSlot>,
+    /// When each of them may begin, when the target has a rate.
+    pub pace: Option<Pace>,
+}
+
+/// Why a turn claimed nothing, or less than it could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotClaimed {
+    /// Nothing is ready in any wave that may be claimed; the earliest that will be.
+    NothingReady(Option<Timestamp>),
+    /// The permit is of another epoch than the store: it must be renewed first.
+    EpochMoved,
+    /// A hold covers every wave that has something ready.
+    Held,
+    /// The target asked to be left alone until then.
+    TargetClosed(Timestamp),
+    /// The rate has no room before then.
+    RateUsedUp(Timestamp),
+    /// Every batch that was asked for was claimed, or nothing was asked for.
+    Enough,
+}
+
+/// What a turn did.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// The batches that may be sent now.
+    pub claimed: Vec<Claimed>,
+    /// The batches whose lease had been lost: their outcomes were refused.
+    pub lost: Vec<BatchAddress>,
+    /// The batches whose lease goes on.
+    pub renewed: Vec<BatchAddress>,
+    /// How many people changed state by an outcome.
+    pub recorded: u64,
+    /// How many outcomes were refused.
+    pub refused: u64,
+    /// Why no more was claimed.
+    pub not_claimed: NotClaimed,
+}
+
+impl Turn {
+    /// Returns a turn in which nothing was done.
+    #[must_use]
+    pub const fn nothing(why: NotClaimed) -> Self {
+        Self {
+            claimed: Vec::new(),
+            lost: Vec::new(),
+            renewed: Vec::new(),
+            recorded: 0,
+            refused: 0,
+            not_claimed: why,
+        }
+    }
+}
+
+/// What a turn is asked to do.
+#[derive(Debug)]
+pub struct TurnOrder<'a> {
+    /// The process that sends.
+    pub worker: WorkerId,
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// Its target.
+    pub target: TargetId,
+    /// The epoch of the permit.
+    pub epoch: Epoch,
+    /// The rate of the target, when it has one.
+    pub rate: Option<Rate>,
+    /// What came back.
+    pub finished: &'a [Finished],
+    /// How many batches to claim at most.
+    pub claim_max: usize,
+    /// How long a lease lasts.
+    pub lease_ms: i64,
+}
+
+/// How far ahead people are let in and paced: one claim a second is enough at any rate.
+pub const RATE_AHEAD_US: i64 = 1_000_000;
+
+/// Runs one turn inside a transaction.
+///
+/// # Errors
+///
+/// Fails when the store cannot be reached or a batch row is damaged; nothing is changed then.
+pub async fn ledger_turn(txn: &mut Txn, order: &TurnOrder<'_>) -> Result<Turn, StoreError> {
+    hold::claim_lock(txn).await?;
+    let mut pass = Pass::new(txn.now());
+    for ((rollout, wave), finished) in by_wave(order.finished) {
+        pass.record(txn, order, (rollout, wave), &finished).await?;
+    }
+    let not_claimed = pass.claim(txn, order).await?;
+    pass.save(txn, order).await?;
+    Ok(pass.into_turn(not_claimed))
+}
+
+/// Outcomes by wave, so that each wave's batches are read and locked together and in order.
+fn by_wave(finished: &[Finished]) -> BTreeMap<(RolloutId, WaveNumber), Vec<&Finished>> {
+    let mut waves: BTreeMap<_, Vec<&Finished>> = BTreeMap::new();
+    for item in finished {
+        waves
+            .entry((item.address.rollout, item.address.wave))
+            .or_default()
+            .push(item);
+    }
+    waves
+}
+
+/// A batch as the turn goes through it: read once, changed perhaps twice, written once.
+struct Open {
+    row: BatchRow,
+    slots: Slots,
+    before: (Tally, u64),
+    changed: Vec<SlotIndex>,
+    fence: Fence,
+    lease: Option<(WorkerId, i64)>,
+}
+
+impl Open {
+    fn read(row: BatchRow) -> Result<Self, StoreError> {
+        let slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
+        let before = (slots.tally(), slots.adopted());
+        let fence = row.fence;
+        Ok(Self {
+            row,
+            slots,
+            before,
+            changed: Vec::new(),
+            fence,
+            lease: None,
+        })
+    }
+
+    /// Whoever was in flight under a lease that is over becomes unknown.
+    fn lapse(&mut self, now: Timestamp) {
+        self.changed.extend(self.slots.lapse(now));
+    }
+
+    fn write(&self, epoch: Epoch) -> BatchWrite {
+        BatchWrite {
+            address: self.row.address,
+            fence_was: self.row.fence,
+            fence: self.fence,
+            // Only a claim is made under an epoch.
+            epoch: if self.fence == self.row.fence {
+                self.row.epoch
+            } else {
+                epoch
+            },
+            slots: self.slots.encode(),
+            tally: self.slots.tally(),
+            adopted: self.slots.adopted(),
+            ready_at: ledger::ready_of(&self.slots, self.lease.map(|(_, until)| until)),
+            lease: self.lease,
+        }
+    }
+}
+
+/// What a turn has gathered so far.
+struct Pass {
+    now: Timestamp,
+    opened: BTreeMap<BatchAddress, Open>,
+    claimed: Vec<Claimed>,
+    lost: Vec<BatchAddress>,
+    renewed: Vec<BatchAddress>,
+    recorded: u64,
+    refused: u64,
+}
+
+impl Pass {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            opened: BTreeMap::new(),
+            claimed: Vec::new(),
+            lost: Vec::new(),
+            renewed: Vec::new(),
+            recorded: 0,
+            refused: 0,
+        }
+    }
+
+    fn into_turn(self, not_claimed: NotClaimed) -> Turn {
+        Turn {
+            claimed: self.claimed,
+            lost: self.lost,
+            renewed: self.renewed,
+            recorded: self.recorded,
+            refused: self.refused,
+            not_claimed,
+        }
+    }
+
+    /// Merges the outcomes of one wave under the fences of their claims.
+    async fn record(
+        &mut self,
+        txn: &mut Txn,
+        order: &TurnOrder<'_>,
+        (rollout, wave): (RolloutId, WaveNumber),
+        finished: &[&Finished],
+    ) -> Result<(), StoreError> {
+        let mut seqs: Vec<BatchSeq> = finished.iter().map(|item| item.address.seq).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        for row in ledger::batches_for_update(txn, rollout, wave, &seqs).await? {
+            self.opened.insert(row.address, Open::read(row)?);
+        }
+        let worker = order.worker.to_string();
+        let lease_until = millis(self.now).saturating_add(order.lease_ms);
+        for item in finished {
+            let Some(open) = self.opened.get_mut(&item.address) else {
+                return Err(StoreError::NotFound);
+            };
+            let is_ours = open.row.lease_owner.as_deref() == Some(worker.as_str());
+            if !is_ours || open.row.fence != item.fence {
+                self.lost.push(item.address);
+                self.refused += u64::try_from(item.outcomes.len()).unwrap_or(u64::MAX);
+                continue;
+            }
+            let recorded = open.slots.record(&item.outcomes, self.now);
+            self.recorded += u64::try_from(recorded.changed.len()).unwrap_or(u64::MAX);
+            self.refused += u64::try_from(recorded.refused.len()).unwrap_or(u64::MAX);
+            open.changed.extend(recorded.changed);
+            if item.is_last {
+                open.lease = None;
+            } else {
+                open.lease = Some((order.worker, lease_until));
+                self.renewed.push(item.address);
+            }
+            failure::failures_put(txn, rollout, &item.failures).await?;
+            failure::failures_clear(txn, rollout, &item.recovered).await?;
+            if let Some((part, body)) = &item.receipt {
+                failure::receipt_put(txn, item.address, item.fence, *part, body.clone()).await?;
+            }
+        }
+        for address in &self.lost {
+            self.opened.remove(address);
+        }
+        Ok(())
+    }
+
+    /// Claims the next batches, unless something stands in the way; says what.
+    async fn claim(
+        &mut self,
+        txn: &mut Txn,
+        order: &TurnOrder<'_>,
+    ) -> Result<NotClaimed, StoreError> {
+        if order.claim_max == 0 {
+            return Ok(NotClaimed::Enough);
+        }
+        if hold::epoch_load(txn).await? != order.epoch {
+            return Ok(NotClaimed::EpochMoved);
+        }
+        let door = target::target_door(txn, order.target, order.rate.is_some()).await?;
+        if door.closed_until > self.now {
+            return Ok(NotClaimed::TargetClosed(door.closed_until));
+        }
+        let holds = hold::hold_set(txn).await?;
+        let mut door = RateDoor::new(order.rate, door.rate_tat_us, self.now);
+        let (mut held, mut later) = (false, None);
+        for wave in wave::waves_load(txn, order.rollout).await? {
+            match self.wave_is_open(order, &wave, &holds) {
+                WaveDoor::Open => {}
+                WaveDoor::Held => {
+                    held = true;
+                    continue;
+                }
+                WaveDoor::Closed => continue,
+            }
+            let left = order.claim_max.saturating_sub(self.claimed.len());
+            let mut begin = to_begin(&wave);
+            if begin == Some(0) {
+                continue;
+            }
+            let rows =
+                ledger::batches_claimable(txn, order.rollout, wave.number, millis(self.now), left)
+                    .await?;
+            let is_dry = rows.len() < left;
+            for row in rows {
+                if begin == Some(0) {
+                    break;
+                }
+                if let Err(open_at) = self.claim_batch(order, row, &mut door, &mut begin)? {
+                    door.save(txn, order.target).await?;
+                    return Ok(NotClaimed::RateUsedUp(open_at));
+                }
+            }
+            if !is_dry {
+                door.save(txn, order.target).await?;
+                return Ok(NotClaimed::Enough);
+            }
+            let ready_at = ledger::wave_ready_at(txn, order.rollout, wave.number).await?;
+            let ready_at = ready_at.and_then(tidegate_orchestrator::ids::from_millis);
+            later = [later, ready_at].into_iter().flatten().min();
+        }
+        door.save(txn, order.target).await?;
+        Ok(if held {
+            NotClaimed::Held
+        } else {
+            NotClaimed::NothingReady(later)
+        })
+    }
+
+    fn wave_is_open(&self, order: &TurnOrder<'_>, wave: &WaveRow, holds: &HoldSet) -> WaveDoor {
+        if !wave.claimable || wave.claim_until.is_some_and(|until| until <= self.now) {
+            return WaveDoor::Closed;
+        }
+        match holds.worst(&Place::wave(order.target, order.rollout, wave.number)) {
+            Some(_) => WaveDoor::Held,
+            None => WaveDoor::Open,
+        }
+    }
+
+    /// Claims one batch: a lease that ran out lapses first, so that nobody stays in flight.
+    fn claim_batch(
+        &mut self,
+        order: &TurnOrder<'_>,
+        row: BatchRow,
+        door: &mut RateDoor,
+        begin: &mut Option<u64>,
+    ) -> Result<Result<(), Timestamp>, StoreError> {
+        let address = row.address;
+        // A batch recorded a moment ago in this turn is claimed again from what it became.
+        let mut open = match self.opened.remove(&address) {
+            Some(mut open) => {
+                open.row.roster = row.roster;
+                open
+            }
+            None => Open::read(row)?,
+        };
+        let is_lapsed = open.row.lease_owner.is_some()
+            && open
+                .row
+                .lease_until
+                .is_some_and(|until| until <= millis(self.now));
+        if is_lapsed && open.fence == open.row.fence {
+            open.lapse(self.now);
+        }
+        let room = match door.room(open.row.size) {
+            Ok(room) => room,
+            Err(open_at) => {
+                self.opened.insert(address, open);
+                return Ok(Err(open_at));
+            }
+        };
+        let room = begin.map_or(room, |begin| {
+            room.min(u32::try_from(begin).unwrap_or(u32::MAX))
+        });
+        let slots = open.slots.claim(room, self.now);
+        *begin =
+            begin.map(|begin| begin.saturating_sub(u64::try_from(slots.len()).unwrap_or(u64::MAX)));
+        open.fence = open.row.fence.next();
+        open.changed.extend(slots.iter().map(|slot| slot.index));
+        open.lease = None;
+        if !slots.is_empty() {
+            open.lease = Some((
+                order.worker,
+                millis(self.now).saturating_add(order.lease_ms),
+            ));
+            self.claimed.push(Claimed {
+                address,
+                fence: open.fence,
+                epoch: order.epoch,
+                roster: std::mem::take(&mut open.row.roster),
+                pace: door.take(u32::try_from(slots.len()).unwrap_or(u32::MAX)),
+                slots,
+            });
+        }
+        self.opened.insert(address, open);
+        Ok(Ok(()))
+    }
+
+    /// Writes every batch that was opened, the counts of their waves, and one audit entry.
+    async fn save(&self, txn: &mut Txn, order: &TurnOrder<'_>) -> Result<(), StoreError> {
+        let mut writes = Vec::with_capacity(self.opened.len());
+        let mut counts: BTreeMap<(RolloutId, WaveNumber), CountChange> = BTreeMap::new();
+        for (address, open) in &self.opened {
+            let write = open.write(order.epoch);
+            let after = (write.tally, write.adopted);
+            let change = counts.entry((address.rollout, address.wave)).or_default();
+            change.replace((&open.before.0, open.before.1), (&after.0, after.1));
+            writes.push(write);
+        }
+        let written = ledger::batches_write(txn, &writes).await?;
+        if written != u64::try_from(writes.len()).unwrap_or(u64::MAX) {
+            // The rows are locked since they were read, so this is damage and not a race.
+            return Err(StoreError::Conflict);
+        }
+        for ((rollout, wave), change) in &counts {
+            if !change.is_empty() {
+                wave::wave_count(txn, *rollout, *wave, change).await?;
+            }
+        }
+        self.audit(txn, order).await
+    }
+
+    /// Who came to which state, for the audit trail.
+    fn history(&self) -> Vec<u8> {
+        let changes: Vec<history::BatchChange> = self
+            .opened
+            .iter()
+            .filter(|(_, open)| !open.changed.is_empty())
+            .map(|(address, open)| history::BatchChange {
+                wave: address.wave,
+                seq: address.seq,
+                fence: open.fence,
+                runs: history::runs(&open.slots, &open.changed),
+            })
+            .collect();
+        history::encode(&changes)
+    }
+
+    async fn audit(&self, txn: &mut Txn, order: &TurnOrder<'_>) -> Result<(), StoreError> {
+        if self.opened.is_empty() && self.lost.is_empty() {
+            return Ok(());
+        }
+        let actor = Actor::task("dispatch");
+        let subject = format!("rollout:{}", order.rollout);
+        if !self.lost.is_empty() {
+            let lost: Vec<_> = self
+                .lost
+                .iter()
+                .map(|lost| (lost.wave.get(), lost.seq.get()))
+                .collect();
+            txn.audit(Entry {
+                actor: actor.principal.clone(),
+                action: "ledger.outcomes_refused".to_owned(),
+                subject: subject.clone(),
+                request_id: None,
+                detail: json!({"worker": order.worker, "batches": lost, "people": self.refused}),
+                data: None,
+            })
+            .await?;
+        }
+        if self.opened.is_empty() {
+            return Ok(());
+        }
+        txn.audit(Entry {
+            actor: actor.principal,
+            action: "ledger.turn".to_owned(),
+            subject,
+            request_id: None,
+            detail: json!({
+                "worker": order.worker,
+                "epoch": order.epoch,
+                "claimed": self.claimed.iter().map(|claimed| claimed.slots.len()).sum::<usize>(),
+                "recorded": self.recorded,
+            }),
+            data: Some(self.history()),
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// How many people of a wave may still be begun by its ramp; `None`: everybody. Whoever is tried again
+/// counts as begun anew, which errs on the side of fewer.
+fn to_begin(wave: &WaveRow) -> Option<u64> {
+    let gone = wave.tally.get(SlotState::Skipped) + wave.tally.get(SlotState::Departed);
+    let begun = wave
+        .size
+        .saturating_sub(gone)
+        .saturating_sub(wave.tally.get(SlotState::Queued));
+    wave.begin_at_most.map(|most| most.saturating_sub(begun))
+}
+
+enum WaveDoor {
+    Open,
+    Held,
+    Closed,
+}
+
+/// The rate of the target within one turn.
+struct RateDoor {
+    rate: Option<Rate>,
+    tat_us: i64,
+    now_us: i64,
+    is_moved: bool,
+}
+
+impl RateDoor {
+    fn new(rate: Option<Rate>, tat_us: i64, now: Timestamp) -> Self {
+        Self {
+            rate,
+            tat_us,
+            now_us: now.timestamp_micros(),
+            is_moved: false,
+        }
+    }
+
+    /// How many of `wanted` people there is room for; nobody before the instant returned.
+    fn room(&self, wanted: u32) -> Result<u32, Timestamp> {
+        let Some(rate) = self.rate else {
+            return Ok(wanted);
+        };
+        match rate.grant(self.tat_us, self.now_us, RATE_AHEAD_US, wanted) {
+            Some(grant) => Ok(grant.people),
+            None => {
+                let open_us = rate
+                    .open_us(self.tat_us, RATE_AHEAD_US)
+                    .max(self.now_us + 1);
+                Err(Timestamp::from_timestamp_micros(open_us).unwrap_or(Timestamp::MAX_UTC))
+            }
+        }
+    }
+
+    /// Takes the room of `people` and returns when each of them may begin.
+    fn take(&mut self, people: u32) -> Option<Pace> {
+        let grant = self
+            .rate?
+            .grant(self.tat_us, self.now_us, RATE_AHEAD_US, people)?;
+        self.tat_us = grant.tat_us;
+        self.is_moved = true;
+        Some(grant.pace)
+    }
+
+    async fn save(&self, txn: &mut Txn, target: TargetId) -> Result<(), StoreError> {
+        if self.is_moved {
+            target::target_rate_set(txn, target, self.tat_us).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! Starts everything that runs by itself, and ends it.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{conduct, dispatch, permit};
+use crate::app::App;
+use crate::operations::import;
+use crate::store::StoreError;
+
+/// How long work that is under way may take to end.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// Everything that runs by itself.
+#[derive(Debug)]
+pub struct Driver {
+    app: App,
+    tasks: JoinSet<()>,
+}
+
+impl Driver {
+    /// Clears away what a crash left, takes a permit, and starts the tasks.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    pub async fn start(app: &App) -> Result<Self, StoreError> {
+        import::sweep(app).await?;
+        permit::renew(app).await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(permit::run(app.clone()));
+        tasks.spawn(conduct::run(app.clone()));
+        tasks.spawn(dispatch::run(app.clone()));
+        Ok(Self {
+            app: app.clone(),
+            tasks,
+        })
+    }
+
+    /// Ends the tasks: nothing new is claimed, and what is under way may finish for a while.
+    pub async fn stop(mut self) {
+        self.app.ending.cancel();
+        let _ = tokio::time::timeout(END_MAX, async {
+            self.app.background.close();
+            self.app.background.wait().await;
+        })
+        .await;
+        self.tasks.shutdown().await;
+    }
+}

@@ -1,0 +1,217 @@
+//! This process's right to send: renewed from the database, withdrawn by a hold, dead by itself.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tidegate_orchestrator::hold::{InForce, Place, Scope};
+use tidegate_orchestrator::ids::{Epoch, Timestamp, WorkerId};
+use tidegate_orchestrator::permit::{
+    Deadline, Moment, NotNow, PERMIT_MILLIS, PERMIT_RENEW_MILLIS, Permit, may_send,
+};
+
+use crate::app::App;
+use crate::store::worker::{self, WorkerRow};
+use crate::store::{Lane, StoreError, hold, transact};
+
+/// A worker that has not been heard for this long is taken for dead and forgotten.
+const WORKER_FORGET_MINUTES: i64 = 60;
+
+/// The permit, where everybody who sends looks at it.
+#[derive(Debug, Clone, Default)]
+pub struct PermitCell(Arc<Cell>);
+
+#[derive(Debug, Default)]
+struct Cell {
+    permit: RwLock<Option<Permit>>,
+    sending: Mutex<HashMap<Place, u64>>,
+    total: AtomicU64,
+}
+
+/// People under way; given back when dropped.
+#[derive(Debug)]
+pub struct Sending {
+    cell: PermitCell,
+    place: Place,
+    people: u64,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let mut sending = self
+            .cell
+            .0
+            .sending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sending.get_mut(&self.place) {
+            *count = count.saturating_sub(self.people);
+            if *count == 0 {
+                sending.remove(&self.place);
+            }
+        }
+        self.cell.0.total.fetch_sub(self.people, Ordering::SeqCst);
+    }
+}
+
+impl PermitCell {
+    /// Says whether a request may begin now; the last check before the socket.
+    ///
+    /// # Errors
+    ///
+    /// With the reason why not.
+    pub fn may_send(
+        &self,
+        place: &Place,
+        lease_until: Deadline,
+        now: Moment,
+    ) -> Result<(), NotNow> {
+        let permit = self.0.permit.read().unwrap_or_else(PoisonError::into_inner);
+        may_send(permit.as_ref(), place, lease_until, now)
+    }
+
+    /// Returns the epoch of the permit while it lives.
+    #[must_use]
+    pub fn epoch(&self, now: Moment) -> Option<Epoch> {
+        let permit = self.0.permit.read().unwrap_or_else(PoisonError::into_inner);
+        permit
+            .as_ref()
+            .filter(|permit| !permit.expires.has_passed(now))
+            .map(|permit| permit.epoch)
+    }
+
+    /// Stops sending under a hold at once, before the next renewal.
+    pub fn hold(&self, hold: InForce, epoch: Epoch) {
+        let mut cell = self
+            .0
+            .permit
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(permit) = cell.as_mut() {
+            permit.holds.add(hold);
+            permit.epoch = permit.epoch.max(epoch);
+        }
+    }
+
+    /// Counts people as under way.
+    #[must_use]
+    pub fn sending(&self, place: Place, people: u64) -> Sending {
+        *self
+            .0
+            .sending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(place)
+            .or_default() += people;
+        self.0.total.fetch_add(people, Ordering::SeqCst);
+        Sending {
+            cell: self.clone(),
+            place,
+            people,
+        }
+    }
+
+    /// Counts the people under way that a scope covers.
+    #[must_use]
+    pub fn sending_under(&self, scope: &Scope) -> u64 {
+        let sending = self
+            .0
+            .sending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        sending
+            .iter()
+            .filter(|(place, _)| scope.covers(place))
+            .map(|(_, people)| people)
+            .sum()
+    }
+
+    fn give(&self, permit: Permit) {
+        *self
+            .0
+            .permit
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+}
+
+/// Renews the permit from the database.
+///
+/// # Errors
+///
+/// When the store cannot be reached; the old permit then dies at its time.
+pub async fn renew(app: &App) -> Result<Epoch, StoreError> {
+    // Read before the question is asked: what the answer is worth counts from here.
+    let asked = app.clock.moment();
+    let epoch = hold::epoch_load(app.store.read()).await?;
+    let holds = hold::hold_set(app.store.read()).await?;
+    app.permit.give(Permit {
+        epoch,
+        expires: Deadline::after(asked, PERMIT_MILLIS),
+        holds,
+    });
+    Ok(epoch)
+}
+
+/// Keeps the permit alive until the process ends, and tells the other processes about this one.
+pub async fn run(app: App) {
+    let started_at = app.clock.now();
+    let mut told: Option<(Epoch, u64, Timestamp)> = None;
+    loop {
+        match renew(&app).await {
+            Ok(epoch) => {
+                if let Err(error) = tell(&app, started_at, epoch, &mut told).await {
+                    tracing::warn!(%error, "the other processes could not be told about this one");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the permit could not be renewed: sending stops within two seconds")
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(u64::from(PERMIT_RENEW_MILLIS))).await;
+    }
+}
+
+/// Writes the worker's row when something about it changed; on SQLite nobody else reads it often.
+async fn tell(
+    app: &App,
+    started_at: Timestamp,
+    epoch: Epoch,
+    told: &mut Option<(Epoch, u64, Timestamp)>,
+) -> Result<(), StoreError> {
+    let in_flight = app.permit.0.total.load(Ordering::SeqCst);
+    let now = app.clock.now();
+    let every = if app.store.is_postgres() {
+        1000
+    } else {
+        60_000
+    };
+    let is_news = told.is_none_or(|(was, flying, at)| {
+        was != epoch || (flying == 0) != (in_flight == 0) || (now - at).num_milliseconds() > every
+    });
+    if !is_news {
+        return Ok(());
+    }
+    let row = WorkerRow {
+        id: app.worker,
+        name: app.worker_name.clone(),
+        started_at,
+        seen_at: now,
+        epoch,
+        in_flight,
+    };
+    let before = now - chrono::TimeDelta::minutes(WORKER_FORGET_MINUTES);
+    transact!(app.store, Lane::Ordinary, "worker_put", |txn| {
+        worker::worker_put(txn, &row).await?;
+        worker::workers_forget(txn, before).await
+    })?;
+    *told = Some((epoch, in_flight, now));
+    Ok(())
+}
+
+/// Returns whether this worker id is the process's own.
+#[must_use]
+pub fn is_own(app: &App, worker: WorkerId) -> bool {
+    app.worker == worker
+}

@@ -1,0 +1,91 @@
+//! Lays a started rollout out as batches, in small steps that a hold never waits for.
+
+use tidegate_orchestrator::ids::{BatchSeq, RolloutId, WaveNumber};
+use tidegate_orchestrator::ledger::Slots;
+use tidegate_orchestrator::rollout::{Command, Lifecycle, Unprepared};
+
+use crate::app::App;
+use crate::operations::{Actor, OperationError, load, rollout};
+use crate::store::{Lane, StoreError, ledger, plan, transact, wave};
+
+/// How many batches one step lays out.
+const BATCHES_PER_STEP: u32 = 64;
+
+/// Lays out a rollout until it is done, somebody holds it, or something else changed it.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn prepare(app: &App, id: RolloutId) -> Result<(), OperationError> {
+    let actor = Actor::task("prepare");
+    loop {
+        let row = load::row(app, id).await?;
+        let state = load::record(&row)?;
+        let Lifecycle::Preparing {
+            plan: bound, next, ..
+        } = &state.lifecycle
+        else {
+            return Ok(());
+        };
+        if load::held(app, &row, None).await?.is_some() {
+            return Ok(());
+        }
+        let counts = plan::plan_roster_counts(app.store.read(), bound.id).await?;
+        let following = step(app, id, bound.id, *next, &counts).await?;
+        match rollout::command(app, &actor, id, &Command::Prepare { next: following }).await {
+            Ok(_) => {}
+            // A hold or a cancel came between: the next pass looks again.
+            Err(OperationError::Refused { .. } | OperationError::Conflict { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Lays out the next batches and returns where to go on; copying twice copies nothing.
+async fn step(
+    app: &App,
+    rollout: RolloutId,
+    plan: tidegate_orchestrator::ids::PlanId,
+    next: Unprepared,
+    counts: &[(WaveNumber, u32)],
+) -> Result<Option<Unprepared>, OperationError> {
+    let batches = counts
+        .iter()
+        .find(|(wave, _)| *wave == next.wave)
+        .map_or(0, |(_, batches)| *batches);
+    let body = load::plan(app, plan).await?;
+    let (name, people) = body
+        .wave(next.wave)
+        .map_or((String::new(), 0), |wave| (wave.name.clone(), wave.people));
+    let until = next.seq.get().saturating_add(BATCHES_PER_STEP).min(batches);
+    let queued =
+        |size: u32| Ok(Slots::new(u16::try_from(size).map_err(StoreError::corrupt)?).encode());
+    let laid: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "prepare", |txn| {
+        wave::wave_insert(txn, rollout, next.wave, &name, people).await?;
+        ledger::batches_prepare(
+            txn,
+            rollout,
+            plan,
+            next.wave,
+            (next.seq.get(), until),
+            &queued,
+        )
+        .await?;
+        Ok(())
+    });
+    laid?;
+    if until < batches {
+        return Ok(Some(Unprepared {
+            wave: next.wave,
+            seq: BatchSeq(until),
+        }));
+    }
+    let last = body
+        .waves
+        .last()
+        .map_or(WaveNumber::FIRST, |wave| wave.number);
+    Ok((next.wave < last).then(|| Unprepared {
+        wave: next.wave.next(),
+        seq: BatchSeq(0),
+    }))
+}
