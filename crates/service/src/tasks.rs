@@ -9,3 +9,6 @@ pub mod dispatch;
 pub mod driver;
 pub mod permit;
 pub mod prepare;
+
+#[cfg(test)]
+mod tests;
