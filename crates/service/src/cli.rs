@@ -1,1 +1,144 @@
-//! The command line: one file per group of verbs.
+//! The command line: one binary for the service and for the people who use it.
+
+pub mod audit;
+pub mod client;
+pub mod context;
+pub mod demo;
+pub mod error;
+pub mod hold;
+pub mod lists;
+pub mod palette;
+pub mod plan;
+pub mod population;
+pub mod screen;
+pub mod serve;
+pub mod steer;
+pub mod table;
+pub mod target;
+pub mod token;
+pub mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use context::{Connection, Context};
+use error::{CliError, Exit};
+
+/// Move very large populations onto a SaaS product in waves, and stop when told to.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, propagate_version = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 ok, 1 error, 2 difference present, 3 held, 4 halted, 5 stale plan.
+Stop everything now:  tidegate halt --everything --reason \"…\"";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service
+    Serve(serve::Serve),
+    /// Bring a database to this version
+    Migrate(serve::Migrate),
+    /// Move 1.5 million made-up people, stop in the middle, and go on
+    Demo(demo::Demo),
+    /// Who exists: create, list, show, sample
+    #[command(subcommand)]
+    Population(population::PopulationCommand),
+    /// Import a directory or HR export into a population
+    Import(population::Import),
+    /// Where people are moved to: create, list, show, check
+    #[command(subcommand)]
+    Target(target::TargetCommand),
+    /// Show what a rollout spec would do; nothing starts
+    Plan(plan::Plan),
+    /// Start a rollout with exactly the plan that was shown
+    Apply(plan::Apply),
+    /// Show how a rollout stands, or wait until it ends
+    Status(watch::Status),
+    /// Follow a rollout live
+    Watch(watch::Watch),
+    /// Explain where one person stands
+    Why(watch::Why),
+    /// Say in one sentence why nothing moves
+    WhyNotNow {
+        /// The rollout's name or id
+        rollout: String,
+    },
+    /// List the people of a rollout by state
+    Members(watch::Members),
+    /// Pause a rollout; `resume` lets it go on
+    Pause(steer::Stop),
+    /// Let go of the pauses of a rollout; a halt stays
+    Resume(steer::Steer),
+    /// Stop at once: one call, no questions
+    Halt(steer::Stop),
+    /// Give up what has not been moved yet
+    Cancel(steer::Steer),
+    /// Try the failed people again
+    Retry(steer::Steer),
+    /// Approve a wave for exactly one plan
+    Approve(steer::Approve),
+    /// Holds: list, show
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// Release one hold; others stay
+    Release(hold::Release),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// API tokens: create, list, revoke
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Add everything up from the bytes and compare, person by person
+    Fsck(serve::Fsck),
+}
+
+/// Runs the command that the arguments name, and returns how the process ends.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli).await {
+        Ok(()) => ExitCode::from(Exit::Ok as u8),
+        Err(error) => {
+            if !matches!(error, CliError::Silent(_)) {
+                eprintln!("tidegate: {error}");
+            }
+            ExitCode::from(error.exit() as u8)
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let context = Context::new(&cli.connection)?;
+    match cli.command {
+        Command::Serve(command) => serve::serve(command).await,
+        Command::Migrate(command) => serve::migrate(command).await,
+        Command::Fsck(command) => serve::fsck(command, context.output).await,
+        Command::Demo(command) => demo::run(&context, &command).await,
+        Command::Population(command) => population::run(&context, command).await,
+        Command::Import(command) => population::import(&context, &command).await,
+        Command::Target(command) => target::run(&context, command).await,
+        Command::Plan(command) => plan::plan(&context, &command).await,
+        Command::Apply(command) => plan::apply(&context, &command).await,
+        Command::Status(command) => watch::status(&context, &command).await,
+        Command::Watch(command) => watch::watch(&context, &command).await,
+        Command::Why(command) => watch::why(&context, &command).await,
+        Command::WhyNotNow { rollout } => watch::why_not_now(&context, &rollout).await,
+        Command::Members(command) => watch::members(&context, &command).await,
+        Command::Pause(command) => steer::stop(&context, "pause", &command).await,
+        Command::Halt(command) => steer::stop(&context, "halt", &command).await,
+        Command::Resume(command) => steer::steer(&context, "resume", &command).await,
+        Command::Cancel(command) => steer::steer(&context, "cancel", &command).await,
+        Command::Retry(command) => steer::steer(&context, "retry", &command).await,
+        Command::Approve(command) => steer::approve(&context, &command).await,
+        Command::Hold(command) => hold::run(&context, command).await,
+        Command::Release(command) => hold::release(&context, &command).await,
+        Command::Audit(command) => audit::run(&context, command).await,
+        Command::Token(command) => token::run(&context, command).await,
+    }
+}

@@ -1,1 +1,206 @@
-//! The HTTP interface: routes, extraction, errors.
+//! HTTP: the API under `/v1`, health, metrics and the API's own description.
+//!
+//! A handler extracts, authorises, calls one operation, and maps the answer. The whole API is on the
+//! screen below.
+
+mod error;
+mod events;
+mod extract;
+mod idempotency;
+mod metrics;
+mod v1;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::store::hold;
+use error::Problem;
+
+/// The largest body of an ordinary call: a spec with a list of 100,000 people fits.
+const BODY_MAX: usize = 16 << 20;
+
+/// What the description says about the API as a whole.
+#[derive(Debug, OpenApi)]
+#[openapi(info(
+    title = "Tidegate",
+    description = "Moves very large populations onto a target in waves, and stops."
+))]
+struct Description;
+
+/// The whole API.
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(v1::population::list, v1::population::create))
+        .routes(routes!(v1::population::show, v1::population::remap))
+        .routes(routes!(v1::population::member))
+        .routes(routes!(v1::population::import_status))
+        .routes(routes!(v1::target::list, v1::target::create))
+        .routes(routes!(v1::target::show, v1::target::configure))
+        .routes(routes!(v1::target::check))
+        .routes(routes!(v1::rollout::list, v1::rollout::create))
+        .routes(routes!(v1::rollout::show, v1::rollout::revise))
+        .routes(routes!(v1::rollout::plan))
+        .routes(routes!(v1::rollout::start))
+        .routes(routes!(v1::rollout::report))
+        .routes(routes!(v1::rollout::pause))
+        .routes(routes!(v1::rollout::resume))
+        .routes(routes!(v1::rollout::halt))
+        .routes(routes!(v1::rollout::cancel))
+        .routes(routes!(v1::rollout::retry))
+        .routes(routes!(v1::rollout::wave))
+        .routes(routes!(v1::rollout::approve))
+        .routes(routes!(v1::rollout::members))
+        .routes(routes!(v1::rollout::member))
+        .routes(routes!(v1::hold::list, v1::hold::place))
+        .routes(routes!(v1::hold::show))
+        .routes(routes!(v1::hold::release))
+        .routes(routes!(v1::audit::list))
+        .routes(routes!(v1::audit::fsck))
+        .routes(routes!(v1::token::list, v1::token::create))
+        .routes(routes!(v1::token::revoke))
+}
+
+/// Calls that a repeat by `Idempotency-Key` cannot remember: a stream in, a stream out.
+fn streams() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(v1::population::import))
+        .routes(routes!(events::events))
+}
+
+/// Returns the description of the API as JSON.
+#[must_use]
+pub fn openapi() -> String {
+    let (_, mut description) = api().split_for_parts();
+    let (_, more) = streams().split_for_parts();
+    description.merge(more);
+    description.to_pretty_json().unwrap_or_default()
+}
+
+/// Puts the router together.
+pub fn router(app: App) -> Router {
+    let (api, _) = api().split_for_parts();
+    let (streams, _) = streams().split_for_parts();
+    let api = api
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            idempotency::remember,
+        ))
+        .layer(DefaultBodyLimit::max(BODY_MAX));
+    let streams = streams.layer(DefaultBodyLimit::disable());
+    Router::new()
+        .merge(api)
+        .merge(streams)
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::metrics))
+        .route(
+            "/openapi.json",
+            get(async || ([("content-type", "application/json")], openapi())),
+        )
+        .fallback(async || {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "path_unknown",
+                "there is nothing at this path: see /openapi.json",
+            )
+        })
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path does not take this method: see /openapi.json",
+            )
+        })
+        .layer(middleware::from_fn_with_state(app.clone(), name_request))
+        .layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| {
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "something failed on our side and was logged",
+                )
+                .into_response()
+            },
+        ))
+        .with_state(app)
+}
+
+/// Gives every request an id, which logs, audit entries and the answer carry.
+async fn name_request(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get("x-request-id")
+        .and_then(|value| value.to_str().ok());
+    let is_plain =
+        |text: &&str| text.len() <= 64 && text.chars().all(|letter| letter.is_ascii_graphic());
+    let id = given
+        .filter(is_plain)
+        .map_or_else(|| app.ids.token(), str::to_owned);
+    let Ok(value) = HeaderValue::from_str(&id) else {
+        return next.run(request).await;
+    };
+    request.headers_mut().insert("x-request-id", value.clone());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if response.status().is_server_error() {
+        tracing::error!(%method, path, request = id, status = response.status().as_u16(), "a request failed");
+    } else {
+        tracing::debug!(%method, path, request = id, status = response.status().as_u16(), "a request was answered");
+    }
+    response.headers_mut().insert("x-request-id", value);
+    response
+}
+
+/// Ready: the database answers, and this process may send.
+async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
+    hold::epoch_load(app.store.read()).await?;
+    if app.permit.epoch(app.clock.moment()).is_none() {
+        let detail = "this process has no permit: it could not renew it from the database";
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "permit_missing",
+            detail,
+        ));
+    }
+    Ok("ready")
+}
+
+/// Answers requests until the application ends.
+///
+/// # Errors
+///
+/// When the listener breaks.
+pub async fn serve(app: App, listener: TcpListener) -> std::io::Result<()> {
+    let ending = app.ending.clone();
+    axum::serve(listener, router(app))
+        .with_graceful_shutdown(async move { ending.cancelled().await })
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    /// `make openapi` writes it anew.
+    #[test]
+    fn openapi_is_as_reviewed() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+        let now = super::openapi() + "\n";
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            std::fs::write(path, &now).unwrap();
+        }
+        let reviewed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            reviewed == now,
+            "the API has changed: look at it with `make openapi` and `git diff docs/openapi.json`"
+        );
+    }
+}

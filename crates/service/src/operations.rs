@@ -17,6 +17,7 @@ pub mod population;
 pub mod rollout;
 pub mod status;
 pub mod target;
+pub mod token;
 pub mod view;
 
 pub use error::{Detail, OperationError};

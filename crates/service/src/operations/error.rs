@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::store::StoreError;
 
 /// One of the reasons beside a refusal: where, what, and a sentence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Detail {
     /// The line of the document, when the reason has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -23,7 +23,9 @@ fn actor() -> Actor {
 }
 
 async fn with_people(app: &App, number: u32, script: serde_json::Value) {
-    population::create(app, &actor(), "staff", &Mapping::default()).await.unwrap();
+    population::create(app, &actor(), "staff", &Mapping::default())
+        .await
+        .unwrap();
     let mut text = String::from("employee_id,country\n");
     for person in 0..number {
         text.push_str(&format!("e{person:06},DE\n"));
@@ -35,14 +37,28 @@ async fn with_people(app: &App, number: u32, script: serde_json::Value) {
         bad_rows_max: None,
         override_shrink_reason: None,
     };
-    import::import(app, &actor(), "staff", options, Cursor::new(text.into_bytes())).await.unwrap();
-    target::create(app, &actor(), "box", "sandbox", &script).await.unwrap();
+    import::import(
+        app,
+        &actor(),
+        "staff",
+        options,
+        Cursor::new(text.into_bytes()),
+    )
+    .await
+    .unwrap();
+    target::create(app, &actor(), "box", "sandbox", &script)
+        .await
+        .unwrap();
 }
 
 async fn started(app: &App, spec: &str) {
-    rollout::create(app, &actor(), spec, SpecFormat::Yaml).await.unwrap();
+    rollout::create(app, &actor(), spec, SpecFormat::Yaml)
+        .await
+        .unwrap();
     let made = plan::make(app, &actor(), "move").await.unwrap();
-    rollout::start(app, &actor(), "move", None, &made.digest).await.unwrap();
+    rollout::start(app, &actor(), "move", None, &made.digest)
+        .await
+        .unwrap();
 }
 
 /// Waits until the rollout is as wanted; a minute is far more than any of this takes.

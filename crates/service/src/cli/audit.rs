@@ -1,0 +1,49 @@
+//! Commands about proof: the audit trail.
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::context::{Context, text_of};
+use super::error::CliError;
+use super::table::Table;
+
+/// What to do with the audit trail.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List entries, oldest first
+    List {
+        /// Only entries after this one
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        /// At most this many
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+}
+
+/// Runs an audit command.
+///
+/// # Errors
+/// As the service answers.
+pub async fn run(context: &Context, command: AuditCommand) -> Result<(), CliError> {
+    match command {
+        AuditCommand::List { after, limit } => {
+            let path = format!("/v1/audit?after={after}&limit={}", limit.min(1000));
+            let items = context.client.list(&path, limit).await?;
+            context.show(&Value::from(items), |items| {
+                let mut table = Table::new(&[">seq", "at", "who", "did", "to what"]);
+                for item in items.as_array().into_iter().flatten() {
+                    table.row([
+                        text_of(item, "/seq"),
+                        text_of(item, "/at"),
+                        text_of(item, "/actor"),
+                        text_of(item, "/action"),
+                        text_of(item, "/subject"),
+                    ]);
+                }
+                table.lines(context.width())
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Commands that work on a database of their own: `serve`, `migrate`, `fsck`.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::context::OutputFormat;
+use super::error::{CliError, Exit};
+use super::table::grouped;
+use crate::app::{App, Ids};
+use crate::clock::Clock;
+use crate::operations::{fsck as checks, token};
+use crate::store::{DatabaseUrl, Store};
+use crate::tasks::driver::Driver;
+use crate::{http, telemetry};
+
+/// Where the database is.
+#[derive(Debug, Args)]
+pub struct Database {
+    /// sqlite:FILE or postgres://USER@HOST/NAME
+    #[arg(
+        long,
+        env = "TIDEGATE_DATABASE",
+        default_value = "sqlite:var/tidegate.db",
+        hide_env_values = true
+    )]
+    database: DatabaseUrl,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    database: Database,
+    /// The address to answer on
+    #[arg(long, env = "TIDEGATE_LISTEN", default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+    /// What to log, as in RUST_LOG
+    #[arg(long, env = "TIDEGATE_LOG", default_value = "info")]
+    log: String,
+    /// Log as JSON
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Options of `migrate`.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    database: Database,
+}
+
+/// Options of `fsck`.
+#[derive(Debug, Args)]
+pub struct Fsck {
+    #[command(flatten)]
+    database: Database,
+}
+
+async fn open(database: &Database) -> Result<App, CliError> {
+    let (clock, ids) = (Clock::system(), Ids::system());
+    let store = Store::open(&database.database, clock.clone(), &ids)
+        .await
+        .map_err(|error| CliError::Failed(error.to_string()))?;
+    Ok(App::new(store, clock, ids))
+}
+
+/// Runs the service until it is told to end.
+///
+/// # Errors
+///
+/// When the database or the address cannot be used.
+pub async fn serve(serve: Serve) -> Result<(), CliError> {
+    telemetry::init(&serve.log, serve.log_json);
+    let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
+    let listener = TcpListener::bind(serve.listen).await.map_err(|error| {
+        CliError::Failed(format!(
+            "{}: {error}; another address is --listen",
+            serve.listen
+        ))
+    })?;
+    let app = open(&serve.database).await?;
+    let driver = Driver::start(&app).await.map_err(|error| failed(&error))?;
+    if let Some(token) = token::first(&app).await.map_err(|error| failed(&error))? {
+        println!("first admin token, shown once: {token}");
+    }
+    let address = listener.local_addr().map_err(|error| failed(&error))?;
+    println!("tidegate is listening on http://{address}");
+    let ending = app.ending.clone();
+    app.background.spawn(async move {
+        interrupted().await;
+        tracing::info!("ending: nothing new is begun");
+        ending.cancel();
+    });
+    let served = http::serve(app, listener).await;
+    driver.stop().await;
+    served.map_err(|error| failed(&error))
+}
+
+/// Waits for control-C or a polite kill.
+async fn interrupted() {
+    let polite = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    match polite {
+        Ok(mut polite) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = polite.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+/// Brings a database to this version.
+///
+/// # Errors
+///
+/// When it cannot be reached, or was written by a later version.
+pub async fn migrate(migrate: Migrate) -> Result<(), CliError> {
+    open(&migrate.database).await?;
+    println!("the database is at this version");
+    Ok(())
+}
+
+/// Adds everything up again from the bytes.
+///
+/// # Errors
+///
+/// When the database cannot be reached; differences end with code 2.
+pub async fn fsck(fsck: Fsck, output: OutputFormat) -> Result<(), CliError> {
+    let app = open(&fsck.database).await?;
+    let found = checks::check(&app)
+        .await
+        .map_err(|error| CliError::Failed(error.to_string()))?;
+    if output == OutputFormat::Json {
+        println!("{:#}", serde_json::json!(found));
+    } else {
+        println!(
+            "{} rollouts · {} batches · {} people · {} audit entries",
+            grouped(found.rollouts),
+            grouped(found.batches),
+            grouped(found.people),
+            grouped(found.audit_entries)
+        );
+        for finding in &found.findings {
+            println!("✖ {}: {}", finding.code, finding.sentence);
+        }
+        if found.ok {
+            println!("✔ everything adds up");
+        }
+    }
+    if found.ok {
+        Ok(())
+    } else {
+        Err(CliError::Silent(Exit::Difference))
+    }
+}

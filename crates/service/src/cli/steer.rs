@@ -1,0 +1,178 @@
+//! Verbs that stop a rollout, let it go on, or change its course.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::escape;
+use super::context::{Change, Context, text_of};
+use super::error::CliError;
+use super::screen::{count, settled};
+use super::table::grouped;
+use crate::operations::view::RolloutView;
+
+/// A rollout and why it is changed.
+#[derive(Debug, Args)]
+pub struct Steer {
+    /// The rollout's name or id
+    rollout: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// What `halt` and `pause` stop.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// The rollout's name or id
+    #[arg(required_unless_present_any = ["everything", "target"], conflicts_with_all = ["everything", "target"])]
+    rollout: Option<String>,
+    /// Only this wave of the rollout
+    #[arg(long, requires = "rollout")]
+    wave: Option<u32>,
+    /// Everything, whatever it is
+    #[arg(long, conflicts_with = "target")]
+    everything: bool,
+    /// Everything that goes to this target
+    #[arg(long)]
+    target: Option<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// A wave and the plan it is approved for.
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The rollout's name or id
+    rollout: String,
+    /// The number of the wave
+    wave: u32,
+    /// The digest of the plan you have read; the rollout's own when it is not given
+    #[arg(long)]
+    digest: Option<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Places a hold. A halt asks nothing back: one call, and it stands.
+///
+/// # Errors
+/// As the service answers.
+pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliError> {
+    let scope = match (&stop.rollout, &stop.target, stop.wave) {
+        (Some(rollout), _, Some(wave)) => json!({"type": "wave", "id": rollout, "wave": wave}),
+        (Some(rollout), _, None) => json!({"type": "rollout", "id": rollout}),
+        (None, Some(target), _) => json!({"type": "target", "id": target}),
+        (None, None, _) => json!({"type": "everything"}),
+    };
+    if stop.change.dry_run {
+        println!("would place a {kind} on {scope}; nothing has changed");
+        return Ok(());
+    }
+    let reason = stop.change.reason()?;
+    let body = json!({"kind": kind, "scope": scope, "reason": reason});
+    let answer: Value = context.client.post("/v1/holds", &body).await?;
+    context.show(&answer, |answer| {
+        let quiet = if answer.get("quiesced") == Some(&Value::Bool(true)) {
+            "quiesced: nobody can send"
+        } else {
+            "requests that had begun are finishing"
+        };
+        vec![
+            format!(
+                "{kind} in force · hold {} · epoch {} · {quiet}",
+                text_of(answer, "/id"),
+                text_of(answer, "/epoch")
+            ),
+            format!(
+                "to release it: tidegate release {} --reason \"…\"",
+                text_of(answer, "/id")
+            ),
+        ]
+    });
+    Ok(())
+}
+
+/// Runs `resume`, `cancel` or `retry`.
+///
+/// # Errors
+/// As the service answers; what is still held ends with code 3, what is halted with code 4.
+pub async fn steer(context: &Context, verb: &str, steer: &Steer) -> Result<(), CliError> {
+    let path = format!("/v1/rollouts/{}", escape(&steer.rollout));
+    if steer.change.dry_run {
+        let view: RolloutView = context.client.get(&path).await?;
+        println!("{}", preview(verb, &view));
+        return Ok(());
+    }
+    let body = json!({"reason": steer.change.reason()?});
+    let answer: Value = context
+        .client
+        .post_if(&format!("{path}/{verb}"), &body, steer.change.expect_rev)
+        .await?;
+    context.show(&answer, |answer| {
+        vec![format!(
+            "{verb}: `{}` is {}",
+            text_of(answer, "/name"),
+            text_of(answer, "/status")
+        )]
+    });
+    Ok(())
+}
+
+fn preview(verb: &str, view: &RolloutView) -> String {
+    let people = count(&view.totals, "people");
+    let affected = match verb {
+        "retry" => format!(
+            "{} failed people would be tried again",
+            grouped(count(&view.totals, "failed"))
+        ),
+        "cancel" => format!(
+            "{} people would not be moved",
+            grouped(people.saturating_sub(settled(&view.totals)))
+        ),
+        _ => format!(
+            "{} people would go on",
+            grouped(people.saturating_sub(settled(&view.totals)))
+        ),
+    };
+    format!(
+        "{verb} of `{}` (now {}): {affected}; nothing has changed",
+        view.name, view.status
+    )
+}
+
+/// Runs `approve`.
+///
+/// # Errors
+/// As the service answers; an approval of another plan is refused.
+pub async fn approve(context: &Context, approve: &Approve) -> Result<(), CliError> {
+    let path = format!("/v1/rollouts/{}", escape(&approve.rollout));
+    let view: RolloutView = context.client.get(&path).await?;
+    let digest = match &approve.digest {
+        Some(digest) => digest.clone(),
+        None => view.plan_digest.clone().ok_or_else(|| {
+            CliError::Usage(format!(
+                "`{}` has no plan to approve: make one with `tidegate plan`",
+                view.name
+            ))
+        })?,
+    };
+    if approve.change.dry_run {
+        println!(
+            "would approve wave {} of `{}` for plan {digest}; nothing has changed",
+            approve.wave, view.name
+        );
+        return Ok(());
+    }
+    let body = json!({"digest": digest, "reason": approve.change.reason()?});
+    let path = format!("{path}/waves/{}/approve", approve.wave);
+    let answer: Value = context
+        .client
+        .post_if(&path, &body, approve.change.expect_rev)
+        .await?;
+    context.show(&answer, |_| {
+        vec![format!(
+            "wave {} of `{}` approved for plan {digest}",
+            approve.wave, view.name
+        )]
+    });
+    Ok(())
+}

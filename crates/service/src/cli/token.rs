@@ -1,0 +1,84 @@
+//! Commands about API tokens.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::client::escape;
+use super::context::{Context, text_of};
+use super::error::CliError;
+use super::table::Table;
+
+/// What to do with API tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; it is shown once and kept as a hash
+    Create {
+        /// Whose it is; the audit trail will name it
+        name: String,
+        /// What it may do: admin, manager, security, approver, auditor or `signal_source`
+        #[arg(long)]
+        role: String,
+    },
+    /// List the tokens, without their secrets
+    List,
+    /// Make a token worthless
+    Revoke {
+        /// Its id
+        token: String,
+        /// Why; it goes into the audit trail
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// Runs a token command.
+///
+/// # Errors
+/// As the service answers.
+pub async fn run(context: &Context, command: TokenCommand) -> Result<(), CliError> {
+    match command {
+        TokenCommand::Create { name, role } => {
+            let answer: Value = context
+                .client
+                .post("/v1/tokens", &json!({"name": name, "role": role}))
+                .await?;
+            context.show(&answer, |answer| {
+                vec![
+                    text_of(answer, "/token"),
+                    format!(
+                        "shown once; token `{}` with role {}",
+                        text_of(answer, "/name"),
+                        text_of(answer, "/role")
+                    ),
+                ]
+            });
+        }
+        TokenCommand::List => {
+            let items = context.client.list("/v1/tokens", 1000).await?;
+            context.show(&Value::from(items), |items| {
+                let mut table = Table::new(&["name", "role", "created", "revoked", "id"]);
+                for item in items.as_array().into_iter().flatten() {
+                    table.row([
+                        text_of(item, "/name"),
+                        text_of(item, "/role"),
+                        text_of(item, "/created_at"),
+                        text_of(item, "/revoked_at"),
+                        text_of(item, "/id"),
+                    ]);
+                }
+                table.lines(context.width())
+            });
+        }
+        TokenCommand::Revoke { token, reason } => {
+            let path = format!("/v1/tokens/{}/revoke", escape(&token));
+            let answer: Value = context
+                .client
+                .post(&path, &json!({"reason": reason}))
+                .await?;
+            context.show(&answer, |answer| {
+                vec![format!("token `{}` revoked", text_of(answer, "/name"))]
+            });
+        }
+    }
+    Ok(())
+}

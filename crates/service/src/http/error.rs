@@ -1,0 +1,108 @@
+//! Errors as RFC 9457 problem documents, each with a stable code.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::operations::{Detail, OperationError};
+use crate::store::StoreError;
+
+/// The media type of a problem document.
+pub(super) const PROBLEM: &str = "application/problem+json";
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// A URI for the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What, where, and what to do.
+    pub detail: String,
+    /// The stable code.
+    pub code: String,
+    /// Each thing that is wrong, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Detail>,
+}
+
+impl Problem {
+    /// Makes a problem out of its status, code and sentence.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("https://tidegate.dev/problems/{code}"),
+            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: code.to_owned(),
+            errors: Vec::new(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+        if status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            OperationError::Refused { code, details, .. } => Self {
+                errors: details,
+                ..Self::new(StatusCode::CONFLICT, &code, sentence)
+            },
+            OperationError::Invalid { code, details, .. } => Self {
+                errors: details,
+                ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, &code, sentence)
+            },
+            OperationError::NotFound { what, .. } => Self::new(
+                StatusCode::NOT_FOUND,
+                &format!("{what}_not_found"),
+                sentence,
+            ),
+            OperationError::Conflict { what } => {
+                let detail = format!(
+                    "the {what} has changed since you read it: read it again, and decide again"
+                );
+                Self::new(StatusCode::PRECONDITION_FAILED, "generation_stale", detail)
+            }
+            OperationError::Failed(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Serialization => {
+                tracing::error!(%error, "the store is not available");
+                let detail =
+                    "the database is not available: nothing was changed; try again in a moment";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+            }
+            error => {
+                tracing::error!(%error, "a request failed");
+                let detail = "something failed on our side and was logged; nothing was changed";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+            }
+        }
+    }
+}

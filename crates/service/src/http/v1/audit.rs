@@ -1,0 +1,62 @@
+//! The audit trail, and the check of everything.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::http::error::Problem;
+use crate::http::extract::{Caller, Query};
+use crate::operations::audit::{self, AuditView};
+use crate::operations::token::Permission;
+use crate::operations::view::FsckView;
+use crate::operations::{Page, fsck as checks};
+
+/// Which entries to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct AuditQuery {
+    /// Only entries after this one.
+    after: Option<i64>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// How many, up to 1,000.
+    limit: Option<usize>,
+}
+
+/// List the audit trail, oldest first.
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(AuditQuery), responses((status = 200, body = Page<AuditView>)))]
+pub(in crate::http) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<AuditQuery>,
+) -> Result<Json<Page<AuditView>>, Problem> {
+    caller.may(Permission::ReadAudit)?;
+    let cursor = query
+        .cursor
+        .as_deref()
+        .map(str::parse::<i64>)
+        .transpose()
+        .map_err(|_| {
+            Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "cursor_invalid",
+                "the cursor is not one of ours",
+            )
+        })?;
+    let after = cursor.or(query.after).unwrap_or(0);
+    Ok(Json(
+        audit::list(&app, after, query.limit.unwrap_or(100).clamp(1, 1000)).await?,
+    ))
+}
+
+/// Add everything up again from the bytes, person by person.
+#[utoipa::path(get, path = "/v1/fsck", tag = "audit", responses((status = 200, body = FsckView)))]
+pub(in crate::http) async fn fsck(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<FsckView>, Problem> {
+    caller.may(Permission::ReadAudit)?;
+    Ok(Json(checks::check(&app).await?))
+}

@@ -1,0 +1,133 @@
+//! Holds.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::{ReasonBody, Tagged, tagged};
+use crate::app::App;
+use crate::http::error::Problem;
+use crate::http::extract::{At, Body, Caller, Query};
+use crate::operations::Page;
+use crate::operations::hold::{self, NewHold};
+use crate::operations::token::Permission;
+use crate::operations::view::HoldView;
+
+/// The longest that `wait=quiesced` waits: a dead worker can no longer send by then.
+const WAIT_MAX: Duration = Duration::from_secs(45);
+
+/// Which holds to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct HoldsQuery {
+    /// Only those in force.
+    in_force: Option<bool>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// How many, up to 1,000.
+    limit: Option<usize>,
+}
+
+/// List holds.
+#[utoipa::path(get, path = "/v1/holds", tag = "holds", params(HoldsQuery), responses((status = 200, body = Page<HoldView>)))]
+pub(in crate::http) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<HoldsQuery>,
+) -> Result<Json<Page<HoldView>>, Problem> {
+    caller.may(Permission::Read)?;
+    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    Ok(Json(
+        hold::list(
+            &app,
+            query.in_force.unwrap_or(false),
+            query.cursor.as_deref(),
+            limit,
+        )
+        .await?,
+    ))
+}
+
+/// Whether to wait.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct WaitQuery {
+    /// `quiesced`: answer only when nobody can send any more under it.
+    wait: Option<String>,
+}
+
+/// Place a hold: one call, no confirmation, in any state.
+#[utoipa::path(post, path = "/v1/holds", tag = "holds", params(WaitQuery), request_body = NewHold, responses((status = 201, body = HoldView), (status = 200, body = HoldView, description = "the same hold was in force already")))]
+pub(in crate::http) async fn place(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<WaitQuery>,
+    Body(body): Body<NewHold>,
+) -> Result<Tagged<HoldView>, Problem> {
+    let actor = caller.may(if body.kind == "halt" {
+        Permission::Halt
+    } else {
+        Permission::Pause
+    })?;
+    if query.wait.as_deref().is_some_and(|wait| wait != "quiesced") {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "query_invalid",
+            "`wait` can only be `quiesced`",
+        ));
+    }
+    let placed = hold::place(&app, &actor, &body).await?;
+    let mut view = placed.hold;
+    if query.wait.is_some() {
+        let until = app
+            .clock
+            .monotonic()
+            .0
+            .saturating_add(u64::try_from(WAIT_MAX.as_millis()).unwrap_or(0));
+        while !view.quiesced && app.clock.monotonic().0 < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            view = hold::get(&app, &view.id.to_string()).await?;
+        }
+    }
+    let status = if placed.is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok(tagged(status, view.generation, view))
+}
+
+/// Show a hold.
+#[utoipa::path(get, path = "/v1/holds/{id}", tag = "holds", params(("id" = String, Path)), responses((status = 200, body = HoldView)))]
+pub(in crate::http) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    At(id): At<String>,
+) -> Result<Tagged<HoldView>, Problem> {
+    caller.may(Permission::Read)?;
+    let view = hold::get(&app, &id).await?;
+    Ok(tagged(StatusCode::OK, view.generation, view))
+}
+
+/// Release a hold; others stay.
+#[utoipa::path(post, path = "/v1/holds/{id}/release", tag = "holds", params(("id" = String, Path)), request_body = ReasonBody, responses((status = 200, body = HoldView)))]
+pub(in crate::http) async fn release(
+    State(app): State<App>,
+    caller: Caller,
+    At(id): At<String>,
+    Body(body): Body<ReasonBody>,
+) -> Result<Tagged<HoldView>, Problem> {
+    // Asked before the hold is looked up, so that nobody learns ids by guessing.
+    caller.may(Permission::Pause)?;
+    let known = hold::get(&app, &id).await?;
+    let actor = caller.may(if known.kind == "halt" {
+        Permission::ReleaseHalt
+    } else {
+        Permission::Pause
+    })?;
+    let view = hold::release(&app, &actor, &id, &body.reason).await?;
+    Ok(tagged(StatusCode::OK, view.generation, view))
+}
