@@ -33,6 +33,8 @@ const LINGER: Duration = Duration::from_millis(1500);
 const RETRY_FIRST_MS: i64 = 2000;
 /// The longest.
 const RETRY_MAX_MS: i64 = 300_000;
+/// The code of a target that asks for patience.
+const THROTTLED: &str = "throttled";
 /// Somebody who was told to come back so often has failed.
 const ATTEMPTS_MAX: u8 = 8;
 
@@ -508,8 +510,9 @@ fn outcome_of(
         SendResult::Failed(trouble) => (Outcome::Failed, Some(trouble)),
         SendResult::Review(trouble) => (Outcome::Review, Some(trouble)),
         SendResult::NotSent(_) => (Outcome::NotSent { doubtful }, None),
+        // A target that asks for patience is no reason to give a person up.
         SendResult::Retry { trouble, .. } | SendResult::Unknown(trouble)
-            if attempt >= ATTEMPTS_MAX && !doubtful =>
+            if attempt >= ATTEMPTS_MAX && !doubtful && trouble.code != THROTTLED =>
         {
             let message = format!("given up after {attempt} attempts: {}", trouble.message);
             (Outcome::Failed, Some(Trouble { message, ..trouble }))

@@ -1,0 +1,342 @@
+//! One request, one answer, within its time and never with more of a body than we can hold.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Class, class, retry_after};
+use super::user::filter;
+use super::{Credential, ScimConfig};
+use crate::clock::Clock;
+use crate::connector::{ConfigError, Trouble};
+
+const MEDIA_TYPE: &str = "application/scim+json";
+const PATCH: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
+/// No answer we need is larger than this.
+const BODY_MAX: usize = 4 << 20;
+/// How much of what a server says is kept.
+const SAID_MAX: usize = 300;
+
+/// An account as a server shows it. Servers differ: whatever is missing is missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) id: Option<String>,
+    pub(super) external_id: Option<String>,
+    pub(super) user_name: Option<String>,
+    pub(super) active: Option<bool>,
+}
+
+impl Found {
+    fn of(value: &Value) -> Self {
+        // Names of attributes are case-insensitive (RFC 7643, 2.1), and some servers make use of it.
+        let field = |name: &str| {
+            let fields = value.as_object()?;
+            fields
+                .iter()
+                .find(|(found, _)| found.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        };
+        let text = |name: &str| {
+            field(name)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        };
+        Self {
+            id: text("id"),
+            external_id: text("externalId"),
+            user_name: text("userName"),
+            active: field("active").and_then(Value::as_bool),
+        }
+    }
+}
+
+/// Talks to one server.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    credential: Option<Credential>,
+    clock: Clock,
+}
+
+impl Client {
+    pub(super) fn new(config: &ScimConfig) -> Result<Self, ConfigError> {
+        let mut base = Url::parse(&config.base_url).map_err(|error| {
+            ConfigError(format!(
+                "scim settings: base_url `{}`: {error}",
+                config.base_url
+            ))
+        })?;
+        if !matches!(base.scheme(), "http" | "https")
+            || !base.username().is_empty()
+            || base.password().is_some()
+        {
+            let sentence =
+                "scim settings: base_url is http or https, and holds no user name or password";
+            return Err(ConfigError(sentence.to_owned()));
+        }
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let timeout = Duration::from_secs(config.timeout_seconds);
+        let http = reqwest::Client::builder()
+            .timeout(timeout)
+            .connect_timeout(timeout.min(Duration::from_secs(5)))
+            // A credential must not follow wherever a server points.
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(config.concurrency)
+            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ConfigError(format!("scim settings: {error}")))?;
+        Ok(Self {
+            http,
+            base,
+            credential: config.credential.clone(),
+            clock: Clock::system(),
+        })
+    }
+
+    /// Reads the bearer token from where it is kept, every time: it may have been renewed.
+    pub(super) fn token(&self) -> Result<Option<String>, String> {
+        match &self.credential {
+            None => Ok(None),
+            Some(Credential::Env(name)) => match std::env::var(name) {
+                Ok(token) => Ok(Some(token)),
+                Err(_) => Err(format!(
+                    "the environment variable `{name}` is not set for this service"
+                )),
+            },
+            Some(Credential::File(path)) => match std::fs::read_to_string(path) {
+                Ok(token) => Ok(Some(token.trim().to_owned())),
+                Err(error) => Err(format!("{}: {error}", path.display())),
+            },
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<RequestBuilder, Trouble> {
+        let mut url = self
+            .base
+            .join(path)
+            .map_err(|error| Trouble::new("path_invalid", error.to_string()))?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(method, url).header("accept", MEDIA_TYPE);
+        match self.token() {
+            Ok(Some(token)) => Ok(request.bearer_auth(token)),
+            Ok(None) => Ok(request),
+            Err(sentence) => Err(Trouble::new("credential_missing", sentence)),
+        }
+    }
+
+    /// Reads a resource.
+    pub(super) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Answer<Value> {
+        match self.request(Method::GET, path, query) {
+            Ok(request) => self.answer(request, false).await,
+            Err(trouble) => Answer::LockedOut(trouble),
+        }
+    }
+
+    /// Creates an account.
+    pub(super) async fn create(&self, user: &Value) -> Answer<Found> {
+        let answer = match self.request(Method::POST, "Users", &[]) {
+            Ok(request) => self.answer(body(request, user), true).await,
+            Err(trouble) => return Answer::LockedOut(trouble),
+        };
+        map(answer, |value| Found::of(&value))
+    }
+
+    /// Finds accounts by the value of an attribute.
+    pub(super) async fn find(&self, attribute: &str, value: &str) -> Answer<Vec<Found>> {
+        let answer = self
+            .get(
+                "Users",
+                &[("filter", &filter(attribute, value)), ("count", "5")],
+            )
+            .await;
+        let wanted = |found: &Found| {
+            // A server that ignores filters must not make us adopt whoever comes first.
+            let shown = if attribute == "externalId" {
+                &found.external_id
+            } else {
+                &found.user_name
+            };
+            shown
+                .as_deref()
+                .is_some_and(|shown| shown.eq_ignore_ascii_case(value))
+        };
+        map(answer, |value| {
+            let resources = value.get("Resources").and_then(Value::as_array);
+            resources
+                .into_iter()
+                .flatten()
+                .map(Found::of)
+                .filter(wanted)
+                .collect()
+        })
+    }
+
+    /// Changes one attribute of an account.
+    pub(super) async fn patch(&self, id: &str, path: &str, value: &Value) -> Answer<()> {
+        let change = json!({"schemas": [PATCH], "Operations": [{"op": "replace", "path": path, "value": value}]});
+        let answer = match self.request(Method::PATCH, &format!("Users/{}", segment(id)), &[]) {
+            Ok(request) => self.answer(body(request, &change), true).await,
+            Err(trouble) => return Answer::LockedOut(trouble),
+        };
+        map(answer, |_| ())
+    }
+
+    /// Deletes an account; only the canary of a check is ever deleted.
+    pub(super) async fn delete(&self, id: &str) -> Answer<()> {
+        let answer = match self.request(Method::DELETE, &format!("Users/{}", segment(id)), &[]) {
+            Ok(request) => self.answer(request, true).await,
+            Err(trouble) => return Answer::LockedOut(trouble),
+        };
+        map(answer, |_| ())
+    }
+
+    async fn answer(&self, request: RequestBuilder, is_write: bool) -> Answer<Value> {
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return broken(&error),
+        };
+        let status = response.status().as_u16();
+        let after = retry_after(response.headers(), self.clock.now().into());
+        let body = match text(response).await {
+            Ok(body) => body,
+            Err(trouble) => return Answer::Silent(trouble),
+        };
+        if (200..300).contains(&status) {
+            let empty = body.trim().is_empty();
+            return match serde_json::from_str(&body) {
+                Ok(value) => Answer::Done(value),
+                Err(_) if empty => Answer::Done(Value::Null),
+                Err(error) => Answer::Silent(Trouble::new(
+                    "answer_unreadable",
+                    format!("status {status}: {error}"),
+                )),
+            };
+        }
+        let trouble = Trouble::new(code(status, &body), said(status, &body));
+        match class(status, is_write) {
+            Class::Clash => Answer::Clash(trouble),
+            Class::Refused => Answer::Refused(trouble),
+            Class::Busy => Answer::Busy {
+                after,
+                trouble: Trouble {
+                    code: "throttled".to_owned(),
+                    ..trouble
+                },
+            },
+            Class::Silent => Answer::Silent(trouble),
+            Class::LockedOut => Answer::LockedOut(trouble),
+        }
+    }
+}
+
+fn body(request: RequestBuilder, value: &Value) -> RequestBuilder {
+    request
+        .header("content-type", MEDIA_TYPE)
+        .body(value.to_string())
+}
+
+fn map<T>(answer: Answer<Value>, convert: impl FnOnce(Value) -> T) -> Answer<T> {
+    match answer {
+        Answer::Done(value) => Answer::Done(convert(value)),
+        Answer::Clash(trouble) => Answer::Clash(trouble),
+        Answer::Refused(trouble) => Answer::Refused(trouble),
+        Answer::Busy { after, trouble } => Answer::Busy { after, trouble },
+        Answer::Silent(trouble) => Answer::Silent(trouble),
+        Answer::LockedOut(trouble) => Answer::LockedOut(trouble),
+        Answer::Unreachable(trouble) => Answer::Unreachable(trouble),
+    }
+}
+
+/// Writes an id as one segment of a path.
+fn segment(id: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    id.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
+/// A request that got no answer: never begun, or nobody knows.
+fn broken(error: &reqwest::Error) -> Answer<Value> {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    if error.is_connect() {
+        return Answer::Unreachable(Trouble::new("unreachable", cause.to_string()));
+    }
+    let code = if error.is_timeout() {
+        "timeout"
+    } else {
+        "connection_lost"
+    };
+    Answer::Silent(Trouble::new(code, cause.to_string()))
+}
+
+async fn text(mut response: Response) -> Result<String, Trouble> {
+    let mut bytes = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) => return Err(Trouble::new("connection_lost", error.to_string())),
+        }
+        if bytes.len() > BODY_MAX {
+            return Err(Trouble::new(
+                "answer_too_large",
+                "the answer is larger than 4 MiB",
+            ));
+        }
+    }
+}
+
+fn code(status: u16, body: &str) -> &'static str {
+    let kind = serde_json::from_str::<Value>(body).ok();
+    match (
+        status,
+        kind.as_ref()
+            .and_then(|value| value.get("scimType"))
+            .and_then(Value::as_str),
+    ) {
+        (_, Some("uniqueness")) => "uniqueness",
+        (_, Some("invalidValue")) => "invalid_value",
+        (_, Some("tooMany")) => "too_many",
+        (401, _) => "unauthorised",
+        (403, _) => "forbidden",
+        (404, _) => "not_found",
+        (400..=499, _) => "refused",
+        _ => "server_error",
+    }
+}
+
+fn said(status: u16, body: &str) -> String {
+    let value: Option<Value> = serde_json::from_str(body).ok();
+    let detail = value
+        .as_ref()
+        .and_then(|value| value.get("detail"))
+        .and_then(Value::as_str);
+    let text: String = detail
+        .unwrap_or(body)
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .take(SAID_MAX)
+        .collect();
+    format!("status {status}: {text}")
+}
