@@ -22,7 +22,7 @@ trap stop EXIT
 trap 'exit 130' INT TERM
 if tests/setup/ensure-targets.sh scim2 >"$log" 2>&1; then
   port=$(python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])')
-  tests/targets/start-scim2.sh "$port" >"$log" 2>&1 &
+  tests/targets/start-scim2.sh --port "$port" >"$log" 2>&1 &
   scim=$!
   TIDEGATE_DEMO_SCIM_URL="http://127.0.0.1:$port/v2"
   if tests/targets/await.sh "$TIDEGATE_DEMO_SCIM_URL/ServiceProviderConfig"; then export TIDEGATE_DEMO_SCIM_URL; else

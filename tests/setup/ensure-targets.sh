@@ -1,0 +1,34 @@
+#!/bin/sh
+# Install the SCIM servers that tests and the demo run against, when they are missing:
+#   ensure-targets.sh [scim2|scimmy]
+# Pinned versions, into a cache directory and never into the repository.
+set -eu
+. "$(dirname "$0")/lib.sh"
+
+scim2() {
+  stamp="$tools/scim2/.installed-$SCIM2_SERVER-$UVICORN"
+  [ -f "$stamp" ] && return
+  say "installing scim2-server $SCIM2_SERVER"
+  rm -rf "$tools/scim2"; mkdir -p "$tools"
+  python3 -m venv "$tools/scim2" || { apt_install python3-venv; python3 -m venv "$tools/scim2"; }
+  "$tools/scim2/bin/pip" install -q --disable-pip-version-check "scim2-server[cursor]==$SCIM2_SERVER" "uvicorn==$UVICORN" httptools uvloop >&2
+  touch "$stamp"
+}
+
+scimmy() {
+  stamp="$tools/scimmy/.installed-$SCIMMY-$SCIMMY_ROUTERS-$EXPRESS"
+  [ -f "$stamp" ] && return
+  say "installing scimmy $SCIMMY"
+  command -v npm >/dev/null 2>&1 || apt_install nodejs npm
+  rm -rf "$tools/scimmy"; mkdir -p "$tools/scimmy"
+  (cd "$tools/scimmy" && echo '{"private":true}' >package.json &&
+    npm install --silent --no-audit --no-fund "scimmy@$SCIMMY" "scimmy-routers@$SCIMMY_ROUTERS" "express@$EXPRESS" >&2)
+  touch "$stamp"
+}
+
+case ${1:-all} in
+  scim2) scim2 ;;
+  scimmy) scimmy ;;
+  all) scim2; scimmy ;;
+  *) fail "no such server: $1" ;;
+esac
