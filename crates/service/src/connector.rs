@@ -259,7 +259,10 @@ impl Connector {
 
 /// The ways to all targets, each made once per generation of its settings.
 #[derive(Debug, Clone, Default)]
-pub struct Connectors(Arc<Mutex<HashMap<TargetId, (Generation, Arc<Connector>)>>>);
+pub struct Connectors(Arc<Mutex<HashMap<TargetId, Known>>>);
+
+/// A connector, and the generation of the settings it was made of.
+type Known = (Generation, Arc<Connector>);
 
 impl Connectors {
     /// Returns the way to a target.

@@ -14,6 +14,3 @@ pub mod source;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
-
-#[cfg(test)]
-mod test_store;

@@ -109,3 +109,6 @@ impl Store {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

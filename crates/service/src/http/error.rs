@@ -10,9 +10,13 @@ use crate::store::StoreError;
 /// The media type of a problem document.
 pub(super) const PROBLEM: &str = "application/problem+json";
 
-/// What went wrong with a request.
+/// What went wrong with a request; boxed, because most requests go well.
+#[derive(Debug, Clone)]
+pub(super) struct Problem(Box<Document>);
+
+/// A problem document.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Problem {
+pub(super) struct Document {
     /// A URI for the kind of problem.
     #[serde(rename = "type")]
     pub kind: String,
@@ -32,22 +36,30 @@ pub struct Problem {
 impl Problem {
     /// Makes a problem out of its status, code and sentence.
     #[must_use]
-    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self {
+    pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Document {
             kind: format!("https://tidegate.dev/problems/{code}"),
             title: status.canonical_reason().unwrap_or("Problem").to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
             code: code.to_owned(),
             errors: Vec::new(),
-        }
+        }))
+    }
+
+    /// Adds each thing that is wrong.
+    #[must_use]
+    pub(super) fn with_errors(mut self, errors: Vec<Detail>) -> Self {
+        self.0.errors = errors;
+        self
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let mut response = (status, body).into_response();
         response
             .headers_mut()
@@ -65,14 +77,12 @@ impl From<OperationError> for Problem {
     fn from(error: OperationError) -> Self {
         let sentence = error.to_string();
         match error {
-            OperationError::Refused { code, details, .. } => Self {
-                errors: details,
-                ..Self::new(StatusCode::CONFLICT, &code, sentence)
-            },
-            OperationError::Invalid { code, details, .. } => Self {
-                errors: details,
-                ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, &code, sentence)
-            },
+            OperationError::Refused { code, details, .. } => {
+                Self::new(StatusCode::CONFLICT, &code, sentence).with_errors(details)
+            }
+            OperationError::Invalid { code, details, .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, &code, sentence).with_errors(details)
+            }
             OperationError::NotFound { what, .. } => Self::new(
                 StatusCode::NOT_FOUND,
                 &format!("{what}_not_found"),

@@ -58,10 +58,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             ..Detail::new("body_invalid", inner.to_string())
         };
         let sentence = format!("the body is not what this call takes: {inner}");
-        Problem {
-            errors: vec![detail],
-            ..Problem::new(StatusCode::BAD_REQUEST, "body_invalid", sentence)
-        }
+        Problem::new(StatusCode::BAD_REQUEST, "body_invalid", sentence).with_errors(vec![detail])
     })?;
     reader.end().map_err(|error| {
         Problem::new(

@@ -1,6 +1,6 @@
 //! The people of a rollout: by state, and one of them with the reason why they stand there.
 
-use tidegate_orchestrator::ids::{Ordinal, WaveNumber};
+use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId, WaveNumber};
 use tidegate_orchestrator::ledger::{SlotIndex, SlotState, Slots};
 use tidegate_orchestrator::roster;
 
@@ -93,8 +93,7 @@ pub async fn list(
                 0
             };
             let room = limit - items.len();
-            let (part, next) =
-                part_of(app, version, row.id, batch, filter.state, begin, room).await?;
+            let (part, next) = part_of(app, version, batch, filter.state, (begin, room)).await?;
             items.extend(part);
             if let Some(next) = next {
                 let cursor = format!("{}_{}_{next}", batch.address.wave, batch.address.seq);
@@ -110,12 +109,10 @@ pub async fn list(
 /// Lists people of one batch from a place on; says where to go on when there was no room for all.
 async fn part_of(
     app: &App,
-    version: tidegate_orchestrator::ids::PopulationVersionId,
-    rollout: tidegate_orchestrator::ids::RolloutId,
+    version: PopulationVersionId,
     batch: &BatchRow,
     state: Option<SlotState>,
-    begin: u16,
-    room: usize,
+    (begin, room): (u16, usize),
 ) -> Result<(Vec<MemberItem>, Option<u16>), OperationError> {
     let slots = Slots::decode(&batch.slots).map_err(StoreError::corrupt)?;
     let ordinals = roster::decode(&batch.roster).map_err(StoreError::corrupt)?;
@@ -134,7 +131,8 @@ async fn part_of(
     let members = member::by_ordinals(app, version, &wanted).await?;
     let failures = match (wanted.first(), wanted.last()) {
         (Some(first), Some(last)) => {
-            failure::failures_between(app.store.read(), rollout, (*first, *last)).await?
+            failure::failures_between(app.store.read(), batch.address.rollout, (*first, *last))
+                .await?
         }
         _ => Vec::new(),
     };
@@ -208,12 +206,10 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
     let standing = status::of(app, &row).await?;
     view.why = why(
         state,
-        &wave_name,
-        &slots,
-        index,
+        (batch.address.wave.get(), &wave_name),
+        (&slots, index),
         failed.as_ref(),
         &standing,
-        batch.address.wave.get(),
     );
     view.wave = Some(WaveRef {
         number: batch.address.wave.get(),
@@ -277,12 +273,10 @@ async fn not_in(
 
 fn why(
     state: SlotState,
-    wave: &str,
-    slots: &Slots,
-    index: SlotIndex,
+    (number, wave): (u32, &str),
+    (slots, index): (&Slots, SlotIndex),
     failed: Option<&FailureRow>,
     standing: &super::view::RolloutView,
-    number: u32,
 ) -> String {
     let said = failed
         .map(|failed| format!(": {} ({})", failed.message, failed.code))

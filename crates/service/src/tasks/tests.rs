@@ -14,7 +14,7 @@ use crate::operations::view::RolloutView;
 use crate::operations::{Actor, fsck, hold, import, people, plan, population, rollout, target};
 use crate::source::mapping::Mapping;
 use crate::source::rows::{Compression, RowFormat};
-use crate::test_store::each_app;
+use crate::store::testing::each_app;
 
 const TWO_WAVES: &str = "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  - {name: canary, count: 50, gate: {failures_at_most: 5}}\n  - {name: rest, rest: true}\n";
 

@@ -12,22 +12,22 @@ use crate::cli::error::CliError;
 
 /// A running service and what is needed to talk to it.
 #[derive(Debug)]
-pub struct Service {
+pub(super) struct Service {
     child: Child,
     log: PathBuf,
     /// Where it answers.
-    pub url: String,
+    pub(super) url: String,
     /// The first admin token.
-    pub token: String,
+    pub(super) token: String,
     /// Its database.
-    pub database: PathBuf,
+    pub(super) database: PathBuf,
 }
 
 /// Throws away what an earlier demo left, and starts the service.
 ///
 /// # Errors
 /// When the folder cannot be written or the service does not come up.
-pub async fn start(demo: &Demo) -> Result<Service, CliError> {
+pub(super) async fn start(demo: &Demo) -> Result<Service, CliError> {
     clear(&demo.folder)?;
     let database = demo.folder.join("demo.db");
     let log = demo.folder.join("service.log");
@@ -110,7 +110,7 @@ fn clear(folder: &Path) -> Result<(), CliError> {
 impl Service {
     /// Returns the service's resident memory in bytes, where the system tells (Linux).
     #[must_use]
-    pub fn resident_bytes(&self) -> Option<u64> {
+    pub(super) fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
         line.split_whitespace()
@@ -124,7 +124,7 @@ impl Service {
     ///
     /// # Errors
     /// When it has.
-    pub fn check_alive(&mut self) -> Result<(), CliError> {
+    pub(super) fn check_alive(&mut self) -> Result<(), CliError> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             _ => Err(CliError::Failed(format!(
@@ -138,7 +138,7 @@ impl Service {
     ///
     /// # Errors
     /// When the service ends before.
-    pub async fn wait_for_interrupt(&mut self) -> Result<(), CliError> {
+    pub(super) async fn wait_for_interrupt(&mut self) -> Result<(), CliError> {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => Ok(()),
             _ = self.child.wait() => self.check_alive(),
@@ -149,7 +149,7 @@ impl Service {
     ///
     /// # Errors
     /// When the system refuses.
-    pub async fn stop(mut self) -> Result<(), CliError> {
+    pub(super) async fn stop(mut self) -> Result<(), CliError> {
         self.child.kill().await.map_err(|cause| CliError::File {
             path: "tidegate serve".into(),
             cause,

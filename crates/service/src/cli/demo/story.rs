@@ -26,7 +26,7 @@ const HALT_AT_PERCENT: u64 = 40;
 
 /// The demo as it goes, and the figures it has gathered.
 #[derive(Debug)]
-pub struct Story<'a> {
+pub(super) struct Story<'a> {
     context: Context,
     demo: &'a Demo,
     service: &'a Service,
@@ -39,8 +39,12 @@ impl<'a> Story<'a> {
     ///
     /// # Errors
     /// When the system's TLS set-up is unusable.
-    pub fn new(context: &Context, demo: &'a Demo, service: &'a Service) -> Result<Self, CliError> {
-        let ids = context.client.ids().clone();
+    pub(super) fn new(
+        context: &Context,
+        demo: &'a Demo,
+        service: &'a Service,
+    ) -> Result<Self, CliError> {
+        let ids = *context.client.ids();
         let client = Client::new(&service.url, Some(service.token.clone()), ids)?;
         let context = Context {
             client,
@@ -59,7 +63,7 @@ impl<'a> Story<'a> {
     ///
     /// # Errors
     /// When a step is refused or goes wrong.
-    pub async fn tell(&mut self) -> Result<(), CliError> {
+    pub(super) async fn tell(&mut self) -> Result<(), CliError> {
         let sample = self.make_people().await?;
         self.import("workforce", &sample).await?;
         self.say("A target: the sandbox. It is in this process and answers as scripted; no vendor is involved");
@@ -380,13 +384,18 @@ impl<'a> Story<'a> {
 
     /// Returns the figures gathered.
     #[must_use]
-    pub fn figures(self) -> Vec<(String, String)> {
+    pub(super) fn figures(self) -> Vec<(String, String)> {
         self.figures
     }
 }
 
 /// Writes the figures, and what to try next.
-pub fn summary(context: &Context, figures: &[(String, String)], service: &Service, stays: bool) {
+pub(super) fn summary(
+    context: &Context,
+    figures: &[(String, String)],
+    service: &Service,
+    stays: bool,
+) {
     println!("\n{}", context.palette.paint(Tone::Strong, "Summary"));
     for (what, figure) in figures {
         println!("  {what:<36} {figure}");

@@ -188,9 +188,8 @@ pub(in crate::http) async fn import(
         let app = app.clone();
         async move { imports::import(&app, &actor, &id, options, stream).await }
     });
-    let done: Result<ImportView, OperationError> = running
-        .await
-        .map_err(|error| crate::store::StoreError::corrupt(error))?;
+    let done: Result<ImportView, OperationError> =
+        running.await.map_err(crate::store::StoreError::corrupt)?;
     let view = done?;
     let status = if view.status == "unchanged" {
         StatusCode::OK

@@ -8,7 +8,7 @@ use tidegate_policy::AttributeValue;
 use super::super::{Actor, OperationError, member, population};
 use super::*;
 use crate::app::App;
-use crate::test_store::{apps, each_app};
+use crate::store::testing::{apps, each_app};
 
 fn options() -> ImportOptions {
     ImportOptions {

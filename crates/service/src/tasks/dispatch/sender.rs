@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tidegate_orchestrator::hold::Place;
 use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId, RolloutId, TargetId, Timestamp};
-use tidegate_orchestrator::ledger::{Outcome, SlotIndex, SlotState};
+use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, SlotState};
 use tidegate_orchestrator::permit::Deadline;
 use tidegate_orchestrator::roster;
 use tokio::sync::mpsc;
@@ -438,15 +438,14 @@ impl Flight {
         let (Some(slot), Some(ordinal)) = (slot, self.ordinals.get(index.get()).copied()) else {
             return;
         };
-        let (outcome, trouble) = outcome_of(
-            result,
-            slot.attempt,
-            slot.doubtful,
-            ordinal,
-            now,
-            &mut self.receipt,
-            index,
-        );
+        if let SendResult::Done {
+            remote_id: Some(remote_id),
+            ..
+        } = &result
+        {
+            push_receipt(&mut self.receipt, index, remote_id);
+        }
+        let (outcome, trouble) = outcome_of(result, slot, ordinal, now);
         let state = match outcome {
             Outcome::Failed => Some(SlotState::Failed),
             Outcome::Review => Some(SlotState::Review),
@@ -493,20 +492,13 @@ impl Flight {
 /// Says what the ledger remembers of a result, and what is told to whoever looks at it.
 fn outcome_of(
     result: SendResult,
-    attempt: u8,
-    doubtful: bool,
+    slot: ClaimedSlot,
     ordinal: Ordinal,
     now: Timestamp,
-    receipt: &mut Vec<u8>,
-    index: SlotIndex,
 ) -> (Outcome, Option<Trouble>) {
+    let (attempt, doubtful) = (slot.attempt, slot.doubtful);
     match result {
-        SendResult::Done { adopted, remote_id } => {
-            if let Some(remote_id) = remote_id {
-                push_receipt(receipt, index, &remote_id);
-            }
-            (Outcome::Done { adopted }, None)
-        }
+        SendResult::Done { adopted, .. } => (Outcome::Done { adopted }, None),
         SendResult::Failed(trouble) => (Outcome::Failed, Some(trouble)),
         SendResult::Review(trouble) => (Outcome::Review, Some(trouble)),
         SendResult::NotSent(_) => (Outcome::NotSent { doubtful }, None),
@@ -518,9 +510,8 @@ fn outcome_of(
             (Outcome::Failed, Some(Trouble { message, ..trouble }))
         }
         SendResult::Retry { after, trouble } => {
-            let wait = after
-                .and_then(|after| TimeDelta::from_std(after).ok())
-                .unwrap_or_else(|| back_off(attempt, ordinal));
+            let wait = after.and_then(|after| TimeDelta::from_std(after).ok());
+            let wait = wait.unwrap_or_else(|| back_off(attempt, ordinal));
             (
                 Outcome::Retry {
                     not_before: now + wait,
@@ -528,12 +519,10 @@ fn outcome_of(
                 Some(trouble),
             )
         }
-        SendResult::Unknown(trouble) => (
-            Outcome::Unknown {
-                not_before: now + back_off(attempt, ordinal),
-            },
-            Some(trouble),
-        ),
+        SendResult::Unknown(trouble) => {
+            let not_before = now + back_off(attempt, ordinal);
+            (Outcome::Unknown { not_before }, Some(trouble))
+        }
     }
 }
 

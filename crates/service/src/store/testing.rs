@@ -47,7 +47,7 @@ pub(crate) async fn urls() -> Vec<DatabaseUrl> {
 /// Runs a test body once per database.
 macro_rules! each_app {
     ($app:ident => $body:block) => {
-        for $app in $crate::test_store::apps().await {
+        for $app in $crate::store::testing::apps().await {
             $body
         }
     };
