@@ -1,0 +1,1 @@
+//! The connectors against servers that other people wrote.

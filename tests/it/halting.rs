@@ -1,0 +1,40 @@
+//! A halt is one call, in any state, and nothing but its release ends it.
+
+use serde_json::json;
+
+use crate::support::database::Database;
+use crate::support::on_each_database;
+use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
+use crate::support::service::Service;
+
+on_each_database!(a_halted_rollout_moves_nobody_until_its_release);
+
+async fn a_halted_rollout_moves_nobody_until_its_release(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 5_000).await;
+    sandbox(api, json!({"latency_ms": 20, "concurrency": 8})).await;
+    started(api, &two_waves()).await;
+    until_done(api, "move", 100, 30).await;
+    let hold = json!({"kind": "halt", "scope": {"type": "rollout", "id": "move"}, "reason": "state actor"});
+    let placed = api.post("/v1/holds?wait=quiesced", hold).await.ok();
+    assert_eq!(placed["quiesced"], true, "{placed:#}");
+    let halted = until_status(api, "move", "halted", 5).await;
+    let resumed = api
+        .post("/v1/rollouts/move/resume", json!({"reason": "go"}))
+        .await
+        .ok();
+    assert_eq!(
+        resumed["status"], "halted",
+        "a resume lets go of pauses alone"
+    );
+    let later = api.get("/v1/rollouts/move").await.ok();
+    assert_eq!(later["totals"], halted["totals"]);
+    let path = format!("/v1/holds/{}/release", placed["id"].as_str().unwrap());
+    api.post(&path, json!({"reason": "the vendor delivered"}))
+        .await
+        .ok();
+    let done = until_status(api, "move", "completed", 60).await;
+    assert_eq!(done["totals"]["done"], 5_000);
+    service.end_and_fsck();
+}

@@ -1,0 +1,22 @@
+//! Black box: the real binary on a real database, over HTTP and the command line.
+//!
+//! What a test here knows, a user could know: no type of the service is named. `support` starts what
+//! a test needs; `conformance` runs beside servers that other people wrote; `crash` kills and cuts.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on has failed, and real processes live in real time"
+)]
+
+#[path = "../conformance/main.rs"]
+mod conformance;
+#[path = "../crash/main.rs"]
+mod crash;
+#[path = "../support/main.rs"]
+mod support;
+
+mod halting;
