@@ -7,6 +7,8 @@
 //!
 //! This file reads neither clock and knows no database.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use thiserror::Error;
 
@@ -67,7 +69,7 @@ pub struct Permit {
     /// When it ends.
     pub expires: Deadline,
     /// The holds in force at that epoch.
-    pub holds: HoldSet,
+    pub holds: Arc<HoldSet>,
 }
 
 /// Why a request may not begin now.
@@ -158,7 +160,7 @@ mod tests {
         Permit {
             epoch: Epoch(4),
             expires: Deadline::after(moment(0, 0), PERMIT_MILLIS),
-            holds,
+            holds: Arc::new(holds),
         }
     }
 

@@ -8,7 +8,7 @@ pub mod sandbox;
 pub mod scim;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,38 @@ pub struct TargetTrouble {
     pub trouble: Trouble,
 }
 
+/// Until when the people of a batch may be begun; shared by the sender, which moves it on, and the
+/// gate, which asks.
+#[derive(Debug, Clone)]
+pub struct Lease(Arc<RwLock<Option<Deadline>>>);
+
+impl Lease {
+    /// Returns a lease that ends then.
+    #[must_use]
+    pub fn until(end: Deadline) -> Self {
+        Self(Arc::new(RwLock::new(Some(end))))
+    }
+
+    /// Returns when it ends; nothing when it was lost.
+    #[must_use]
+    pub fn end(&self) -> Option<Deadline> {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves the end on. What was lost stays lost.
+    pub fn renew(&self, end: Deadline) {
+        let mut lease = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if lease.is_some() {
+            *lease = Some(end);
+        }
+    }
+
+    /// Ends it at once: the batch is somebody else's.
+    pub fn lose(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 /// Asks, last before every write to a socket, whether it may still be written.
 #[derive(Debug, Clone)]
 pub struct SendGate {
@@ -106,8 +138,8 @@ pub struct SendGate {
     pub permit: PermitCell,
     /// Where the people are.
     pub place: Place,
-    /// The end of the lease.
-    pub lease_until: Deadline,
+    /// The lease of the batch.
+    pub lease: Lease,
     /// When each may begin.
     pub pace: Option<Pace>,
     /// The time.
@@ -121,8 +153,8 @@ impl SendGate {
     ///
     /// With the reason why not.
     pub fn may_send(&self) -> Result<(), NotNow> {
-        self.permit
-            .may_send(&self.place, self.lease_until, self.clock.moment())
+        let end = self.lease.end().ok_or(NotNow::LeaseExpired)?;
+        self.permit.may_send(&self.place, end, self.clock.moment())
     }
 
     /// Waits until it is a person's turn by the rate of the target.

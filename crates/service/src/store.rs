@@ -46,6 +46,7 @@ struct Inner {
     reader: DatabaseConnection,
     lanes: Lanes,
     clock: Clock,
+    holds: hold::HoldCache,
 }
 
 /// The one writer of SQLite. Ordinary writers queue for a place in front of the gate, holds go to the
@@ -70,6 +71,7 @@ impl Store {
             reader,
             lanes: Lanes::default(),
             clock,
+            holds: hold::HoldCache::default(),
         }));
         store.install(ids).await?;
         Ok(store)
@@ -79,6 +81,12 @@ impl Store {
     #[must_use]
     pub fn read(&self) -> &DatabaseConnection {
         &self.0.reader
+    }
+
+    /// Returns the holds in force as they were last read.
+    #[must_use]
+    pub fn hold_cache(&self) -> &hold::HoldCache {
+        &self.0.holds
     }
 
     /// Says which database this is.

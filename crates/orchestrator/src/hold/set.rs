@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::hold::{HoldKind, Place, Scope};
-use crate::ids::{HoldId, Timestamp};
+use crate::ids::{HoldId, RolloutId, Timestamp, WaveNumber};
 
 /// What the planner and the workers need to know of a hold.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,6 +63,15 @@ impl HoldSet {
             .scopes()
             .filter_map(|scope| self.filed.get(&scope))
             .flat_map(BTreeMap::values)
+    }
+
+    /// Returns the holds on single waves of a rollout, in the order of the waves.
+    pub fn on_waves(&self, rollout: RolloutId) -> impl Iterator<Item = &InForce> {
+        let first = Scope::Wave(rollout, WaveNumber(0));
+        let last = Scope::Wave(rollout, WaveNumber(u32::MAX));
+        self.filed
+            .range(first..=last)
+            .flat_map(|(_, filed)| filed.values())
     }
 
     /// Returns the most severe hold that covers a place, the oldest of them if there are several.
@@ -128,7 +137,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ids::{RolloutId, TargetId, WaveNumber, from_millis};
+    use crate::ids::{TargetId, from_millis};
 
     const TARGET: TargetId = TargetId::new(Uuid::from_u128(9));
     const ROLLOUT: RolloutId = RolloutId::new(Uuid::from_u128(8));

@@ -8,6 +8,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 
 use super::App;
@@ -19,6 +20,8 @@ use crate::store::{Lane, StoreError, transact};
 const KEY: &str = "idempotency-key";
 /// The longest key.
 const KEY_MAX: usize = 200;
+/// A call that has been at work for so long was lost with its process: its key is free again.
+const LOST_SECONDS: i64 = 120;
 /// The headers of an answer that are remembered.
 const HEADERS: [header::HeaderName; 3] = [header::CONTENT_TYPE, header::ETAG, header::LOCATION];
 
@@ -64,12 +67,15 @@ async fn remembered(app: &App, request: Request, next: Next) -> Result<Response,
     hasher.update(&bytes);
     let hash: [u8; 32] = hasher.finalize().into();
     let now = app.clock.now();
-    let free = transact!(app.store, Lane::Ordinary, "key_take", |txn| keys::key_take(
+    let lost_before = now - TimeDelta::seconds(LOST_SECONDS);
+    let lane = lane_of(parts.uri.path());
+    let free = transact!(app.store, lane, "key_take", |txn| keys::key_take(
         txn,
         &caller.name,
         &key,
         &hash,
-        now
+        now,
+        lost_before
     )
     .await)?;
     if !free {
@@ -78,7 +84,13 @@ async fn remembered(app: &App, request: Request, next: Next) -> Result<Response,
     let response = next
         .run(Request::from_parts(parts, Body::from(bytes)))
         .await;
-    keep(app, &caller.name, &key, response).await
+    keep(app, &caller.name, &key, lane, response).await
+}
+
+/// A key must not make a stop wait: it is remembered in the lane of holds.
+fn lane_of(path: &str) -> Lane {
+    let stops = path == "/v1/holds" || path.ends_with("/halt") || path.ends_with("/pause");
+    if stops { Lane::Hold } else { Lane::Ordinary }
 }
 
 async fn repeat(app: &App, principal: &str, key: &str, hash: &[u8]) -> Result<Response, Problem> {
@@ -140,6 +152,7 @@ async fn keep(
     app: &App,
     principal: &str,
     key: &str,
+    lane: Lane,
     response: Response,
 ) -> Result<Response, Problem> {
     let (parts, body) = response.into_parts();
@@ -151,7 +164,7 @@ async fn keep(
         ));
     };
     let kept: Result<(), StoreError> = if parts.status.is_server_error() {
-        transact!(app.store, Lane::Ordinary, "key_drop", |txn| keys::key_drop(
+        transact!(app.store, lane, "key_drop", |txn| keys::key_drop(
             txn, principal, key
         )
         .await)
@@ -167,7 +180,7 @@ async fn keep(
             .collect();
         let headers = serde_json::to_string(&headers).unwrap_or_default();
         let status = parts.status.as_u16();
-        transact!(app.store, Lane::Ordinary, "key_keep", |txn| {
+        transact!(app.store, lane, "key_keep", |txn| {
             keys::key_keep(txn, principal, key, status, &headers, &bytes).await
         })
     };

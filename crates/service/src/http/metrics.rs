@@ -55,7 +55,10 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
     let _ = writeln!(
         text,
         "tidegate_holds_in_force {}",
-        hold::hold_set(app.store.read()).await?.len()
+        hold::holds_known(app.store.read(), app.store.hold_cache())
+            .await?
+            .1
+            .len()
     );
     for view in rollout::list(&app, None, ROLLOUTS_MAX).await?.items {
         for (state, people) in &view.totals {

@@ -10,7 +10,7 @@ use serde_json::json;
 use tidegate_orchestrator::hold::{
     Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Placement, Release, Scope, Wanted,
 };
-use tidegate_orchestrator::ids::{HoldId, Principal, RolloutId, TargetId, Timestamp, WaveNumber};
+use tidegate_orchestrator::ids::{HoldId, Principal, TargetId, Timestamp, WaveNumber};
 
 use super::view::{HoldView, ScopeView, WorkerView};
 use super::{Actor, OperationError, Page, load, target};
@@ -135,6 +135,8 @@ pub async fn place_wanted(
         });
     let (hold, is_new) = placed?;
     if let Some(in_force) = hold.in_force() {
+        let cache = app.store.hold_cache();
+        cache.follow(hold.placed_epoch, |holds| holds.add(in_force.clone()));
         app.permit.hold(in_force, hold.placed_epoch);
     }
     app.wake.ring();
@@ -156,7 +158,7 @@ pub async fn put(
     wanted: Wanted,
 ) -> Result<(Hold, Option<Entry>), StoreError> {
     rows::hold_lock(txn).await?;
-    let in_force = rows::hold_set(txn).await?;
+    let in_force = rows::holds_for_writing(txn).await?;
     let now = txn.now();
     let by = Principal::new(actor.principal.clone());
     match wanted.placement(&in_force).map_err(StoreError::corrupt)? {
@@ -221,6 +223,12 @@ pub async fn release(
             end(txn, actor, id, reason).await
         });
     let hold = released?;
+    if let Some(release) = &hold.released {
+        let cache = app.store.hold_cache();
+        cache.follow(release.epoch, |holds| {
+            holds.remove(hold.id);
+        });
+    }
     app.wake.ring();
     show(app, &hold).await
 }
@@ -271,7 +279,7 @@ pub async fn resume(
 ) -> Result<(), OperationError> {
     check_reason(reason)?;
     let row = load::find(app, rollout).await?;
-    let holds = rows::hold_set(app.store.read()).await?;
+    let (_, holds) = rows::holds_known(app.store.read(), app.store.hold_cache()).await?;
     let own =
         |scope: &Scope| matches!(scope, Scope::Rollout(id) | Scope::Wave(id, _) if *id == row.id);
     let pauses: Vec<HoldId> = holds
@@ -431,13 +439,4 @@ pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
             })
             .collect(),
     })
-}
-
-/// Returns the rollout a hold is about, when it is about one.
-#[must_use]
-pub const fn rollout_of(scope: &Scope) -> Option<RolloutId> {
-    match scope {
-        Scope::Rollout(id) | Scope::Wave(id, _) => Some(*id),
-        Scope::Everything | Scope::Target(_) => None,
-    }
 }

@@ -1,6 +1,7 @@
 //! Reads what decisions are made from: a rollout, its plan, its waves, and the holds on it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::store::Connection;
 use tidegate_orchestrator::hold::{HoldSet, InForce, Place};
@@ -28,7 +29,7 @@ pub struct Seen {
     /// Its waves.
     pub waves: Vec<WaveFacts>,
     /// The holds in force.
-    pub holds: HoldSet,
+    pub holds: Arc<HoldSet>,
     /// Until when the target wants to be left alone.
     pub closed_until: Option<Timestamp>,
 }
@@ -107,7 +108,7 @@ pub async fn held(
     row: &RolloutRow,
     wave: Option<WaveNumber>,
 ) -> Result<Option<InForce>, StoreError> {
-    let holds = hold::hold_set(app.store.read()).await?;
+    let (_, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
     let place = Place {
         target: row.target,
         rollout: row.id,
@@ -127,7 +128,6 @@ pub async fn seen<C: Connection>(
     row: RolloutRow,
     now: Timestamp,
 ) -> Result<Seen, StoreError> {
-    let _ = app;
     let rollout = record(&row)?;
     let plan = match rollout.lifecycle.plan() {
         Some(bound) => Some(plan_in(db, bound.id).await?),
@@ -137,7 +137,7 @@ pub async fn seen<C: Connection>(
         Some(plan) => facts(db, row.id, plan, now).await?,
         None => Vec::new(),
     };
-    let holds = hold::hold_set(db).await?;
+    let (_, holds) = hold::holds_known(db, app.store.hold_cache()).await?;
     let door = target::target_door(db, row.target, false).await?;
     let closed_until = Some(door.closed_until).filter(|until| *until > now);
     Ok(Seen {

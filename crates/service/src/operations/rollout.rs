@@ -411,7 +411,7 @@ async fn commit(
     wanted: &Command,
 ) -> Result<RolloutRow, OperationError> {
     let now = txn.now();
-    let held = holds::hold_set(txn).await?;
+    let (_, held) = holds::holds_known(txn, txn.hold_cache()).await?;
     let wave = match wanted {
         Command::ApproveWave { wave, .. } => Some(*wave),
         Command::RetryFailed { wave, .. } => *wave,

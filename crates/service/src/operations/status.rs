@@ -105,13 +105,16 @@ async fn covering(
     app: &App,
     seen: &load::Seen,
 ) -> Result<Vec<super::view::HoldView>, OperationError> {
+    let rollout = Place::rollout(seen.row.target, seen.row.id);
+    let ids = seen
+        .holds
+        .covering(&rollout)
+        .chain(seen.holds.on_waves(seen.row.id))
+        .map(|hold| hold.id);
     let mut views = Vec::new();
-    for row in holds::holds_in_force(app.store.read()).await? {
-        let found = row.hold()?;
-        let rollout = Place::rollout(seen.row.target, seen.row.id);
-        let of_a_wave = hold::rollout_of(&found.scope) == Some(seen.row.id);
-        if found.scope.covers(&rollout) || of_a_wave {
-            views.push(hold::show(app, &found).await?);
+    for id in ids {
+        if let Some(row) = holds::hold_load(app.store.read(), id).await? {
+            views.push(hold::show(app, &row.hold()?).await?);
         }
     }
     Ok(views)

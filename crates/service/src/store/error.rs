@@ -40,6 +40,14 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Says whether it may go well in a moment, with nothing changed on our side.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Serialization)
+    }
+}
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match &error {

@@ -4,14 +4,16 @@
 //! on SQLite by the single writer, on PostgreSQL by an advisory lock that claims share and holds
 //! take alone, which queues fairly where row locks would starve the hold.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidegate_orchestrator::hold::{Hold, HoldKind, HoldSet, MovedPeople, Release, Scope};
 use tidegate_orchestrator::ids::{
     Epoch, Generation, HoldId, Principal, Timestamp, WaveNumber, millis,
 };
 
-use super::StoreError;
 use super::query;
+use super::{StoreError, Txn};
 
 /// The advisory lock between claims (shared) and holds (alone). "tide" in ASCII.
 const CLAIM_LOCK: i64 = 0x7469_6465;
@@ -191,14 +193,81 @@ impl HoldRow {
 }
 
 /// Reads the holds in force, as workers and the planner need them.
+async fn hold_set<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreError> {
+    let rows = holds_in_force(db).await?;
+    let holds: Vec<Hold> = rows.iter().map(HoldRow::hold).collect::<Result<_, _>>()?;
+    Ok(holds.iter().filter_map(Hold::in_force).collect())
+}
+
+/// The holds in force as they were last read, and the epoch they belong to.
+///
+/// Every hold that begins or ends moves the epoch, so the set of an epoch never changes: whoever knows
+/// the epoch need not read a hundred thousand rows again.
+#[derive(Debug, Clone, Default)]
+pub struct HoldCache(Arc<RwLock<Option<(Epoch, Arc<HoldSet>)>>>);
+
+impl HoldCache {
+    fn of(&self, epoch: Epoch) -> Option<Arc<HoldSet>> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .as_ref()
+            .filter(|(of, _)| *of == epoch)
+            .map(|(_, holds)| Arc::clone(holds))
+    }
+
+    /// Follows a hold that began or ended with an epoch, once that is committed. Saves everybody from
+    /// reading all holds again; when another epoch was missed, they are read.
+    pub fn follow(&self, epoch: Epoch, change: impl FnOnce(&mut HoldSet)) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, holds)) = known.as_mut()
+            && of.get() + 1 == epoch.get()
+        {
+            *of = epoch;
+            change(Arc::make_mut(holds));
+        }
+    }
+
+    fn keep(&self, epoch: Epoch, holds: &Arc<HoldSet>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_none_or(|(of, _)| *of < epoch) {
+            *known = Some((epoch, Arc::clone(holds)));
+        }
+    }
+}
+
+/// Returns the epoch and the holds in force, which are at least as new as the epoch.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached or a row is damaged.
-pub async fn hold_set<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreError> {
-    let rows = holds_in_force(db).await?;
-    let holds: Vec<Hold> = rows.iter().map(HoldRow::hold).collect::<Result<_, _>>()?;
-    Ok(holds.iter().filter_map(Hold::in_force).collect())
+pub async fn holds_known<C: ConnectionTrait>(
+    db: &C,
+    cache: &HoldCache,
+) -> Result<(Epoch, Arc<HoldSet>), StoreError> {
+    let epoch = epoch_load(db).await?;
+    if let Some(holds) = cache.of(epoch) {
+        return Ok((epoch, holds));
+    }
+    let holds = Arc::new(hold_set(db).await?);
+    // Kept only when no hold came or went while they were read.
+    if epoch_load(db).await? == epoch {
+        cache.keep(epoch, &holds);
+    }
+    Ok((epoch, holds))
+}
+
+/// Returns the holds in force for a transaction that may have written holds itself: what it sees may
+/// never be committed, so it is not kept.
+///
+/// # Errors
+///
+/// When the store cannot be reached or a row is damaged.
+pub async fn holds_for_writing(txn: &Txn) -> Result<Arc<HoldSet>, StoreError> {
+    let epoch = epoch_load(txn).await?;
+    match txn.hold_cache().of(epoch) {
+        Some(holds) => Ok(holds),
+        None => Ok(Arc::new(hold_set(txn).await?)),
+    }
 }
 
 /// Lets claims through until the transaction ends, and keeps holds waiting meanwhile.

@@ -18,23 +18,28 @@ pub struct Remembered {
     pub body: Option<Vec<u8>>,
 }
 
-/// Takes a key; says whether it was free.
+/// Takes a key; says whether it was free. One that has been worked on since before `lost_before` was left
+/// behind by a crash, and is free again.
 pub async fn key_take<C: ConnectionTrait>(
     db: &C,
     principal: &str,
     key: &str,
     hash: &[u8],
     now: Timestamp,
+    lost_before: Timestamp,
 ) -> Result<bool, StoreError> {
     let taken = query::execute(
         db,
         "INSERT INTO idempotency_key (principal, key, request_hash, status, headers, created_at) \
-         VALUES ($1, $2, $3, 0, '{}', $4) ON CONFLICT (principal, key) DO NOTHING",
+         VALUES ($1, $2, $3, 0, '{}', $4) ON CONFLICT (principal, key) DO UPDATE \
+         SET request_hash = excluded.request_hash, created_at = excluded.created_at \
+         WHERE idempotency_key.status = 0 AND idempotency_key.created_at < $5",
         [
             principal.into(),
             key.into(),
             hash.to_vec().into(),
             millis(now).into(),
+            millis(lost_before).into(),
         ],
     )
     .await?;
@@ -84,11 +89,11 @@ pub async fn key_drop<C: ConnectionTrait>(
     Ok(())
 }
 
-/// Forgets keys older than an instant, and all that a crash left being worked on.
+/// Forgets keys older than an instant.
 pub async fn keys_forget<C: ConnectionTrait>(db: &C, before: Timestamp) -> Result<u64, StoreError> {
     query::execute(
         db,
-        "DELETE FROM idempotency_key WHERE created_at < $1 OR status = 0",
+        "DELETE FROM idempotency_key WHERE created_at < $1",
         [millis(before).into()],
     )
     .await

@@ -9,6 +9,7 @@ use sea_orm::{
 use tidegate_orchestrator::ids::{Timestamp, from_millis};
 use tokio::sync::MutexGuard;
 
+use super::hold::HoldCache;
 use super::{Store, StoreError, query};
 
 /// How often a transaction that lost is tried in all.
@@ -40,6 +41,7 @@ impl Retryable for StoreError {
 pub struct Txn {
     inner: DatabaseTransaction,
     now: Timestamp,
+    holds: HoldCache,
 }
 
 impl Txn {
@@ -48,6 +50,13 @@ impl Txn {
     #[must_use]
     pub const fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// Returns the holds in force as they were last read. A transaction that writes holds must not
+    /// read them from here.
+    #[must_use]
+    pub const fn hold_cache(&self) -> &HoldCache {
+        &self.holds
     }
 }
 
@@ -207,7 +216,11 @@ impl Store {
         };
         let inner = self.0.writer.begin_with_options(options).await?;
         let now = self.now_in(&inner).await?;
-        Ok(Txn { inner, now })
+        Ok(Txn {
+            inner,
+            now,
+            holds: self.0.holds.clone(),
+        })
     }
 
     async fn now_in(&self, txn: &DatabaseTransaction) -> Result<Timestamp, StoreError> {

@@ -89,7 +89,7 @@ impl PermitCell {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(permit) = cell.as_mut() {
-            permit.holds.add(hold);
+            Arc::make_mut(&mut permit.holds).add(hold);
             permit.epoch = permit.epoch.max(epoch);
         }
     }
@@ -127,12 +127,21 @@ impl PermitCell {
             .sum()
     }
 
+    /// Takes a renewed permit in. One of an older epoch than the one that is here was read before a
+    /// hold that this process knows of, and must not forget it: only its holds are added.
     fn give(&self, permit: Permit) {
-        *self
+        let mut cell = self
             .0
             .permit
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(permit);
+            .unwrap_or_else(PoisonError::into_inner);
+        match cell.as_mut() {
+            Some(known) if known.epoch > permit.epoch => {
+                let holds = Arc::make_mut(&mut known.holds);
+                permit.holds.iter().for_each(|hold| holds.add(hold.clone()));
+            }
+            _ => *cell = Some(permit),
+        }
     }
 }
 
@@ -144,8 +153,7 @@ impl PermitCell {
 pub async fn renew(app: &App) -> Result<Epoch, StoreError> {
     // Read before the question is asked: what the answer is worth counts from here.
     let asked = app.clock.moment();
-    let epoch = hold::epoch_load(app.store.read()).await?;
-    let holds = hold::hold_set(app.store.read()).await?;
+    let (epoch, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
     app.permit.give(Permit {
         epoch,
         expires: Deadline::after(asked, PERMIT_MILLIS),
@@ -214,4 +222,52 @@ async fn tell(
 #[must_use]
 pub fn is_own(app: &App, worker: WorkerId) -> bool {
     app.worker == worker
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_orchestrator::hold::{HoldKind, HoldSet};
+    use tidegate_orchestrator::ids::{RolloutId, TargetId, from_millis};
+    use tidegate_orchestrator::permit::Monotonic;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn moment() -> Moment {
+        Moment {
+            wall: from_millis(1_000).unwrap(),
+            monotonic: Monotonic(1_000),
+        }
+    }
+
+    fn permit(epoch: i64) -> Permit {
+        Permit {
+            epoch: Epoch(epoch),
+            expires: Deadline::after(moment(), PERMIT_MILLIS),
+            holds: Arc::new(HoldSet::default()),
+        }
+    }
+
+    #[test]
+    fn a_renewal_read_before_a_hold_does_not_forget_the_hold() {
+        let cell = PermitCell::default();
+        let place = Place::rollout(
+            TargetId::new(Uuid::from_u128(1)),
+            RolloutId::new(Uuid::from_u128(2)),
+        );
+        let lease = Deadline::after(moment(), 60_000);
+        cell.give(permit(7));
+        assert_eq!(cell.may_send(&place, lease, moment()), Ok(()));
+        let hold = InForce {
+            id: tidegate_orchestrator::ids::HoldId::new(Uuid::from_u128(3)),
+            kind: HoldKind::Halt,
+            scope: Scope::Everything,
+            since: moment().wall,
+            reason: "stop".to_owned(),
+        };
+        cell.hold(hold, Epoch(8));
+        // This renewal was asked for before the hold was placed, and comes back after it.
+        cell.give(permit(7));
+        assert!(cell.may_send(&place, lease, moment()).is_err());
+    }
 }

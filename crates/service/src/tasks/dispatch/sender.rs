@@ -1,13 +1,19 @@
 //! The sender of one rollout: claims, sends, records, until there is nothing to do.
+//!
+//! `flight` is one batch under way. What came back is kept until it is written, also while the database
+//! is away: the fence of the claim decides whether it still counts.
 
+mod flight;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use tidegate_orchestrator::hold::Place;
 use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId, RolloutId, TargetId, Timestamp};
-use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, SlotState};
-use tidegate_orchestrator::permit::Deadline;
+use tidegate_orchestrator::ledger::SlotIndex;
+use tidegate_orchestrator::permit::{Deadline, Moment};
 use tidegate_orchestrator::roster;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,12 +22,11 @@ use tokio::time::Instant;
 use super::rate::Rate;
 use super::turn::{Claimed, Finished, NotClaimed, Turn, TurnOrder, ledger_turn};
 use crate::app::App;
-use crate::connector::{Connector, Person, SendGate, SendResult, TargetTrouble, Trouble};
+use crate::connector::{Connector, Lease, Person, SendGate, SendResult, TargetTrouble, Trouble};
 use crate::operations::{OperationError, load, member};
-use crate::store::failure::FailureRow;
-use crate::store::ledger::BatchAddress;
 use crate::store::{Lane, StoreError, rollout as rollouts, target, transact};
 use crate::tasks::permit;
+use flight::Flight;
 
 /// The least a lease lasts; a slow target gets more.
 const LEASE_MIN: Duration = Duration::from_secs(20);
@@ -29,33 +34,18 @@ const LEASE_MIN: Duration = Duration::from_secs(20);
 const RECORD_EVERY: Duration = Duration::from_millis(500);
 /// A sender that waits longer than this ends; it is started again when something is ready.
 const LINGER: Duration = Duration::from_millis(1500);
-/// The first wait before somebody is tried again; it doubles with every attempt.
-const RETRY_FIRST_MS: i64 = 2000;
-/// The longest.
-const RETRY_MAX_MS: i64 = 300_000;
-/// The code of a target that asks for patience.
-const THROTTLED: &str = "throttled";
-/// Somebody who was told to come back so often has failed.
-const ATTEMPTS_MAX: u8 = 8;
+/// How long to wait before the database is asked again that was not there.
+const STORE_AWAY: Duration = Duration::from_millis(250);
+
+/// Names a batch under way. Never used twice: what comes back late from a batch that was lost must not
+/// be taken for the batch after it.
+type FlightNumber = u64;
 
 /// One thing that came back from a batch under way.
 struct Came {
-    batch: usize,
+    flight: FlightNumber,
     index: SlotIndex,
     result: SendResult,
-}
-
-/// A batch under way.
-struct Flight {
-    claimed: Claimed,
-    ordinals: Vec<Ordinal>,
-    outcomes: Vec<(SlotIndex, Outcome)>,
-    failures: Vec<FailureRow>,
-    recovered: Vec<Ordinal>,
-    receipt: Vec<u8>,
-    part: u32,
-    ended: bool,
-    _sending: permit::Sending,
 }
 
 /// Everything a sender knows.
@@ -67,8 +57,9 @@ struct Sender {
     connector: Arc<Connector>,
     rate: Option<Rate>,
     lease: Duration,
-    flights: Vec<Option<Flight>>,
-    under_way: JoinSet<(usize, Option<TargetTrouble>)>,
+    flights: BTreeMap<FlightNumber, Flight>,
+    flights_begun: FlightNumber,
+    under_way: JoinSet<(FlightNumber, Option<TargetTrouble>)>,
     came: mpsc::UnboundedReceiver<Came>,
     tell: mpsc::UnboundedSender<Came>,
     ready: Vec<Finished>,
@@ -115,7 +106,8 @@ impl Sender {
             lease: LEASE_MIN.max(connector.request_timeout() * 2),
             connector,
             rate,
-            flights: Vec::new(),
+            flights: BTreeMap::new(),
+            flights_begun: 0,
             under_way: JoinSet::new(),
             came,
             tell,
@@ -128,8 +120,15 @@ impl Sender {
         let mut idle_since: Option<Instant> = None;
         loop {
             self.gather();
-            let turn = self.turn().await?;
-            self.drop_lost(&turn);
+            let turn = match self.turn().await {
+                Ok(turn) => turn,
+                Err(OperationError::Failed(error)) if error.is_passing() && !self.is_quiet() => {
+                    tracing::warn!(rollout = %self.rollout, %error, "what came back could not be written yet");
+                    tokio::time::sleep(STORE_AWAY).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let claimed_some = !turn.claimed.is_empty();
             for claimed in turn.claimed {
                 self.begin(claimed)?;
@@ -151,7 +150,7 @@ impl Sender {
     }
 
     fn is_quiet(&self) -> bool {
-        self.flights.iter().all(Option::is_none) && self.ready.is_empty()
+        self.flights.is_empty() && self.ready.is_empty()
     }
 
     /// Waits a little when something will be ready soon; says whether to go on.
@@ -180,14 +179,14 @@ impl Sender {
 
     /// One transaction: what came back, and what comes next.
     async fn turn(&mut self) -> Result<Turn, OperationError> {
-        let under_way = self
-            .flights
-            .iter()
-            .filter(|flight| flight.is_some())
-            .count();
-        let room = self.connector.batches_at_once().saturating_sub(under_way);
+        let room = self
+            .connector
+            .batches_at_once()
+            .saturating_sub(self.flights.len());
         let is_ending = self.app.ending.is_cancelled();
-        let epoch = self.app.permit.epoch(self.app.clock.moment());
+        // Read before the lease is asked for: whoever is late is late here first.
+        let asked = self.app.clock.moment();
+        let epoch = self.app.permit.epoch(asked);
         let finished = std::mem::take(&mut self.ready);
         let order = TurnOrder {
             worker: self.app.worker,
@@ -216,7 +215,14 @@ impl Sender {
             transact!(self.app.store, Lane::Ordinary, "ledger_turn", |txn| {
                 ledger_turn(txn, &order).await
             });
-        let turn = turn?;
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(error) => {
+                self.ready = finished;
+                return Err(error.into());
+            }
+        };
+        self.settle_leases(&turn, asked);
         self.app.meter.count(turn.recorded, turn.refused);
         if turn.recorded > 0 && turn.claimed.is_empty() {
             // The wave may be through: let the planner look now and not at its next second.
@@ -238,33 +244,22 @@ impl Sender {
     fn begin(&mut self, claimed: Claimed) -> Result<(), StoreError> {
         let place = Place::wave(self.target, self.rollout, claimed.address.wave);
         let people = u64::try_from(claimed.slots.len()).unwrap_or(u64::MAX);
+        // Counted before the gate is asked, and until the last request is answered: a hold that finds
+        // nobody under way is right to say so.
         let sending = self.app.permit.sending(place, people);
         let ordinals = roster::decode(&claimed.roster).map_err(StoreError::corrupt)?;
         let moment = self.app.clock.moment();
-        // The lease is kept shorter here than in the database: whoever is late is late here first.
-        let lease_ms =
-            u32::try_from(self.lease.as_millis().saturating_sub(1000)).unwrap_or(u32::MAX);
+        let lease = Lease::until(self.lease_end(moment));
         let gate = SendGate {
             permit: self.app.permit.clone(),
             place,
-            lease_until: Deadline::after(moment, lease_ms),
+            lease: lease.clone(),
             pace: claimed.pace,
             clock: self.app.clock.clone(),
         };
         let numbers: Vec<u32> = ordinals.iter().map(|ordinal| ordinal.get()).collect();
-        let mut flight = Flight {
-            claimed,
-            ordinals,
-            outcomes: Vec::new(),
-            failures: Vec::new(),
-            recovered: Vec::new(),
-            receipt: Vec::new(),
-            part: 0,
-            ended: false,
-            _sending: sending,
-        };
-        let is_open = gate.may_send();
-        let instant = match is_open {
+        let mut flight = Flight::new(claimed, ordinals, lease, moment.monotonic);
+        let instant = match gate.may_send() {
             Ok(()) => self.connector.instant(&flight.claimed.slots, &numbers),
             Err(why) => Some(
                 flight
@@ -279,25 +274,29 @@ impl Sender {
             for (index, result) in results {
                 flight.take(index, result, moment.wall);
             }
-            self.ready.extend(flight.finish(true));
+            self.ready.push(flight.finish(true));
             return Ok(());
         }
-        let place = self
-            .flights
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or_else(|| {
-                self.flights.push(None);
-                self.flights.len() - 1
-            });
-        self.spawn(place, &flight, gate);
-        if let Some(slot) = self.flights.get_mut(place) {
-            *slot = Some(flight);
-        }
+        self.flights_begun += 1;
+        self.spawn(self.flights_begun, &flight, gate, sending);
+        self.flights.insert(self.flights_begun, flight);
         Ok(())
     }
 
-    fn spawn(&mut self, batch: usize, flight: &Flight, gate: SendGate) {
+    /// The end of a lease that was asked for at a moment: kept shorter here than in the database.
+    fn lease_end(&self, asked: Moment) -> Deadline {
+        let lease_ms =
+            u32::try_from(self.lease.as_millis().saturating_sub(1000)).unwrap_or(u32::MAX);
+        Deadline::after(asked, lease_ms)
+    }
+
+    fn spawn(
+        &mut self,
+        number: FlightNumber,
+        flight: &Flight,
+        gate: SendGate,
+        sending: permit::Sending,
+    ) {
         let (app, connector, version, tell) = (
             self.app.clone(),
             self.connector.clone(),
@@ -310,6 +309,7 @@ impl Sender {
             .filter_map(|slot| flight.ordinals.get(slot.index.get()).copied())
             .collect();
         self.under_way.spawn(async move {
+            let _sending = sending;
             let found = member::by_ordinals(&app, version, &wanted).await;
             let members = match found {
                 Ok(members) => members,
@@ -321,12 +321,12 @@ impl Sender {
                             trouble: trouble.clone(),
                         };
                         let _ = tell.send(Came {
-                            batch,
+                            flight: number,
                             index: slot.index,
                             result,
                         });
                     }
-                    return (batch, None);
+                    return (number, None);
                 }
             };
             let people = slots
@@ -344,35 +344,36 @@ impl Sender {
             let on_result = |index, result| {
                 // A sender that is gone has lost its lease: its people are looked up by the next.
                 let _ = tell.send(Came {
-                    batch,
+                    flight: number,
                     index,
                     result,
                 });
             };
             let trouble = connector.send(people.collect(), &gate, &on_result).await;
-            (batch, trouble)
+            (number, trouble)
         });
     }
 
-    /// Takes in everything that has come back so far.
+    /// Takes in everything that has come back so far, and hands over what the next turn writes.
     fn gather(&mut self) {
         while let Ok(came) = self.came.try_recv() {
             self.take(came);
         }
-        for slot in &mut self.flights {
-            let Some(flight) = slot else { continue };
-            if flight.ended {
-                self.ready.extend(flight.finish(true));
-                *slot = None;
-            } else if !flight.outcomes.is_empty() {
-                self.ready.extend(flight.finish(false));
+        let now = self.app.clock.monotonic();
+        let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+        for flight in self.flights.values_mut() {
+            // A batch from which nobody comes back for long keeps its lease all the same.
+            let is_old = now.0.saturating_sub(flight.leased_at.0) > lease_ms / 3;
+            if flight.ended || flight.has_news() || is_old {
+                self.ready.push(flight.finish(flight.ended));
             }
         }
+        self.flights.retain(|_, flight| !flight.ended);
     }
 
     fn take(&mut self, came: Came) {
         let now = self.app.clock.now();
-        if let Some(Some(flight)) = self.flights.get_mut(came.batch) {
+        if let Some(flight) = self.flights.get_mut(&came.flight) {
             flight.take(came.index, came.result, now);
         }
     }
@@ -384,11 +385,11 @@ impl Sender {
         loop {
             tokio::select! {
                 Some(ended) = self.under_way.join_next() => {
-                    let (batch, trouble) = ended.map_err(StoreError::corrupt)?;
+                    let (number, trouble) = ended.map_err(StoreError::corrupt)?;
                     while let Ok(came) = self.came.try_recv() {
                         self.take(came);
                     }
-                    if let Some(Some(flight)) = self.flights.get_mut(batch) {
+                    if let Some(flight) = self.flights.get_mut(&number) {
                         flight.ended = true;
                     }
                     if let Some(trouble) = trouble {
@@ -412,148 +413,21 @@ impl Sender {
         })
     }
 
-    /// Forgets batches whose lease was lost: somebody else has them, or will.
-    fn drop_lost(&mut self, turn: &Turn) {
-        let is_lost = |address: &BatchAddress| turn.lost.contains(address);
-        for slot in &mut self.flights {
-            if slot
-                .as_ref()
-                .is_some_and(|flight| is_lost(&flight.claimed.address))
-            {
-                *slot = None;
+    /// Moves the leases on that the turn renewed, and forgets batches whose lease was lost: somebody
+    /// else has them, or will.
+    fn settle_leases(&mut self, turn: &Turn, asked: Moment) {
+        let end = self.lease_end(asked);
+        self.flights.retain(|_, flight| {
+            let address = flight.claimed.address;
+            if turn.lost.contains(&address) {
+                flight.lease.lose();
+                return false;
             }
-        }
-    }
-}
-
-impl Flight {
-    /// Takes in what became of one person.
-    fn take(&mut self, index: SlotIndex, result: SendResult, now: Timestamp) {
-        let slot = self
-            .claimed
-            .slots
-            .iter()
-            .find(|slot| slot.index == index)
-            .copied();
-        let (Some(slot), Some(ordinal)) = (slot, self.ordinals.get(index.get()).copied()) else {
-            return;
-        };
-        if let SendResult::Done {
-            remote_id: Some(remote_id),
-            ..
-        } = &result
-        {
-            push_receipt(&mut self.receipt, index, remote_id);
-        }
-        let (outcome, trouble) = outcome_of(result, slot, ordinal, now);
-        let state = match outcome {
-            Outcome::Failed => Some(SlotState::Failed),
-            Outcome::Review => Some(SlotState::Review),
-            Outcome::Retry { .. } => Some(SlotState::Retry),
-            Outcome::Unknown { .. } => Some(SlotState::Unknown),
-            Outcome::Done { .. }
-            | Outcome::Accepted { .. }
-            | Outcome::NotSent { .. }
-            | Outcome::Departed => None,
-        };
-        if let (Some(state), Some(trouble)) = (state, trouble) {
-            self.failures.push(FailureRow {
-                ordinal,
-                wave: self.claimed.address.wave,
-                state,
-                code: trouble.code,
-                message: trouble.message,
-                attempts: u32::from(slot.attempt),
-                at: now,
-            });
-        } else if slot.attempt > 1 && matches!(outcome, Outcome::Done { .. }) {
-            self.recovered.push(ordinal);
-        }
-        self.outcomes.push((index, outcome));
-    }
-
-    /// Hands over what came back, for the next turn.
-    fn finish(&mut self, is_last: bool) -> Option<Finished> {
-        let receipt = std::mem::take(&mut self.receipt);
-        let part = self.part;
-        self.part += u32::from(!receipt.is_empty());
-        Some(Finished {
-            address: self.claimed.address,
-            fence: self.claimed.fence,
-            outcomes: std::mem::take(&mut self.outcomes),
-            failures: std::mem::take(&mut self.failures),
-            recovered: std::mem::take(&mut self.recovered),
-            receipt: (!receipt.is_empty()).then_some((part, receipt)),
-            is_last,
-        })
-    }
-}
-
-/// Says what the ledger remembers of a result, and what is told to whoever looks at it.
-fn outcome_of(
-    result: SendResult,
-    slot: ClaimedSlot,
-    ordinal: Ordinal,
-    now: Timestamp,
-) -> (Outcome, Option<Trouble>) {
-    let (attempt, doubtful) = (slot.attempt, slot.doubtful);
-    match result {
-        SendResult::Done { adopted, .. } => (Outcome::Done { adopted }, None),
-        SendResult::Failed(trouble) => (Outcome::Failed, Some(trouble)),
-        SendResult::Review(trouble) => (Outcome::Review, Some(trouble)),
-        SendResult::NotSent(_) => (Outcome::NotSent { doubtful }, None),
-        // A target that asks for patience is no reason to give a person up.
-        SendResult::Retry { trouble, .. } | SendResult::Unknown(trouble)
-            if attempt >= ATTEMPTS_MAX && !doubtful && trouble.code != THROTTLED =>
-        {
-            let message = format!("given up after {attempt} attempts: {}", trouble.message);
-            (Outcome::Failed, Some(Trouble { message, ..trouble }))
-        }
-        SendResult::Retry { after, trouble } => {
-            let wait = after.and_then(|after| TimeDelta::from_std(after).ok());
-            let wait = wait.unwrap_or_else(|| back_off(attempt, ordinal));
-            (
-                Outcome::Retry {
-                    not_before: now + wait,
-                },
-                Some(trouble),
-            )
-        }
-        SendResult::Unknown(trouble) => {
-            let not_before = now + back_off(attempt, ordinal);
-            (Outcome::Unknown { not_before }, Some(trouble))
-        }
-    }
-}
-
-/// Waits twice as long after every attempt, give or take a quarter that differs from person to person.
-fn back_off(attempt: u8, ordinal: Ordinal) -> TimeDelta {
-    let doubled = RETRY_FIRST_MS
-        .saturating_mul(1_i64 << attempt.saturating_sub(1).min(20))
-        .min(RETRY_MAX_MS);
-    let spread = i64::from(ordinal.get().wrapping_mul(2_654_435_761) >> 16) % 1000;
-    TimeDelta::milliseconds(doubled - doubled / 4 + doubled / 2 * spread / 1000)
-}
-
-/// Adds what the target called somebody: place (2 bytes little-endian), length (1 byte) and text.
-fn push_receipt(receipt: &mut Vec<u8>, index: SlotIndex, remote_id: &str) {
-    let bytes = remote_id.as_bytes();
-    let bytes = bytes.get(..255).unwrap_or(bytes);
-    receipt.extend(index.0.to_le_bytes());
-    receipt.push(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
-    receipt.extend(bytes);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_and_differ_from_person_to_person() {
-        let wait = |attempt, person| back_off(attempt, Ordinal(person)).num_milliseconds();
-        assert!((1500..=2500).contains(&wait(1, 7)));
-        assert!((6000..=10_000).contains(&wait(3, 7)));
-        assert!(wait(200, 7) <= RETRY_MAX_MS * 5 / 4);
-        assert_ne!(wait(3, 7), wait(3, 8));
+            if turn.renewed.contains(&address) {
+                flight.lease.renew(end);
+                flight.leased_at = asked.monotonic;
+            }
+            true
+        });
     }
 }

@@ -306,14 +306,15 @@ impl Pass {
         if order.claim_max == 0 {
             return Ok(NotClaimed::Enough);
         }
-        if hold::epoch_load(txn).await? != order.epoch {
+        // Read under the claim lock: no hold can commit before this turn has.
+        let (epoch, holds) = hold::holds_known(txn, txn.hold_cache()).await?;
+        if epoch != order.epoch {
             return Ok(NotClaimed::EpochMoved);
         }
         let door = target::target_door(txn, order.target, order.rate.is_some()).await?;
         if door.closed_until > self.now {
             return Ok(NotClaimed::TargetClosed(door.closed_until));
         }
-        let holds = hold::hold_set(txn).await?;
         let mut door = RateDoor::new(order.rate, door.rate_tat_us, self.now);
         let (mut held, mut later) = (false, None);
         for wave in wave::waves_load(txn, order.rollout).await? {
