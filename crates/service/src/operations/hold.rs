@@ -390,8 +390,8 @@ async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, Operat
 ///
 /// When the store cannot be reached.
 pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
-    let since = app.clock.now() - TimeDelta::seconds(WORKER_SILENT_SECONDS);
     let workers = if hold.is_in_force() {
+        let since = app.store.now().await? - TimeDelta::seconds(WORKER_SILENT_SECONDS);
         worker::workers_seen(app.store.read(), since).await?
     } else {
         Vec::new()

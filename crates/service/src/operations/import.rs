@@ -4,11 +4,16 @@
 //! version that nobody sees. Only when the whole file is read, checked and indexed is it published, in
 //! one transaction. Whatever goes wrong before, the staged rows are thrown away.
 
+mod sweep;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
 use tidegate_orchestrator::digest::Digest;
-use tidegate_orchestrator::ids::{ImportId, PopulationId, PopulationVersionId, Timestamp};
+use tidegate_orchestrator::ids::{
+    ImportId, PopulationId, PopulationVersionId, Timestamp, WorkerId,
+};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio_util::io::SyncIoBridge;
@@ -16,6 +21,8 @@ use tokio_util::io::SyncIoBridge;
 use super::member::{bucket_count, bucket_of};
 use super::population::{VersionView, find};
 use super::{Actor, Detail, OperationError};
+pub use sweep::sweep;
+
 use crate::app::App;
 use crate::source::mapping::Mapping;
 use crate::source::pack::{KeyDigest, Packed, Packer, Tally};
@@ -82,6 +89,9 @@ pub struct ImportView {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Report {
     file_name: Option<String>,
+    /// The process that reads the file: when it is gone, nobody goes on.
+    #[serde(default)]
+    worker: Option<WorkerId>,
     #[serde(flatten)]
     tally: Tally,
     joined: u64,
@@ -97,6 +107,8 @@ struct Import<'a> {
     version: PopulationVersionId,
     report: Report,
     options: ImportOptions,
+    /// The version that the file was compared with: it must still be the current one at the end.
+    compared: Option<PopulationVersionId>,
 }
 
 /// Reads a file into a population.
@@ -155,22 +167,6 @@ async fn show(app: &App, row: &ImportRow) -> Result<ImportView, OperationError> 
         started_at: row.started_at,
         finished_at: row.finished_at,
     })
-}
-
-/// Throws away what a crash has left half-done. Called once, before anything is imported.
-///
-/// # Errors
-///
-/// When the store cannot be reached.
-pub async fn sweep(app: &App) -> Result<(), StoreError> {
-    let now = app.clock.now();
-    for version in rows::versions_staged(app.store.read(), now).await? {
-        discard_version(app, version).await?;
-    }
-    transact!(app.store, Lane::Ordinary, "imports_lose", |txn| {
-        rows::imports_lose(txn, now, now).await
-    })?;
-    Ok(())
 }
 
 async fn discard_version(app: &App, version: PopulationVersionId) -> Result<(), StoreError> {
@@ -244,6 +240,7 @@ impl<'a> Import<'a> {
         let version: PopulationVersionId = app.ids.make();
         let report = Report {
             file_name: options.file_name.clone(),
+            worker: Some(app.worker),
             ..Report::default()
         };
         let row = ImportRow {
@@ -269,6 +266,7 @@ impl<'a> Import<'a> {
             version,
             report,
             options,
+            compared: None,
         })
     }
 
@@ -298,15 +296,32 @@ impl<'a> Import<'a> {
                 "the file has no usable row: nothing is published",
             ));
         }
-        if let Some(current) = self.current().await? {
-            if current.source_digest == Some(file.source_digest.to_string()) {
-                return self.unchanged(current.id).await;
-            }
-            self.compare(&current, &file.packed).await?;
-        } else {
-            self.report.joined = count(file.packed.found.len());
+        if let Some(unchanged) = self.compare_current(&file).await? {
+            return Ok(unchanged);
         }
         self.publish(file).await
+    }
+
+    /// Compares the file with what is published now, and remembers what that was.
+    async fn compare_current(
+        &mut self,
+        file: &ReadFile,
+    ) -> Result<Option<ImportView>, OperationError> {
+        let current = self.current().await?;
+        self.compared = current.as_ref().map(|current| current.id);
+        match current {
+            Some(current) if current.source_digest == Some(file.source_digest.to_string()) => {
+                self.unchanged(current.id).await.map(Some)
+            }
+            Some(current) => self
+                .compare(&current, &file.packed.found)
+                .await
+                .map(|()| None),
+            None => {
+                self.report.joined = count(file.packed.found.len());
+                Ok(None)
+            }
+        }
     }
 
     async fn write_blocks(
@@ -347,7 +362,7 @@ impl<'a> Import<'a> {
     async fn compare(
         &mut self,
         current: &VersionRow,
-        packed: &Packed,
+        found: &HashMap<KeyDigest, u32>,
     ) -> Result<(), OperationError> {
         let mut stayed = 0;
         for bucket in 0..bucket_count(current.members) {
@@ -357,13 +372,9 @@ impl<'a> Import<'a> {
             let known = body
                 .chunks_exact(20)
                 .filter_map(|entry| entry.first_chunk::<16>());
-            stayed += count(
-                known
-                    .filter(|digest| packed.found.contains_key(*digest))
-                    .count(),
-            );
+            stayed += count(known.filter(|digest| found.contains_key(*digest)).count());
         }
-        let members = count(packed.found.len());
+        let members = count(found.len());
         self.report.joined = members.saturating_sub(stayed);
         self.report.left = current.members.saturating_sub(stayed);
         let is_suspicious = members * 100 < current.members * SHRINK_PERCENT;
@@ -409,7 +420,7 @@ impl<'a> Import<'a> {
             columns: serde_json::to_string(&file.packed.columns).map_err(StoreError::corrupt)?,
             published_at: None,
         };
-        self.write_index(file.packed.found).await?;
+        self.write_index(&file.packed.found).await?;
         for (column, values) in file.packed.columns.iter().zip(&file.packed.dictionaries) {
             let written: Result<(), StoreError> =
                 transact!(self.app.store, Lane::Ordinary, "import_dictionary", |txn| {
@@ -417,19 +428,31 @@ impl<'a> Import<'a> {
                 });
             written?;
         }
-        self.row.status = "published".to_owned();
-        self.row.finished_at = Some(self.app.clock.now());
-        self.row.report = serde_json::to_string(&self.report).map_err(StoreError::corrupt)?;
+        while !self.publish_version(&version).await? {
+            // Another import was published since the comparison: what is missing now is another question.
+            if let Some(unchanged) = self.compare_current(&file).await? {
+                return Ok(unchanged);
+            }
+        }
+        show(self.app, &self.row).await
+    }
+
+    /// Publishes the staged version in one transaction, unless another one was published meanwhile.
+    async fn publish_version(&mut self, version: &VersionRow) -> Result<bool, OperationError> {
+        let mut row = self.row.clone();
+        row.status = "published".to_owned();
+        row.finished_at = Some(self.app.clock.now());
+        row.report = serde_json::to_string(&self.report).map_err(StoreError::corrupt)?;
         let detail = json!({
-            "import": self.row.id, "version": self.version, "members": version.members, "joined": self.report.joined,
+            "import": row.id, "version": self.version, "members": version.members, "joined": self.report.joined,
             "left": self.report.left, "rows_bad": self.report.tally.rows_bad, "source_digest": version.source_digest,
             "content_digest": version.content_digest, "override_shrink_reason": self.options.override_shrink_reason,
         });
         let published: Result<(), StoreError> =
             transact!(self.app.store, Lane::Ordinary, "import_publish", |txn| {
                 let now = txn.now();
-                rows::version_publish(txn, &version, now).await?;
-                rows::import_put(txn, &self.row).await?;
+                rows::version_publish(txn, version, self.compared, now).await?;
+                rows::import_put(txn, &row).await?;
                 txn.audit(self.actor.entry(
                     "population.publish",
                     format!("population:{}", self.population.id),
@@ -438,17 +461,23 @@ impl<'a> Import<'a> {
                 .await?;
                 Ok(())
             });
-        published?;
-        show(self.app, &self.row).await
+        match published {
+            Ok(()) => {
+                self.row = row;
+                Ok(true)
+            }
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes the index of directory ids: sorted digests with their ordinals, in buckets.
-    async fn write_index(
-        &self,
-        found: std::collections::HashMap<KeyDigest, u32>,
-    ) -> Result<(), OperationError> {
+    async fn write_index(&self, found: &HashMap<KeyDigest, u32>) -> Result<(), OperationError> {
         let members = count(found.len());
-        let mut entries: Vec<(KeyDigest, u32)> = found.into_iter().collect();
+        let mut entries: Vec<(KeyDigest, u32)> = found
+            .iter()
+            .map(|(digest, ordinal)| (*digest, *ordinal))
+            .collect();
         entries.sort_unstable();
         let mut buckets: Vec<(u32, Vec<u8>)> = Vec::new();
         for (digest, ordinal) in entries {
@@ -496,8 +525,13 @@ impl<'a> Import<'a> {
     /// Throws the staged rows away and remembers why. What cannot be thrown away now goes at the next start.
     async fn discard(&mut self, error: &OperationError) {
         let cleared = discard_version(self.app, self.version).await;
-        self.row.version = None;
-        let finished = self.finish("refused").await;
+        // What cannot be cleared away now stays marked as under way, and is swept later.
+        let finished = if cleared.is_ok() {
+            self.row.version = None;
+            self.finish("refused").await
+        } else {
+            Ok(())
+        };
         let detail = json!({"import": self.row.id, "why": error.to_string(), "rows_bad": self.report.tally.rows_bad});
         let entry = self.actor.entry(
             "population.import_refused",

@@ -251,12 +251,29 @@ pub async fn version_stage<C: ConnectionTrait>(
     Ok(())
 }
 
-/// Makes a staged version the one that counts.
+/// Makes a staged version the one that counts, in the place of `current`; a conflict when another one
+/// has taken its place.
 pub async fn version_publish<C: ConnectionTrait>(
     db: &C,
     row: &VersionRow,
+    current: Option<PopulationVersionId>,
     now: Timestamp,
 ) -> Result<i64, StoreError> {
+    // First, because it locks the population: two that publish at once come one after the other.
+    let placed = query::execute(
+        db,
+        "UPDATE population SET current_version_id = $1, generation = generation + 1 \
+         WHERE id = $2 AND COALESCE(current_version_id, '') = $3",
+        [
+            row.id.to_string().into(),
+            row.population.to_string().into(),
+            current.map(|id| id.to_string()).unwrap_or_default().into(),
+        ],
+    )
+    .await?;
+    if placed != 1 {
+        return Err(StoreError::Conflict);
+    }
     let next = "SELECT COALESCE(MAX(number), 0) + 1 AS number FROM population_version WHERE population_id = $1 AND status = 'published'";
     let next: Option<query::Number> =
         query::one(db, next, [row.population.to_string().into()]).await?;
@@ -275,12 +292,6 @@ pub async fn version_publish<C: ConnectionTrait>(
         "UPDATE population_version SET status = 'published', number = $1, member_count = $2, source_digest = $3, \
          content_digest = $4, columns = $5, published_at = $6 WHERE id = $7",
         values,
-    )
-    .await?;
-    query::execute(
-        db,
-        "UPDATE population SET current_version_id = $1, generation = generation + 1 WHERE id = $2",
-        [row.id.to_string().into(), row.population.to_string().into()],
     )
     .await?;
     Ok(number)
@@ -312,13 +323,13 @@ pub async fn version_discard<C: ConnectionTrait>(
     Ok(())
 }
 
-/// Returns the versions that a crash has left half-done: staged, and begun before an instant.
+/// Returns the versions that nobody sees yet.
+#[cfg(test)]
 pub async fn versions_staged<C: ConnectionTrait>(
     db: &C,
-    before: Timestamp,
 ) -> Result<Vec<PopulationVersionId>, StoreError> {
-    let sql = format!("{VERSION} WHERE status = 'staging' AND created_at < $1");
-    let rows: Vec<RawVersion> = query::all(db, sql, [millis(before).into()]).await?;
+    let rows: Vec<RawVersion> =
+        query::all(db, format!("{VERSION} WHERE status = 'staging'"), []).await?;
     rows.iter().map(|raw| query::id(&raw.id)).collect()
 }
 
@@ -471,16 +482,9 @@ pub async fn import_load<C: ConnectionTrait>(
     found.map(import).transpose()
 }
 
-/// Marks the imports lost that a crash has ended: begun before an instant, and still receiving.
-pub async fn imports_lose<C: ConnectionTrait>(
-    db: &C,
-    before: Timestamp,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    query::execute(
-        db,
-        "UPDATE population_import SET status = 'lost', finished_at = $1 WHERE status = 'receiving' AND started_at < $2",
-        [millis(now).into(), millis(before).into()],
-    )
-    .await
+/// Reads the imports that have not ended.
+pub async fn imports_receiving<C: ConnectionTrait>(db: &C) -> Result<Vec<ImportRow>, StoreError> {
+    let sql = format!("{IMPORT} WHERE status = 'receiving' ORDER BY started_at, id");
+    let found: Vec<RawImport> = query::all(db, sql, []).await?;
+    found.into_iter().map(import).collect()
 }

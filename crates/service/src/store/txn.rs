@@ -223,7 +223,16 @@ impl Store {
         })
     }
 
-    async fn now_in(&self, txn: &DatabaseTransaction) -> Result<Timestamp, StoreError> {
+    /// Returns the time by the clock that judges leases: the database's own on PostgreSQL.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.now_in(self.read()).await
+    }
+
+    async fn now_in<C: ConnectionTrait>(&self, txn: &C) -> Result<Timestamp, StoreError> {
         if !self.is_postgres() || !self.0.clock.is_system() {
             return Ok(self.0.clock.now());
         }

@@ -201,17 +201,19 @@ async fn tell(
     if !is_news {
         return Ok(());
     }
-    let row = WorkerRow {
-        id: app.worker,
-        name: app.worker_name.clone(),
-        started_at,
-        seen_at: now,
-        epoch,
-        in_flight,
-    };
-    let before = now - chrono::TimeDelta::minutes(WORKER_FORGET_MINUTES);
     transact!(app.store, Lane::Ordinary, "worker_put", |txn| {
+        // By the database's clock: whether a worker is silent must not hang on whose clock is right.
+        let seen_at = txn.now();
+        let row = WorkerRow {
+            id: app.worker,
+            name: app.worker_name.clone(),
+            started_at,
+            seen_at,
+            epoch,
+            in_flight,
+        };
         worker::worker_put(txn, &row).await?;
+        let before = seen_at - chrono::TimeDelta::minutes(WORKER_FORGET_MINUTES);
         worker::workers_forget(txn, before).await
     })?;
     *told = Some((epoch, in_flight, now));

@@ -121,7 +121,7 @@ async fn a_file_that_is_refused_leaves_nothing_behind() {
         assert_eq!((code.as_str(), details.len()), ("too_many_bad_rows", 100));
         assert_eq!(details[0].line, Some(20_002));
         assert!(population::get(&app, "staff").await.unwrap().current_version.is_none());
-        assert!(rows::versions_staged(app.store.read(), Timestamp::MAX_UTC).await.unwrap().is_empty());
+        assert!(rows::versions_staged(app.store.read()).await.unwrap().is_empty());
     });
 }
 
@@ -129,15 +129,44 @@ async fn a_file_that_is_refused_leaves_nothing_behind() {
 async fn what_a_crash_left_half_done_is_swept_away() {
     each_app!(app => {
         created(&app).await;
+        // The process that read the file is gone: it was another one, long ago.
         let version = app.ids.make();
-        let id = find(&app, "staff").await.unwrap().id;
+        let report = Report { worker: Some(app.ids.make()), ..Report::default() };
+        let row = ImportRow {
+            id: app.ids.make(),
+            population: find(&app, "staff").await.unwrap().id,
+            version: Some(version),
+            status: "receiving".to_owned(),
+            report: serde_json::to_string(&report).unwrap(),
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: None,
+        };
         let staged: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
-            rows::version_stage(txn, version, id, Timestamp::UNIX_EPOCH).await?;
+            rows::version_stage(txn, version, row.population, row.started_at).await?;
+            rows::import_put(txn, &row).await?;
             rows::blocks_insert(txn, version, &[(0, vec![1, 2, 3])]).await
         });
         staged.unwrap();
-        sweep(&app).await.unwrap();
+        assert_eq!(sweep(&app).await.unwrap(), 1);
         assert!(rows::blocks_load(app.store.read(), version, 0, 1).await.unwrap().is_empty());
+        assert!(rows::versions_staged(app.store.read()).await.unwrap().is_empty());
+        assert_eq!(get(&app, &row.id.to_string()).await.unwrap().status, "lost");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_another_process_is_reading_is_left_alone() {
+    each_app!(app => {
+        created(&app).await;
+        let actor = Actor::task("test");
+        let import = Import::begin(&app, &actor, find(&app, "staff").await.unwrap(), options()).await;
+        let version = import.unwrap().version;
+        assert_eq!(sweep(&app).await.unwrap(), 0, "its own");
+        let other = App::new(app.store.clone(), app.clock.clone(), app.ids);
+        let swept = sweep(&other).await.unwrap();
+        let is_there = rows::versions_staged(app.store.read()).await.unwrap() == [version];
+        // Only one process works on a SQLite file; on PostgreSQL the other one may be at work.
+        assert_eq!((swept, is_there), if app.store.is_postgres() { (0, true) } else { (1, false) });
     });
 }
 
