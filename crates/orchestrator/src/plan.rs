@@ -9,6 +9,7 @@ mod compile;
 mod difference;
 mod order;
 mod select;
+mod spread;
 mod timeline;
 mod together;
 

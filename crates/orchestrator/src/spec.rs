@@ -179,6 +179,9 @@ pub struct WaveSpec {
     pub select: Selection,
     /// How many of those it takes.
     pub size: Size,
+    /// The attribute over whose values an exact size is spread in proportion; `None`: as the hash falls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread_by: Option<String>,
     /// When it may be open; `None`: at any time.
     pub schedule: Option<Schedule>,
     /// How it grows; `None`: everybody at once.
@@ -236,6 +239,27 @@ impl Spec {
     pub fn digest(&self) -> Digest {
         // The JSON form has a fixed order of fields. It cannot fail: every key is a text.
         Digest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
+    }
+
+    /// Returns the attributes the spec looks at, each once, in order.
+    #[must_use]
+    pub fn attributes(&self) -> Vec<String> {
+        let mut conditions: Vec<&Condition> = self.exclude.iter().collect();
+        let mut names: Vec<String> = Vec::new();
+        for wave in &self.waves {
+            if let Selection::Condition(condition) = &wave.select {
+                conditions.push(condition);
+            }
+            names.extend(wave.spread_by.clone());
+        }
+        let asked = conditions
+            .iter()
+            .flat_map(|condition| condition.attributes());
+        names.extend(asked.map(str::to_owned));
+        names.extend(self.keep_together.iter().flat_map(|keep| keep.by.clone()));
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Returns the names of the waves with their numbers, from 1.

@@ -81,6 +81,8 @@ pub enum SlotCommand {
     Depart,
     /// Move them back.
     Revert,
+    /// They were not moved after all.
+    Disprove,
 }
 
 /// What became of a list of outcomes.
@@ -380,6 +382,7 @@ impl Slots {
             SlotCommand::Skip => SlotEvent::Skip,
             SlotCommand::Depart => SlotEvent::Depart,
             SlotCommand::Revert => SlotEvent::Revert,
+            SlotCommand::Disprove => SlotEvent::Disprove,
         };
         let Some(state) = self.state(index) else {
             return Err(SlotRefusal {
@@ -392,6 +395,9 @@ impl Slots {
             return Err(SlotRefusal { state, event });
         }
         let next = transition(state, event)?;
+        if command == SlotCommand::Disprove {
+            self.adopted.set(index.get(), false, self.places());
+        }
         self.put(index, next, 0, millis(now));
         self.settle();
         Ok(next)

@@ -92,6 +92,8 @@ names! {
         Again = "again",
         /// Somebody decided to move the person back.
         Revert = "revert",
+        /// Later evidence shows that the person was not moved after all.
+        Disprove = "disprove",
     }
 }
 
@@ -195,6 +197,8 @@ pub const fn transition(state: SlotState, event: SlotEvent) -> Result<SlotState,
         (S::Queued | S::Retry | S::Failed | S::Review, E::Skip) => S::Skipped,
         (S::Failed | S::Review | S::Skipped | S::Reverted, E::Again) => S::Queued,
 
+        // A target that said yes was wrong: the person counts as failed, and their wave is judged anew.
+        (S::Done, E::Disprove) => S::Failed,
         (S::Done, E::Revert) => S::Reverting,
         (S::Reverting, E::Confirm) => S::Reverted,
         (S::Reverting, E::Fail | E::Clash) => S::Review,
@@ -222,11 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_is_done_is_ever_sent_again() {
+    fn nobody_who_is_done_is_ever_sent_again_unless_somebody_decides() {
         for event in SlotEvent::ALL {
             let next = transition(SlotState::Done, *event);
             assert!(
-                matches!(next, Err(_) | Ok(SlotState::Reverting)),
+                matches!(next, Err(_) | Ok(SlotState::Reverting | SlotState::Failed)),
                 "{event}: {next:?}"
             );
         }

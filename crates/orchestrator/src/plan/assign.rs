@@ -7,7 +7,7 @@ use super::select::Bound;
 use super::together::{Bridges, Components, bridges};
 use super::{Overlap, PlanFault};
 use crate::ids::{Ordinal, WaveNumber};
-use crate::population::Population;
+use crate::population::{Column, Population};
 use crate::sentence::{grouped, people};
 use crate::spec::{Selection, Size, Spec, WaveSpec};
 
@@ -32,6 +32,48 @@ struct Unit {
     hash: u32,
     root: Ordinal,
     size: u64,
+}
+
+/// The seats of a wave that is spread over the values of an attribute.
+struct Spread<'a> {
+    column: &'a Column,
+    seats: BTreeMap<u32, u64>,
+}
+
+impl<'a> Spread<'a> {
+    fn new(
+        population: &'a Population,
+        attribute: &str,
+        units: &[Unit],
+        wanted: u64,
+    ) -> Option<Self> {
+        let column = population.column(attribute)?;
+        let mut groups: BTreeMap<u32, u64> = BTreeMap::new();
+        for unit in units {
+            *groups.entry(column.code(unit.root)).or_default() += unit.size;
+        }
+        // By value and not by code, which depends on the order of the rows.
+        let mut groups: Vec<(u32, u64)> = groups.into_iter().collect();
+        groups.sort_by_key(|(code, _)| column.value(*code).map(ToString::to_string));
+        let sizes: Vec<u64> = groups.iter().map(|(_, people)| *people).collect();
+        let seats = super::spread::seats(&sizes, wanted);
+        let codes = groups.into_iter().map(|(code, _)| code);
+        Some(Self {
+            column,
+            seats: codes.zip(seats).collect(),
+        })
+    }
+
+    /// Takes the seats of a unit, if its group has them.
+    fn take(&mut self, unit: &Unit) -> bool {
+        match self.seats.get_mut(&self.column.code(unit.root)) {
+            Some(seats) if *seats >= unit.size => {
+                *seats -= unit.size;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What is fixed while waves are filled one after the other.
@@ -343,16 +385,28 @@ impl<'a> Assigner<'a> {
         let mut missing = wanted;
         let mut taken: BTreeMap<Ordinal, u16> = BTreeMap::new();
         let mut too_large: Option<Ordinal> = None;
-        for unit in &units {
-            if missing == 0 {
-                break;
-            }
-            if unit.size > wanted {
-                too_large.get_or_insert(unit.root);
-            }
-            if unit.size <= missing {
-                missing -= unit.size;
-                taken.insert(unit.root, wave_number(place));
+        let mut spread = wave
+            .spread_by
+            .as_deref()
+            .and_then(|attribute| Spread::new(self.population, attribute, &units, wanted));
+        // A second look without the shares: groups that move together need not fit into them.
+        let looks = if spread.is_some() { 2 } else { 1 };
+        for look in 1..=looks {
+            for unit in &units {
+                if missing == 0 {
+                    break;
+                }
+                if unit.size > wanted {
+                    too_large.get_or_insert(unit.root);
+                }
+                if unit.size > missing || look > 1 && taken.contains_key(&unit.root) {
+                    continue;
+                }
+                let has_seat = spread.as_mut().is_none_or(|spread| spread.take(unit));
+                if has_seat || look > 1 {
+                    missing -= unit.size;
+                    taken.insert(unit.root, wave_number(place));
+                }
             }
         }
         if let Some(root) = too_large {

@@ -9,7 +9,7 @@ use super::{Order, PLAN_FORMAT, Plan, PlanFault, PlanRefusal, PlannedWave, timel
 use crate::digest::{Digest, DigestBuilder};
 use crate::ids::{Ordinal, Timestamp, WaveNumber};
 use crate::population::Population;
-use crate::spec::{ORDER_ALGORITHM, Selection, Spec};
+use crate::spec::{LateJoiners, ORDER_ALGORITHM, Selection, Spec};
 
 /// A plan, and who is in each of its waves.
 #[derive(Debug, Clone)]
@@ -78,6 +78,15 @@ fn check_attributes(spec: &Spec, population: &Population) -> Result<(), Vec<Plan
     for (place, wave) in spec.waves.iter().enumerate() {
         if let Selection::Condition(condition) = &wave.select {
             check(condition, &format!("waves[{place}].select"));
+        }
+    }
+    for (place, wave) in spec.waves.iter().enumerate() {
+        if let Some(attribute) = &wave.spread_by
+            && population.column(attribute).is_none()
+        {
+            let field = format!("waves[{place}].spread_by");
+            let message = format!("the population has no attribute `{attribute}`");
+            faults.push(PlanFault::new(field, "attribute_unknown", message));
         }
     }
     for (place, attribute) in spec
@@ -195,6 +204,12 @@ fn finish(
             timeline::ASSUMED_PER_SECOND
         );
         warnings.push(sentence);
+    }
+    if spec.late_joiners != LateJoiners::None {
+        warnings.push(
+            "people who join after this plan was made are in none of its waves: import them and plan again"
+                .to_owned(),
+        );
     }
     if unassigned > 0 {
         warnings.push(format!(

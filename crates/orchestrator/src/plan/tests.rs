@@ -142,6 +142,41 @@ fn a_canary_grows_by_adding_people_and_never_by_replacing_them() {
 }
 
 #[test]
+fn an_exact_size_can_be_spread_over_departments_in_proportion() {
+    // 600 of one department, 300 of another, 100 of a third.
+    let rows: Vec<Row> = (0..1000)
+        .map(|person| {
+            let department = [
+                "ops", "ops", "ops", "ops", "ops", "ops", "it", "it", "it", "hr",
+            ];
+            let department = department[person % 10].to_owned();
+            (
+                format!("e{person:04}"),
+                BTreeMap::from([("department", department)]),
+            )
+        })
+        .collect();
+    let everybody = population(&rows, &[]);
+    let wave = |count: u32| {
+        let waves = format!(
+            "waves: [{{name: canary, count: {count}, spread_by: department, gate: {{failures_at_most: 0}}}}, {{name: rest, rest: true}}]"
+        );
+        members(&compiled(&spec(&waves), &everybody), &everybody, 0)
+    };
+    let of = |members: &BTreeSet<String>, department: &str| {
+        let is_of = |(key, row): &&Row| members.contains(key) && row["department"] == department;
+        rows.iter().filter(is_of).count()
+    };
+    let hundred = wave(100);
+    let found = (of(&hundred, "ops"), of(&hundred, "it"), of(&hundred, "hr"));
+    assert_eq!(found, (60, 30, 10));
+    assert!(
+        wave(57).is_subset(&hundred),
+        "a larger wave takes the same people and more"
+    );
+}
+
+#[test]
 fn the_order_of_the_rows_does_not_matter() {
     let mut rows = company(500);
     let one = population(&rows, &[]);

@@ -275,6 +275,15 @@ fn wave(node: Node, path: &str, errors: &mut Errors) -> Option<WaveSpec> {
             "say who is in the wave: `select`, `count`, `size` or `rest: true`",
         );
     }
+    let spread_by = fields.parsed::<String>("spread_by", errors);
+    if spread_by.is_some() && size == Size::All {
+        errors.add(
+            place,
+            path,
+            "spread",
+            "`spread_by` spreads an exact size: it goes with `count` or `size`",
+        );
+    }
     let schedule = fields
         .take("schedule")
         .and_then(|node| schedule(node, &format!("{path}.schedule"), errors));
@@ -290,6 +299,7 @@ fn wave(node: Node, path: &str, errors: &mut Errors) -> Option<WaveSpec> {
         name: name?,
         select: select.unwrap_or(Selection::Everybody),
         size,
+        spread_by,
         schedule,
         ramp,
         soak,

@@ -6,7 +6,6 @@ use tidegate_orchestrator::plan::{Compiled, Plan, PlanRefusal, compile, differen
 use tidegate_orchestrator::rollout::{Command, PlanRef};
 use tidegate_orchestrator::roster;
 use tidegate_orchestrator::spec::{Selection, Spec, SpecFormat};
-use tidegate_policy::Condition;
 
 use super::view::{PlanView, PlanWaveView};
 use super::{Actor, Detail, OperationError, load, member, rollout};
@@ -81,7 +80,7 @@ pub async fn compiled(app: &App, row: &RolloutRow) -> Result<Compiled, Operation
         );
         return Err(OperationError::invalid("identity_differs", sentence));
     }
-    let loaded = member::load(app, version, &attributes(&spec)).await?;
+    let loaded = member::load(app, version, &spec.attributes()).await?;
     let now = app.clock.now();
     // Compiling takes a second or two of one core: not on a thread that others wait for.
     let compiled = tokio::task::spawn_blocking(move || compile(&spec, &loaded, now))
@@ -122,25 +121,6 @@ pub fn spec_of(row: &RolloutRow) -> Result<Spec, StoreError> {
         StoreError::corrupt(format!("`{}` is no format of a spec", row.spec_format))
     })?;
     Spec::parse(&row.spec_text, format).map_err(StoreError::corrupt)
-}
-
-/// Returns the attributes a spec looks at.
-fn attributes(spec: &Spec) -> Vec<String> {
-    let mut conditions: Vec<&Condition> = spec.exclude.iter().collect();
-    for wave in &spec.waves {
-        if let Selection::Condition(condition) = &wave.select {
-            conditions.push(condition);
-        }
-    }
-    let mut names: Vec<String> = conditions
-        .iter()
-        .flat_map(|condition| condition.attributes())
-        .map(str::to_owned)
-        .collect();
-    names.extend(spec.keep_together.iter().flat_map(|keep| keep.by.clone()));
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 async fn write_rosters(app: &App, id: PlanId, compiled: &Compiled) -> Result<(), OperationError> {

@@ -49,7 +49,7 @@ fn step(size: u16) -> impl Strategy<Value = Step> {
         3 => (0..2 * u32::from(size)).prop_map(Step::Claim),
         4 => prop::collection::vec((0..size + 2, outcome()), 0..usize::from(size) + 2).prop_map(Step::Record),
         1 => Just(Step::Lapse),
-        2 => (0..size + 2, prop::sample::select(vec![SlotCommand::Again, SlotCommand::Skip, SlotCommand::Depart, SlotCommand::Revert]))
+        2 => (0..size + 2, prop::sample::select(vec![SlotCommand::Again, SlotCommand::Skip, SlotCommand::Depart, SlotCommand::Revert, SlotCommand::Disprove]))
             .prop_map(|(index, command)| Step::Apply(index, command)),
         1 => (0i64..20).prop_map(Step::Wait),
     ]
@@ -138,6 +138,9 @@ fn run(slots: &mut Slots, people: &mut [Person], step: &Step, now: Timestamp) {
             if let (Ok(state), Some(person)) = (applied, people.get_mut(usize::from(*index))) {
                 person.state = state;
                 person.due = 0;
+                if *command == SlotCommand::Disprove {
+                    person.adopted = false;
+                }
             }
         }
         Step::Wait(_) => {}
