@@ -19,4 +19,5 @@ mod crash;
 #[path = "../support/main.rs"]
 mod support;
 
+mod evidence;
 mod halting;

@@ -82,6 +82,8 @@ enum Command {
     Cancel(steer::Steer),
     /// Try the failed people again
     Retry(steer::Steer),
+    /// Take back that somebody was moved: later evidence shows that they were not
+    Disprove(steer::Disprove),
     /// Approve a wave for exactly one plan
     Approve(steer::Approve),
     /// Holds: list, show
@@ -135,6 +137,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Resume(command) => steer::steer(&context, "resume", &command).await,
         Command::Cancel(command) => steer::steer(&context, "cancel", &command).await,
         Command::Retry(command) => steer::steer(&context, "retry", &command).await,
+        Command::Disprove(command) => steer::disprove(&context, &command).await,
         Command::Approve(command) => steer::approve(&context, &command).await,
         Command::Hold(command) => hold::run(&context, command).await,
         Command::Release(command) => hold::release(&context, &command).await,

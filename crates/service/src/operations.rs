@@ -15,6 +15,7 @@ pub mod people;
 pub mod plan;
 pub mod population;
 pub mod rollout;
+pub mod slots;
 pub mod status;
 pub mod target;
 pub mod token;

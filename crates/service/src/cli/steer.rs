@@ -38,6 +38,17 @@ pub struct Stop {
     change: Change,
 }
 
+/// A person who was not moved after all.
+#[derive(Debug, Args)]
+pub struct Disprove {
+    /// The rollout's name or id
+    rollout: String,
+    /// The person's directory id
+    person: String,
+    #[command(flatten)]
+    change: Change,
+}
+
 /// A wave and the plan it is approved for.
 #[derive(Debug, Args)]
 pub struct Approve {
@@ -67,7 +78,11 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
         println!("would place a {kind} on {scope}; nothing has changed");
         return Ok(());
     }
-    let reason = stop.change.reason()?;
+    // Whoever halts at 3 a.m. must not be sent back for a reason.
+    let reason = match stop.change.reason() {
+        Err(_) if kind == "halt" => "no reason was given",
+        reason => reason?,
+    };
     let body = json!({"kind": kind, "scope": scope, "reason": reason});
     let answer: Value = context.client.post("/v1/holds", &body).await?;
     context.show(&answer, |answer| {
@@ -137,6 +152,41 @@ fn preview(verb: &str, view: &RolloutView) -> String {
         "{verb} of `{}` (now {}): {affected}; nothing has changed",
         view.name, view.status
     )
+}
+
+/// Runs `disprove`.
+///
+/// # Errors
+/// As the service answers; only who counts as moved can be taken back.
+pub async fn disprove(context: &Context, disprove: &Disprove) -> Result<(), CliError> {
+    let path = format!(
+        "/v1/rollouts/{}/members/{}",
+        escape(&disprove.rollout),
+        escape(&disprove.person)
+    );
+    if disprove.change.dry_run {
+        let answer: Value = context.client.get(&path).await?;
+        println!(
+            "`{}` is {}; would count as failed, and the wave would be judged anew; nothing has changed",
+            disprove.person,
+            text_of(&answer, "/state")
+        );
+        return Ok(());
+    }
+    let body = json!({"reason": disprove.change.reason()?});
+    let answer: Value = context
+        .client
+        .post(&format!("{path}/disprove"), &body)
+        .await?;
+    context.show(&answer, |answer| {
+        vec![format!(
+            "`{}` is {}: {}",
+            disprove.person,
+            text_of(answer, "/state"),
+            text_of(answer, "/why")
+        )]
+    });
+    Ok(())
 }
 
 /// Runs `approve`.

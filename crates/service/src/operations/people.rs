@@ -9,7 +9,8 @@ use super::{OperationError, Page, load, member, status};
 use crate::app::App;
 use crate::store::StoreError;
 use crate::store::failure::{self, FailureRow};
-use crate::store::ledger::{self, BatchRow};
+use crate::store::ledger::{self, BatchAddress, BatchRow};
+use crate::store::rollout::RolloutRow;
 
 /// How many batches one read brings.
 const BATCHES_PER_READ: usize = 16;
@@ -154,6 +155,36 @@ async fn part_of(
     Ok((items.collect(), next))
 }
 
+/// Where one person of a rollout is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// The batch.
+    pub address: BatchAddress,
+    /// The place in it.
+    pub index: SlotIndex,
+    /// The place in the population version.
+    pub ordinal: Ordinal,
+}
+
+/// Finds a person in the batches of a rollout.
+///
+/// # Errors
+///
+/// When the population has no such member, or they are in no batch.
+pub async fn find(app: &App, row: &RolloutRow, key: &str) -> Result<Found, OperationError> {
+    let unknown = || OperationError::not_found("member", key);
+    let plan = load::plan(app, row.plan.ok_or_else(unknown)?).await?;
+    let ordinal = member::ordinal_of(app, plan.population_version, key)
+        .await?
+        .ok_or_else(unknown)?;
+    let (batch, _, index) = slot_of(app, row.id, ordinal).await?.ok_or_else(unknown)?;
+    Ok(Found {
+        address: batch.address,
+        index,
+        ordinal,
+    })
+}
+
 /// Returns where one person of a rollout stands, and why.
 ///
 /// # Errors
@@ -246,7 +277,7 @@ async fn slot_of(
 /// Says why somebody of the population is in no batch: left out, in no wave, or not laid out yet.
 async fn not_in(
     app: &App,
-    row: &crate::store::rollout::RolloutRow,
+    row: &RolloutRow,
     plan: &tidegate_orchestrator::plan::Plan,
     ordinal: Ordinal,
 ) -> Result<String, OperationError> {

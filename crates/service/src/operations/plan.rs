@@ -5,7 +5,7 @@ use tidegate_orchestrator::ids::{BatchSeq, PlanId, Principal, RolloutId};
 use tidegate_orchestrator::plan::{Compiled, Plan, PlanRefusal, compile, difference};
 use tidegate_orchestrator::rollout::{Command, PlanRef};
 use tidegate_orchestrator::roster;
-use tidegate_orchestrator::spec::{Selection, Spec, SpecFormat};
+use tidegate_orchestrator::spec::{Spec, SpecFormat};
 
 use super::view::{PlanView, PlanWaveView};
 use super::{Actor, Detail, OperationError, load, member, rollout};

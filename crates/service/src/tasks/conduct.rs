@@ -14,8 +14,9 @@ use tidegate_orchestrator::rollout::{Lifecycle, record};
 
 use super::prepare;
 use crate::app::App;
+use crate::operations::slots::decide as decide_slots;
 use crate::operations::{Actor, OperationError, hold as hold_operation, load};
-use crate::store::ledger::{self, BatchWrite};
+use crate::store::ledger;
 use crate::store::rollout::{self as rollouts, RolloutRow};
 use crate::store::wave::{self, CountChange};
 use crate::store::{Lane, StoreError, Txn, failure, hold, transact};
@@ -213,7 +214,7 @@ async fn carry_out(
                 json!({"epoch": epoch}),
             )])
         }
-        Effect::RequeueFailed { wave } => requeue(txn, row.id, *wave, now)
+        Effect::RequeueFailed { wave } => requeue(txn, row.id, *wave)
             .await
             .map(|entry| entry.into_iter().collect()),
     }
@@ -224,7 +225,6 @@ async fn requeue(
     txn: &mut Txn,
     rollout: RolloutId,
     number: WaveNumber,
-    now: Timestamp,
 ) -> Result<Option<crate::store::audit::Entry>, StoreError> {
     let found = ledger::batches_page(
         txn,
@@ -238,21 +238,13 @@ async fn requeue(
     let mut change = CountChange::default();
     let mut changes = Vec::new();
     for row in found {
-        let mut slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
-        let before = (slots.tally(), slots.adopted());
+        let slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
         let failed: Vec<SlotIndex> = slots
             .states()
             .zip(0..)
             .filter(|(state, _)| *state == SlotState::Failed)
             .map(|(_, index)| SlotIndex(index))
             .collect();
-        for index in &failed {
-            slots
-                .apply(*index, SlotCommand::Again, now)
-                .map_err(StoreError::corrupt)?;
-        }
-        let (tally, adopted) = (slots.tally(), slots.adopted());
-        change.replace((&before.0, before.1), (&tally, adopted));
         let ordinals =
             tidegate_orchestrator::roster::decode(&row.roster).map_err(StoreError::corrupt)?;
         let again: Vec<_> = failed
@@ -260,27 +252,8 @@ async fn requeue(
             .filter_map(|index| ordinals.get(index.get()).copied())
             .collect();
         failure::failures_clear(txn, rollout, &again).await?;
-        let write = BatchWrite {
-            address: row.address,
-            fence_was: row.fence,
-            fence: row.fence,
-            epoch: row.epoch,
-            ready_at: ledger::ready_of(&slots, row.lease_until),
-            slots: slots.encode(),
-            tally,
-            adopted,
-            lease: row.lease()?,
-        };
-        if ledger::batches_write(txn, &[write]).await? != 1 {
-            return Err(StoreError::Conflict);
-        }
-        let runs = history::runs(&slots, &failed);
-        changes.push(history::BatchChange {
-            wave: number,
-            seq: row.address.seq,
-            fence: row.fence,
-            runs,
-        });
+        let decided = decide_slots(txn, &row, &failed, SlotCommand::Again, &mut change).await;
+        changes.push(decided.map_err(StoreError::corrupt)?);
     }
     if changes.is_empty() {
         return Ok(None);

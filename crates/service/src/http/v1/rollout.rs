@@ -15,7 +15,7 @@ use crate::operations::token::Permission;
 use crate::operations::view::{
     MemberItem, PersonView, PlanView, ReportView, RolloutView, WaveView,
 };
-use crate::operations::{Page, plan as plans, rollout, status};
+use crate::operations::{Page, plan as plans, rollout, slots, status};
 
 type View = Result<Tagged<RolloutView>, Problem>;
 
@@ -322,4 +322,18 @@ pub(in crate::http) async fn member(
 ) -> Result<Json<PersonView>, Problem> {
     caller.may(Permission::Read)?;
     Ok(Json(people::one(&app, &id, &key).await?))
+}
+
+/// Take back that somebody was moved: later evidence shows that they were not. Their wave is judged anew.
+#[utoipa::path(post, path = "/v1/rollouts/{id}/members/{key}/disprove", tag = "rollouts", params(("id" = String, Path), ("key" = String, Path)), request_body = ReasonBody, responses((status = 200, body = PersonView)))]
+pub(in crate::http) async fn disprove(
+    State(app): State<App>,
+    caller: Caller,
+    At((id, key)): At<(String, String)>,
+    Body(body): Body<ReasonBody>,
+) -> Result<Json<PersonView>, Problem> {
+    let actor = caller.may(Permission::Manage)?;
+    Ok(Json(
+        slots::disprove(&app, &actor, &id, &key, &body.reason).await?,
+    ))
 }
