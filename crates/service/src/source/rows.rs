@@ -3,12 +3,13 @@
 //! A row that cannot be used is reported and left out; a stream that ends in the middle (a cut
 //! connection, a truncated archive) is an error, because nobody knows what was missing.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A line of NDJSON longer than this is refused.
+/// A row longer than this is refused.
 const LINE_MAX: u64 = 1024 * 1024;
 
 /// How rows are written.
@@ -114,14 +115,54 @@ fn read_plain(
     }
 }
 
+/// Passes a stream on, and remembers what the reader of rows cannot see: how it ended, and how much of
+/// it the row at hand has taken so far.
+struct Watched<'a, R> {
+    inner: R,
+    seen: &'a Watch,
+}
+
+/// A row goes on for longer than any row does.
+#[derive(Debug, Error)]
+#[error("the row is too long")]
+struct RowTooLong;
+
+/// What a [`Watched`] stream remembers.
+#[derive(Default)]
+struct Watch {
+    last_byte: Cell<u8>,
+    since_row: Cell<u64>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.seen.since_row.get() > LINE_MAX {
+            return Err(std::io::Error::other(RowTooLong));
+        }
+        let count = self.inner.read(buffer)?;
+        let read = u64::try_from(count).unwrap_or(u64::MAX);
+        self.seen
+            .since_row
+            .set(self.seen.since_row.get().saturating_add(read));
+        if let Some(last) = count.checked_sub(1).and_then(|last| buffer.get(last)) {
+            self.seen.last_byte.set(*last);
+        }
+        Ok(count)
+    }
+}
+
 fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError> {
+    let seen = Watch::default();
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .buffer_capacity(1 << 18)
-        .from_reader(stream);
+        .from_reader(Watched {
+            inner: stream,
+            seen: &seen,
+        });
     let mut record = csv::ByteRecord::new();
-    if !next_record(&mut reader, &mut record)? {
+    if !next_record(&mut reader, &mut record, &seen)? {
         return Err(RowsError::Head(
             "the file is empty: its first line must name the columns".to_owned(),
         ));
@@ -129,9 +170,12 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
     let head = head_of(&record)?;
     sink.columns(&head)?;
     let mut values: Vec<&str> = Vec::new();
-    while next_record(&mut reader, &mut record)? {
-        let line = record.position().map_or(0, csv::Position::line);
+    let mut is_short = false;
+    let mut line = 1;
+    while next_record(&mut reader, &mut record, &seen)? {
+        line = record.position().map_or(0, csv::Position::line);
         values.clear();
+        is_short = record.len() < head.len();
         let goes_on = match check_record(&record, head.len(), line) {
             Some(bad) => sink.bad(bad),
             None => match std::str::from_utf8(record.as_slice()) {
@@ -153,19 +197,39 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
         }
         values = Vec::new();
     }
+    if is_short && !matches!(seen.last_byte.get(), b'\n' | b'\r') {
+        return Err(cut_off(line));
+    }
     Ok(())
+}
+
+fn cut_off(line: u64) -> RowsError {
+    RowsError::Head(format!(
+        "the file ends in the middle of line {line}: it was cut off"
+    ))
 }
 
 fn next_record<R: Read>(
     reader: &mut csv::Reader<R>,
     record: &mut csv::ByteRecord,
+    seen: &Watch,
 ) -> Result<bool, RowsError> {
-    reader
-        .read_byte_record(record)
-        .map_err(|error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => RowsError::Stream(error),
-            other => RowsError::Head(format!("the file cannot be read as CSV: {other:?}")),
-        })
+    let line = reader.position().line();
+    let read = reader.read_byte_record(record);
+    seen.since_row.set(0);
+    read.map_err(|error| match error.into_kind() {
+        csv::ErrorKind::Io(error)
+            if error
+                .get_ref()
+                .is_some_and(|cause| cause.is::<RowTooLong>()) =>
+        {
+            RowsError::Head(format!(
+                "the row that begins in line {line} is longer than 1 MiB: a quote is never closed"
+            ))
+        }
+        csv::ErrorKind::Io(error) => RowsError::Stream(error),
+        other => RowsError::Head(format!("the file cannot be read as CSV: {other:?}")),
+    })
 }
 
 fn head_of(record: &csv::ByteRecord) -> Result<Vec<String>, RowsError> {
@@ -246,6 +310,7 @@ fn read_ndjson(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsErr
         }
         let goes_on = match object(&line_bytes, line) {
             Ok(values) => json_row(values, line, &mut names, sink)?,
+            Err(_) if !line_bytes.ends_with(b"\n") => return Err(cut_off(line)),
             Err(bad) => sink.bad(bad),
         };
         if !goes_on {
@@ -404,6 +469,47 @@ mod tests {
             let refused = read(cut, compression, RowFormat::Csv, &mut Seen::default());
             assert!(matches!(refused, Err(RowsError::Stream(_))), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_is_refused_and_one_without_a_last_line_break_is_not() {
+        let refusal = |text: &str, format| {
+            let refused = read(
+                text.as_bytes(),
+                Compression::None,
+                format,
+                &mut Seen::default(),
+            );
+            refused.map_err(|error| error.to_string()).err()
+        };
+        assert_eq!(refusal("id,name\n1,Ann\n2,Bob", RowFormat::Csv), None);
+        assert_eq!(
+            refusal("id,name\n1,Ann\n2\n", RowFormat::Csv),
+            None,
+            "short, not cut"
+        );
+        let cut = refusal("id,name\n1,Ann\n2", RowFormat::Csv).unwrap();
+        assert!(cut.contains("in the middle of line 3"), "{cut}");
+        assert_eq!(refusal("{\"id\":\"1\"}", RowFormat::Ndjson), None);
+        let cut = refusal("{\"id\":\"1\"}\n{\"id\":\"2", RowFormat::Ndjson).unwrap();
+        assert!(cut.contains("in the middle of line 2"), "{cut}");
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_does_not_swallow_the_file() {
+        let mut text = String::from("id,name\n1,\"Ann\n");
+        text.push_str(&"2,Bob\n".repeat(500_000));
+        let refused = read(
+            text.as_bytes(),
+            Compression::None,
+            RowFormat::Csv,
+            &mut Seen::default(),
+        );
+        let sentence = refused.unwrap_err().to_string();
+        assert!(
+            sentence.contains("line 2") && sentence.contains("quote"),
+            "{sentence}"
+        );
     }
 
     #[test]
