@@ -97,6 +97,8 @@ enum Command {
     /// API tokens: create, list, revoke
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Make an admin token with nothing but the database, when every other one was lost
+    Rescue(serve::Rescue),
     /// Add everything up from the bytes and compare, person by person
     Fsck(serve::Fsck),
 }
@@ -120,6 +122,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(command) => serve::serve(command).await,
         Command::Migrate(command) => serve::migrate(command).await,
+        Command::Rescue(command) => serve::rescue(command).await,
         Command::Fsck(command) => serve::fsck(command, context.output).await,
         Command::Demo(command) => demo::run(&context, &command).await,
         Command::Population(command) => population::run(&context, command).await,

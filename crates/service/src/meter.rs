@@ -17,6 +17,8 @@ pub struct Meter(Arc<Counts>);
 struct Counts {
     recorded: AtomicU64,
     refused: AtomicU64,
+    turns: AtomicU64,
+    turn_micros: AtomicU64,
     samples: Mutex<VecDeque<(u64, u64)>>,
 }
 
@@ -25,6 +27,19 @@ impl Meter {
     pub fn count(&self, recorded: u64, refused: u64) {
         self.0.recorded.fetch_add(recorded, Ordering::Relaxed);
         self.0.refused.fetch_add(refused, Ordering::Relaxed);
+    }
+
+    /// Counts a ledger turn and how long it took, in microseconds.
+    pub fn turn(&self, micros: u64) {
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
+        self.0.turn_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Returns how many ledger turns there were, and how many microseconds they took in all.
+    #[must_use]
+    pub fn turns(&self) -> (u64, u64) {
+        let micros = self.0.turn_micros.load(Ordering::Relaxed);
+        (self.0.turns.load(Ordering::Relaxed), micros)
     }
 
     /// Returns how many outcomes were recorded since the process began.

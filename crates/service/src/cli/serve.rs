@@ -1,4 +1,4 @@
-//! Commands that work on a database of their own: `serve`, `migrate`, `fsck`.
+//! Commands that work on a database of their own: `serve`, `migrate`, `fsck`, `rescue`.
 
 use std::net::SocketAddr;
 
@@ -49,6 +49,15 @@ pub struct Serve {
 pub struct Migrate {
     #[command(flatten)]
     database: Database,
+}
+
+/// Options of `rescue`.
+#[derive(Debug, Args)]
+pub struct Rescue {
+    #[command(flatten)]
+    database: Database,
+    /// Whose token it is; the audit trail will name it
+    name: String,
 }
 
 /// Options of `fsck`.
@@ -122,6 +131,21 @@ async fn interrupted() {
 pub async fn migrate(migrate: Migrate) -> Result<(), CliError> {
     open(&migrate.database).await?;
     println!("the database is at this version");
+    Ok(())
+}
+
+/// Makes an admin token with nothing but the database: every other one was lost.
+///
+/// # Errors
+///
+/// When the database cannot be reached or the name is taken.
+pub async fn rescue(rescue: Rescue) -> Result<(), CliError> {
+    let app = open(&rescue.database).await?;
+    let made = token::rescue(&app, &rescue.name)
+        .await
+        .map_err(|error| CliError::Failed(error.to_string()))?;
+    println!("{}", made.token.unwrap_or_default());
+    println!("shown once; admin token `{}`", made.name);
     Ok(())
 }
 

@@ -14,7 +14,7 @@ pub(super) const PROBLEM: &str = "application/problem+json";
 #[derive(Debug, Clone)]
 pub(super) struct Problem(Box<Document>);
 
-/// A problem document.
+/// A problem document (RFC 9457).
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(super) struct Document {
     /// A URI for the kind of problem.

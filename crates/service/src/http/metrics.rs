@@ -12,62 +12,70 @@ use crate::store::hold;
 /// How many rollouts are shown one by one.
 const ROLLOUTS_MAX: usize = 200;
 
-/// Writes the figures.
-pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, kind: &str| {
+/// The text of Prometheus: all samples of a family stand together, below what they mean.
+#[derive(Default)]
+struct Figures(String);
+
+impl Figures {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(
-            text,
+            self.0,
             "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} {kind}"
         );
-    };
-    gauge(
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        let _ = writeln!(self.0, "tidegate_{name} {value}");
+    }
+}
+
+/// Writes the figures.
+pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
+    let mut text = Figures::default();
+    let meter = &app.meter;
+    text.one(
         "outcomes_recorded_total",
+        "counter",
         "Outcomes recorded by this process.",
-        "counter",
+        meter.recorded(),
     );
-    gauge(
+    text.one(
         "outcomes_refused_total",
-        "Outcomes that came too late and were refused.",
         "counter",
+        "Outcomes that came too late and were refused.",
+        meter.refused(),
     );
-    gauge("epoch", "The epoch of the store.", "gauge");
-    gauge("permit_alive", "Whether this process may send.", "gauge");
-    gauge("holds_in_force", "Holds in force.", "gauge");
-    gauge("people", "People of a rollout by state.", "gauge");
+    let (turns, micros) = meter.turns();
+    text.family(
+        "ledger_turn_seconds",
+        "summary",
+        "Transactions that record outcomes and claim batches.",
+    );
+    let (seconds, rest) = (micros / 1_000_000, micros % 1_000_000);
+    let _ = writeln!(
+        text.0,
+        "tidegate_ledger_turn_seconds_sum {seconds}.{rest:06}\ntidegate_ledger_turn_seconds_count {turns}"
+    );
+    let (epoch, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    text.one("epoch", "gauge", "The epoch of the store.", epoch);
+    text.one("holds_in_force", "gauge", "Holds in force.", holds.len());
     let alive = u8::from(app.permit.epoch(app.clock.moment()).is_some());
-    let _ = writeln!(
-        text,
-        "tidegate_outcomes_recorded_total {}",
-        app.meter.recorded()
+    text.one(
+        "permit_alive",
+        "gauge",
+        "Whether this process may send.",
+        alive,
     );
-    let _ = writeln!(
-        text,
-        "tidegate_outcomes_refused_total {}",
-        app.meter.refused()
-    );
-    let _ = writeln!(
-        text,
-        "tidegate_epoch {}",
-        hold::epoch_load(app.store.read()).await?
-    );
-    let _ = writeln!(text, "tidegate_permit_alive {alive}");
-    let _ = writeln!(
-        text,
-        "tidegate_holds_in_force {}",
-        hold::holds_known(app.store.read(), app.store.hold_cache())
-            .await?
-            .1
-            .len()
-    );
+    text.family("people", "gauge", "People of a rollout by state.");
     for view in rollout::list(&app, None, ROLLOUTS_MAX).await?.items {
         for (state, people) in &view.totals {
             let _ = writeln!(
-                text,
+                text.0,
                 "tidegate_people{{rollout=\"{}\",state=\"{state}\"}} {people}",
                 view.name
             );
         }
     }
-    Ok(text)
+    Ok(text.0)
 }

@@ -200,6 +200,15 @@ pub async fn first(app: &App) -> Result<Option<String>, OperationError> {
     }
 }
 
+/// Makes an admin token for whoever has the database in their hands: every other one was lost.
+///
+/// # Errors
+///
+/// When the name is taken or is none, or the store cannot be reached.
+pub async fn rescue(app: &App, name: &str) -> Result<TokenView, OperationError> {
+    create(app, &Actor::task("rescue"), name, Role::Admin.name()).await
+}
+
 /// Returns whose token this is, and what it may do.
 ///
 /// # Errors
@@ -248,9 +257,18 @@ pub async fn revoke(
     let row = rows::token_find(app.store.read(), name)
         .await?
         .ok_or_else(|| OperationError::not_found("token", name))?;
-    let revoked: Result<(), StoreError> =
+    let admin = Role::Admin.name();
+    let revoked: Result<(), OperationError> =
         transact!(app.store, Lane::Ordinary, "token_revoke", |txn| {
             let now = txn.now();
+            let is_admin = row.role == admin && row.revoked_at.is_none();
+            if is_admin && rows::tokens_alive(txn, admin).await? < 2 {
+                let sentence = format!(
+                    "`{}` is the last admin token: make another one before this is revoked",
+                    row.name
+                );
+                return Err(OperationError::refused("last_admin", sentence));
+            }
             rows::token_revoke(txn, row.id, now).await?;
             txn.audit(actor.entry(
                 "token.revoke",

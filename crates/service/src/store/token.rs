@@ -102,6 +102,16 @@ pub async fn tokens_count<C: ConnectionTrait>(db: &C) -> Result<i64, StoreError>
     Ok(row.map_or(0, |row| row.number))
 }
 
+/// Counts the tokens of a role that are worth something, and locks them.
+pub async fn tokens_alive<C: ConnectionTrait>(db: &C, role: &str) -> Result<usize, StoreError> {
+    let lock = query::for_update(db);
+    let sql = format!(
+        "SELECT {COLUMNS} FROM api_token WHERE role = $1 AND revoked_at IS NULL ORDER BY id{lock}"
+    );
+    let rows: Vec<RawToken> = query::all(db, sql, [role.into()]).await?;
+    Ok(rows.len())
+}
+
 /// Makes a token worthless.
 pub async fn token_revoke<C: ConnectionTrait>(
     db: &C,

@@ -222,6 +222,13 @@ impl Sender {
                 return Err(error.into());
             }
         };
+        let took = self
+            .app
+            .clock
+            .monotonic()
+            .0
+            .saturating_sub(asked.monotonic.0);
+        self.app.meter.turn(took * 1000);
         self.settle_leases(&turn, asked);
         self.app.meter.count(turn.recorded, turn.refused);
         if turn.recorded > 0 && turn.claimed.is_empty() {
