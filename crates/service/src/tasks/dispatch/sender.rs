@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use tidegate_orchestrator::hold::Place;
 use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId, RolloutId, TargetId, Timestamp};
 use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, SlotState};
-use tidegate_orchestrator::permit::Deadline;
+use tidegate_orchestrator::permit::{Deadline, Moment};
 use tidegate_orchestrator::roster;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -128,11 +128,13 @@ impl Sender {
         let mut idle_since: Option<Instant> = None;
         loop {
             self.gather();
+            // Read before the claim is asked for: a lease counts from the transaction that gave it.
+            let asked = self.app.clock.moment();
             let turn = self.turn().await?;
             self.drop_lost(&turn);
             let claimed_some = !turn.claimed.is_empty();
             for claimed in turn.claimed {
-                self.begin(claimed)?;
+                self.begin(claimed, asked)?;
             }
             if !self.ready.is_empty() {
                 idle_since = None;
@@ -235,19 +237,19 @@ impl Sender {
     }
 
     /// Begins to send a batch; what needs no time has come back at once.
-    fn begin(&mut self, claimed: Claimed) -> Result<(), StoreError> {
+    fn begin(&mut self, claimed: Claimed, asked: Moment) -> Result<(), StoreError> {
         let place = Place::wave(self.target, self.rollout, claimed.address.wave);
         let people = u64::try_from(claimed.slots.len()).unwrap_or(u64::MAX);
         let sending = self.app.permit.sending(place, people);
         let ordinals = roster::decode(&claimed.roster).map_err(StoreError::corrupt)?;
-        let moment = self.app.clock.moment();
-        // The lease is kept shorter here than in the database: whoever is late is late here first.
-        let lease_ms =
-            u32::try_from(self.lease.as_millis().saturating_sub(1000)).unwrap_or(u32::MAX);
+        // A request that begins at the last moment has its timeout to come, and must be over when the
+        // lease is; a second more, so that whoever is late is late here first.
+        let to_begin = self.lease.saturating_sub(self.connector.request_timeout());
+        let lease_ms = u32::try_from(to_begin.as_millis().saturating_sub(1000)).unwrap_or(u32::MAX);
         let gate = SendGate {
             permit: self.app.permit.clone(),
             place,
-            lease_until: Deadline::after(moment, lease_ms),
+            lease_until: Deadline::after(asked, lease_ms),
             pace: claimed.pace,
             clock: self.app.clock.clone(),
         };
@@ -277,7 +279,7 @@ impl Sender {
         };
         if let Some(results) = instant {
             for (index, result) in results {
-                flight.take(index, result, moment.wall);
+                flight.take(index, result, asked.wall);
             }
             self.ready.extend(flight.finish(true));
             return Ok(());
