@@ -21,7 +21,7 @@ use crate::source::mapping::Mapping;
 use crate::source::pack::{KeyDigest, Packed, Packer, Tally};
 use crate::source::rows::{BadRow, Compression, RowFormat, RowsError, read};
 use crate::store::population::{self as rows, ImportRow, PopulationRow, VersionRow};
-use crate::store::{Lane, StoreError, transact};
+use crate::store::{Lane, Open, StoreError, transact};
 
 /// How many blocks may wait for the writer.
 const BLOCKS_WAITING: usize = 8;
@@ -97,6 +97,8 @@ struct Import<'a> {
     version: PopulationVersionId,
     report: Report,
     options: ImportOptions,
+    /// Says to other processes that this one still writes.
+    _guard: Option<Open<'a>>,
 }
 
 /// Reads a file into a population.
@@ -157,7 +159,8 @@ async fn show(app: &App, row: &ImportRow) -> Result<ImportView, OperationError> 
     })
 }
 
-/// Throws away what a crash has left half-done. Called once, before anything is imported.
+/// Throws away what a crash has left half-done, and leaves alone what another process is importing.
+/// Called once, before this process imports anything.
 ///
 /// # Errors
 ///
@@ -165,7 +168,14 @@ async fn show(app: &App, row: &ImportRow) -> Result<ImportView, OperationError> 
 pub async fn sweep(app: &App) -> Result<(), StoreError> {
     let now = app.clock.now();
     for version in rows::versions_staged(app.store.read(), now).await? {
-        discard_version(app, version).await?;
+        let swept: Result<(), StoreError> =
+            transact!(app.store, Lane::Ordinary, "version_sweep", |txn| {
+                if rows::version_guard(txn, version).await? {
+                    rows::version_discard(txn, version).await?;
+                }
+                Ok(())
+            });
+        swept?;
     }
     transact!(app.store, Lane::Ordinary, "imports_lose", |txn| {
         rows::imports_lose(txn, now, now).await
@@ -234,6 +244,16 @@ fn read_file(
     })
 }
 
+/// Opens a transaction that marks the version as being written, for as long as it is open.
+async fn guard(app: &App, version: PopulationVersionId) -> Result<Option<Open<'_>>, StoreError> {
+    if !app.store.is_postgres() {
+        return Ok(None);
+    }
+    let mut open = app.store.begin(Lane::Ordinary).await?;
+    rows::version_guard(open.txn(), version).await?;
+    Ok(Some(open))
+}
+
 impl<'a> Import<'a> {
     async fn begin(
         app: &'a App,
@@ -255,6 +275,7 @@ impl<'a> Import<'a> {
             started_at: app.clock.now(),
             finished_at: None,
         };
+        let guard = guard(app, version).await?;
         let begun: Result<(), StoreError> =
             transact!(app.store, Lane::Ordinary, "import_begin", |txn| {
                 rows::version_stage(txn, version, population.id, row.started_at).await?;
@@ -269,6 +290,7 @@ impl<'a> Import<'a> {
             version,
             report,
             options,
+            _guard: guard,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Populations and their immutable versions: staged block by block, then published at once.
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidegate_orchestrator::ids::{
     Generation, ImportId, PopulationId, PopulationVersionId, Timestamp, millis,
 };
@@ -286,29 +286,26 @@ pub async fn version_publish<C: ConnectionTrait>(
     Ok(number)
 }
 
-/// Throws a staged version away.
+/// Throws a staged version away. One that was published meanwhile stays as it is.
 pub async fn version_discard<C: ConnectionTrait>(
     db: &C,
     id: PopulationVersionId,
 ) -> Result<(), StoreError> {
+    let staged = "DELETE FROM population_version WHERE id = $1 AND status = 'staging'";
+    query::execute(db, staged, [id.to_string().into()]).await?;
+    let left = "SELECT COUNT(*) AS number FROM population_version WHERE id = $1";
+    let left: Option<query::Number> = query::one(db, left, [id.to_string().into()]).await?;
+    if left.is_some_and(|left| left.number > 0) {
+        return Ok(());
+    }
     for table in [
         "population_block",
         "population_dictionary",
         "population_key",
     ] {
-        query::execute(
-            db,
-            format!("DELETE FROM {table} WHERE version_id = $1"),
-            [id.to_string().into()],
-        )
-        .await?;
+        let sql = format!("DELETE FROM {table} WHERE version_id = $1");
+        query::execute(db, sql, [id.to_string().into()]).await?;
     }
-    query::execute(
-        db,
-        "DELETE FROM population_version WHERE id = $1 AND status = 'staging'",
-        [id.to_string().into()],
-    )
-    .await?;
     Ok(())
 }
 
@@ -320,6 +317,25 @@ pub async fn versions_staged<C: ConnectionTrait>(
     let sql = format!("{VERSION} WHERE status = 'staging' AND created_at < $1");
     let rows: Vec<RawVersion> = query::all(db, sql, [millis(before).into()]).await?;
     rows.iter().map(|raw| query::id(&raw.id)).collect()
+}
+
+/// The class of advisory locks of versions that are being written. "impo" in ASCII.
+const WRITING: i32 = 0x696d_706f;
+
+/// Marks a version as being written until the transaction ends, which it does with the process; says
+/// no when another transaction has marked it. On SQLite there is no other process.
+pub async fn version_guard<C: ConnectionTrait>(
+    db: &C,
+    version: PopulationVersionId,
+) -> Result<bool, StoreError> {
+    if db.get_database_backend() != DbBackend::Postgres {
+        return Ok(true);
+    }
+    let sql =
+        "SELECT CAST(CAST(pg_try_advisory_xact_lock($1, hashtext($2)) AS INT) AS BIGINT) AS number";
+    let values = [WRITING.into(), version.to_string().into()];
+    let row: Option<query::Number> = query::one(db, sql, values).await?;
+    Ok(row.is_some_and(|row| row.number == 1))
 }
 
 /// Writes blocks of members.
@@ -479,7 +495,9 @@ pub async fn imports_lose<C: ConnectionTrait>(
 ) -> Result<u64, StoreError> {
     query::execute(
         db,
-        "UPDATE population_import SET status = 'lost', finished_at = $1 WHERE status = 'receiving' AND started_at < $2",
+        "UPDATE population_import SET status = 'lost', finished_at = $1 WHERE status = 'receiving' \
+         AND started_at < $2 AND NOT EXISTS (SELECT 1 FROM population_version v \
+         WHERE v.id = population_import.version_id AND v.status = 'staging')",
         [millis(now).into(), millis(before).into()],
     )
     .await
