@@ -92,10 +92,19 @@ async fn opened(path: &Path) -> Vec<String> {
         .await
         .unwrap();
     assert_eq!(whole, "ok");
-    let reasons = sqlx::query_scalar("SELECT reason FROM hold ORDER BY placed_epoch")
-        .fetch_all(&mut connection)
+    // The log may end before the first start had laid out the tables.
+    let tables = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'hold'";
+    let tables: i64 = sqlx::query_scalar(tables)
+        .fetch_one(&mut connection)
         .await
         .unwrap();
+    let reasons = if tables == 0 {
+        Ok(Vec::new())
+    } else {
+        let sql = "SELECT reason FROM hold ORDER BY placed_epoch";
+        sqlx::query_scalar(sql).fetch_all(&mut connection).await
+    };
+    let reasons = reasons.unwrap();
     connection.close().await.unwrap();
     reasons
 }

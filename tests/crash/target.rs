@@ -43,7 +43,8 @@ async fn killed_again_and_again(
     let kills = kills(usual);
     // On PostgreSQL a lease outlives its process: there is not always somebody to send to.
     let proxy_seed = (seed % 1_000_000).to_string();
-    let trouble = ["--lost", "0.05", "--late5xx", "0.05", "--seed", &proxy_seed];
+    let mut trouble = vec!["--lost", "0.05", "--late5xx", "0.05"];
+    trouble.extend(["--methods", "POST", "--seed", &proxy_seed]);
     let faulty = target.faulty(&trouble).await;
     let mut service = Service::start(database);
     import(&service.api, everybody).await;
