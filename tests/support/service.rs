@@ -141,13 +141,25 @@ pub(crate) fn check_books(database: &Database) {
     );
 }
 
-fn spawn(database: &Database, variables: &[(&str, &str)]) -> (Child, String, Option<String>) {
+/// Starts the service and kills it so soon that it may not have come up; returns the first admin token
+/// when it got so far.
+pub(crate) fn killed_at_start(database: &Database, after: Duration) -> Option<String> {
+    let mut child = launch(database, &[]);
+    std::thread::sleep(after);
+    let _ = child.kill();
+    let output = child.wait_with_output().expect("its output");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = text.split_whitespace().find(|word| word.starts_with("tg_"));
+    found.map(str::to_owned)
+}
+
+fn launch(database: &Database, variables: &[(&str, &str)]) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(database.file("service.log"))
         .expect("a log");
-    let mut child = Command::new(PROGRAM)
+    Command::new(PROGRAM)
         .args([
             "serve",
             "--listen",
@@ -160,7 +172,11 @@ fn spawn(database: &Database, variables: &[(&str, &str)]) -> (Child, String, Opt
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .expect("the service starts");
+        .expect("the service starts")
+}
+
+fn spawn(database: &Database, variables: &[(&str, &str)]) -> (Child, String, Option<String>) {
+    let mut child = launch(database, variables);
     let output = child.stdout.take().expect("its output");
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {

@@ -147,9 +147,9 @@ async fn name_request(State(app): State<App>, mut request: Request, next: Next) 
     response
 }
 
-/// Ready: the database answers, and this process may send.
+/// Ready: this process may send, and the database answers. The permit is looked at first: a database
+/// that nobody reaches takes its time to say so, and a probe does not wait.
 async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
-    hold::epoch_load(app.store.read()).await?;
     if app.permit.epoch(app.clock.moment()).is_none() {
         let detail = "this process has no permit: it could not renew it from the database";
         return Err(Problem::new(
@@ -158,6 +158,7 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
             detail,
         ));
     }
+    hold::epoch_load(app.store.read()).await?;
     Ok("ready")
 }
 

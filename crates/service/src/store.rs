@@ -2,7 +2,7 @@
 //!
 //! `connect` opens the pools, `migrate` brings the schema up to date, `txn` is the one way to write,
 //! `query` the one way to run a statement, `audit` appends to the trail inside the transaction of the
-//! change it records. The other files hold the rows of one resource each and decide nothing.
+//! change it records, `sole` keeps a second process from a SQLite file. The other files hold the rows of one resource each and decide nothing.
 
 pub mod audit;
 mod connect;
@@ -16,6 +16,7 @@ pub mod plan;
 pub mod population;
 pub mod query;
 pub mod rollout;
+mod sole;
 pub mod target;
 pub mod token;
 mod txn;
@@ -30,6 +31,7 @@ use tokio::sync::Mutex;
 pub use connect::{DatabaseUrl, DatabaseUrlError};
 pub use error::StoreError;
 pub use sea_orm::ConnectionTrait as Connection;
+pub use sole::Sole;
 pub(crate) use txn::transact;
 pub use txn::{Attempts, Lane, Open, Retryable, Txn};
 

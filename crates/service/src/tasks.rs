@@ -2,14 +2,15 @@
 //!
 //! `driver` starts everything and ends it; `permit` keeps this process's right to send alive;
 //! `conduct` runs the planner over the rollouts that are due; `prepare` lays a started rollout out as
-//! batches; `dispatch` claims batches and sends people; `sweep` forgets what is kept for a time only.
-//! Only the driver spawns.
+//! batches; `dispatch` claims batches and sends people; `recover` ends the leases of the dead; `sweep`
+//! clears away what is left behind. Only the driver spawns.
 
 pub mod conduct;
 pub mod dispatch;
 pub mod driver;
 pub mod permit;
 pub mod prepare;
+pub mod recover;
 pub mod sweep;
 
 #[cfg(test)]

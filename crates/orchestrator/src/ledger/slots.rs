@@ -267,6 +267,9 @@ impl Slots {
     }
 
     /// Makes everybody in flight unknown, due now: their worker lost its lease. Returns who.
+    ///
+    /// A worker that died says nothing of the target: it is no attempt, or whoever met several crashes
+    /// would wait minutes for the next one.
     pub fn lapse(&mut self, now: Timestamp) -> Vec<SlotIndex> {
         let at = millis(now);
         let mut lapsed = Vec::new();
@@ -278,6 +281,7 @@ impl Slots {
                 && let Ok(next) = transition(state, SlotEvent::Lose)
             {
                 self.put(index, next, 0, at);
+                self.unattempt(index);
                 lapsed.push(index);
             }
         }
@@ -348,14 +352,7 @@ impl Slots {
         match outcome {
             Outcome::Done { adopted } => self.adopted.set(index.get(), adopted, self.places()),
             // What was never sent was no attempt.
-            Outcome::NotSent { .. } => {
-                let attempts = self
-                    .attempts
-                    .get(index.get())
-                    .unwrap_or(0)
-                    .saturating_sub(1);
-                self.attempts.set(index.get(), attempts, self.places());
-            }
+            Outcome::NotSent { .. } => self.unattempt(index),
             Outcome::Accepted { .. }
             | Outcome::Failed
             | Outcome::Retry { .. }
@@ -422,6 +419,14 @@ impl Slots {
         self.states.set(index.get(), state, size);
         self.due.set(index.get(), due, size);
         self.changed.set(index.get(), at, size);
+    }
+
+    /// Takes the attempt of a claim back.
+    fn unattempt(&mut self, index: SlotIndex) {
+        let attempts = self.attempts.get(index.get()).unwrap_or(0);
+        let size = self.places();
+        self.attempts
+            .set(index.get(), attempts.saturating_sub(1), size);
     }
 
     fn settle(&mut self) {

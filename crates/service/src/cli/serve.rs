@@ -11,8 +11,9 @@ use super::table::grouped;
 use crate::app::{App, Ids};
 use crate::clock::Clock;
 use crate::operations::{fsck as checks, token};
-use crate::store::{DatabaseUrl, Store};
+use crate::store::{DatabaseUrl, Sole, Store};
 use crate::tasks::driver::Driver;
+use crate::tasks::recover;
 use crate::{http, telemetry};
 
 /// Where the database is.
@@ -90,6 +91,11 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
         ))
     })?;
     let app = open(&serve.database).await?;
+    let sole = Sole::take(&serve.database.database).map_err(|error| failed(&error))?;
+    if let Some(sole) = &sole {
+        let ended = recover::end_leases(&app, sole).await;
+        ended.map_err(|error| failed(&error))?;
+    }
     let driver = Driver::start(&app).await.map_err(|error| failed(&error))?;
     if let Some(token) = token::first(&app).await.map_err(|error| failed(&error))? {
         println!("first admin token, shown once: {token}");
@@ -104,6 +110,8 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     });
     let served = http::serve(app, listener).await;
     driver.stop().await;
+    // Held until nothing of this process sends any more.
+    drop(sole);
     served.map_err(|error| failed(&error))
 }
 

@@ -49,32 +49,44 @@ pub struct Sandbox {
 
 #[derive(Debug)]
 struct Journal {
+    lines: BufReader<File>,
     file: File,
     created: HashSet<String>,
 }
 
 impl Journal {
     fn open(path: &PathBuf) -> std::io::Result<Self> {
-        let mut created = HashSet::new();
-        if let Ok(file) = File::open(path) {
-            for line in BufReader::new(file).lines() {
-                let line = line?;
-                if let Some(key) = line.strip_prefix("created ") {
-                    created.insert(key.to_owned());
-                }
-            }
-        }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file, created })
+        let mut journal = Self {
+            lines: BufReader::new(File::open(path)?),
+            file,
+            created: HashSet::new(),
+        };
+        journal.catch_up()?;
+        Ok(journal)
+    }
+
+    /// Reads what has been written since the last look: several processes may share the file.
+    fn catch_up(&mut self) -> std::io::Result<()> {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line)? > 0 {
+            if let Some(key) = line.trim_end().strip_prefix("created ") {
+                self.created.insert(key.to_owned());
+            }
+            line.clear();
+        }
+        Ok(())
+    }
+
+    /// Says whether somebody was created, by whomever.
+    fn has(&mut self, key: &str) -> std::io::Result<bool> {
+        self.catch_up()?;
+        Ok(self.created.contains(key))
     }
 
     /// Creates somebody; one write, so that a kill leaves a whole line or none.
     fn create(&mut self, key: &str) -> std::io::Result<()> {
-        let word = if self.created.insert(key.to_owned()) {
-            "created"
-        } else {
-            "twice"
-        };
+        let word = if self.has(key)? { "twice" } else { "created" };
         self.file.write_all(format!("{word} {key}\n").as_bytes())
     }
 }
@@ -226,18 +238,27 @@ impl Sandbox {
             return result;
         };
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-        if person.doubtful && journal.created.contains(&person.key) {
-            return SendResult::Done {
-                adopted: true,
-                remote_id: Some(person.key.clone()),
-            };
+        let unread = |error: std::io::Error| {
+            SendResult::Unknown(Trouble::new("sandbox_journal", error.to_string()))
+        };
+        if person.doubtful {
+            match journal.has(&person.key) {
+                Ok(true) => {
+                    return SendResult::Done {
+                        adopted: true,
+                        remote_id: Some(person.key.clone()),
+                    };
+                }
+                Ok(false) => {}
+                Err(error) => return unread(error),
+            }
         }
         match journal.create(&person.key) {
             Ok(()) => SendResult::Done {
                 adopted: false,
                 remote_id: Some(person.key.clone()),
             },
-            Err(error) => SendResult::Unknown(Trouble::new("sandbox_journal", error.to_string())),
+            Err(error) => unread(error),
         }
     }
 

@@ -313,6 +313,17 @@ fn write_sql(rows: usize) -> String {
     )
 }
 
+/// Lets every lease of a rollout end at `until_ms` that would end later, and returns how many did.
+pub async fn leases_shorten<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+    until_ms: i64,
+) -> Result<u64, StoreError> {
+    let sql = "UPDATE batch SET lease_until = $2, ready_at = $2 \
+               WHERE rollout_id = $1 AND lease_owner IS NOT NULL AND lease_until > $2";
+    query::execute(db, sql, [rollout.to_string().into(), until_ms.into()]).await
+}
+
 /// Copies batches `from..until` of a wave out of a plan, everybody queued, and returns how many.
 ///
 /// Copying the same range twice copies nothing the second time.

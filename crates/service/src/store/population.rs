@@ -287,39 +287,40 @@ pub async fn version_publish<C: ConnectionTrait>(
         millis(now).into(),
         row.id.to_string().into(),
     ];
-    query::execute(
+    let published = query::execute(
         db,
         "UPDATE population_version SET status = 'published', number = $1, member_count = $2, source_digest = $3, \
-         content_digest = $4, columns = $5, published_at = $6 WHERE id = $7",
+         content_digest = $4, columns = $5, published_at = $6 WHERE id = $7 AND status = 'staging'",
         values,
     )
     .await?;
+    if published != 1 {
+        // Its process was taken for gone, and its rows were swept away.
+        return Err(StoreError::NotFound);
+    }
     Ok(number)
 }
 
-/// Throws a staged version away.
+/// Throws a staged version away. One that was published meanwhile stays as it is.
 pub async fn version_discard<C: ConnectionTrait>(
     db: &C,
     id: PopulationVersionId,
 ) -> Result<(), StoreError> {
+    let staged = "DELETE FROM population_version WHERE id = $1 AND status = 'staging'";
+    query::execute(db, staged, [id.to_string().into()]).await?;
+    let left = "SELECT COUNT(*) AS number FROM population_version WHERE id = $1";
+    let left: Option<query::Number> = query::one(db, left, [id.to_string().into()]).await?;
+    if left.is_some_and(|left| left.number > 0) {
+        return Ok(());
+    }
     for table in [
         "population_block",
         "population_dictionary",
         "population_key",
     ] {
-        query::execute(
-            db,
-            format!("DELETE FROM {table} WHERE version_id = $1"),
-            [id.to_string().into()],
-        )
-        .await?;
+        let sql = format!("DELETE FROM {table} WHERE version_id = $1");
+        query::execute(db, sql, [id.to_string().into()]).await?;
     }
-    query::execute(
-        db,
-        "DELETE FROM population_version WHERE id = $1 AND status = 'staging'",
-        [id.to_string().into()],
-    )
-    .await?;
     Ok(())
 }
 

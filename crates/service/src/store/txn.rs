@@ -171,7 +171,11 @@ impl Open<'_> {
                 Ok(value)
             }
             Err(error) => {
-                self.txn.inner.rollback().await.map_err(StoreError::from)?;
+                // What led to it is the error that matters: a database that cannot write has often undone
+                // everything by itself.
+                if let Err(undo) = self.txn.inner.rollback().await {
+                    tracing::debug!(error = %undo, "a transaction could not be undone");
+                }
                 Err(error)
             }
         }

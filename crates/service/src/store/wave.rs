@@ -230,6 +230,13 @@ pub async fn rollouts_ready<C: ConnectionTrait>(
     raws.iter().map(|raw| query::id(&raw.rollout_id)).collect()
 }
 
+/// Returns the rollouts that have somebody in flight.
+pub async fn rollouts_in_flight<C: ConnectionTrait>(db: &C) -> Result<Vec<RolloutId>, StoreError> {
+    let sql = "SELECT DISTINCT rollout_id FROM wave WHERE in_flight > 0";
+    let raws: Vec<RawReady> = query::all(db, sql, []).await?;
+    raws.iter().map(|raw| query::id(&raw.rollout_id)).collect()
+}
+
 /// One approval of a wave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApprovalRow {

@@ -130,6 +130,7 @@ fn run(slots: &mut Slots, people: &mut [Person], step: &Step, now: Timestamp) {
                 .filter(|person| person.state == SlotState::InFlight)
             {
                 person.state = SlotState::Unknown;
+                person.attempts = person.attempts.saturating_sub(1);
                 person.due = 0;
             }
         }
@@ -219,6 +220,16 @@ fn a_lost_worker_leaves_everybody_to_be_looked_up() {
             true, true, true, true, false, false, false, false, false, false
         ]
     );
+}
+
+#[test]
+fn a_lost_worker_is_no_attempt() {
+    let mut slots = Slots::new(1);
+    for crash in 0..20 {
+        assert_eq!(slots.claim(1, at(crash))[0].attempt, 1);
+        slots.lapse(at(crash));
+    }
+    assert_eq!(slots.attempts(SlotIndex(0)), Some(0));
 }
 
 #[test]

@@ -120,6 +120,8 @@ impl Sender {
         let mut idle_since: Option<Instant> = None;
         loop {
             self.gather();
+            // Read before the claim is asked for: a lease counts from the transaction that gave it.
+            let asked = self.app.clock.moment();
             let turn = match self.turn().await {
                 Ok(turn) => turn,
                 Err(OperationError::Failed(error)) if error.is_passing() && !self.is_quiet() => {
@@ -131,7 +133,7 @@ impl Sender {
             };
             let claimed_some = !turn.claimed.is_empty();
             for claimed in turn.claimed {
-                self.begin(claimed)?;
+                self.begin(claimed, asked)?;
             }
             if !self.ready.is_empty() {
                 idle_since = None;
@@ -248,15 +250,14 @@ impl Sender {
     }
 
     /// Begins to send a batch; what needs no time has come back at once.
-    fn begin(&mut self, claimed: Claimed) -> Result<(), StoreError> {
+    fn begin(&mut self, claimed: Claimed, asked: Moment) -> Result<(), StoreError> {
         let place = Place::wave(self.target, self.rollout, claimed.address.wave);
         let people = u64::try_from(claimed.slots.len()).unwrap_or(u64::MAX);
         // Counted before the gate is asked, and until the last request is answered: a hold that finds
         // nobody under way is right to say so.
         let sending = self.app.permit.sending(place, people);
         let ordinals = roster::decode(&claimed.roster).map_err(StoreError::corrupt)?;
-        let moment = self.app.clock.moment();
-        let lease = Lease::until(self.lease_end(moment));
+        let lease = Lease::until(self.lease_end(asked));
         let gate = SendGate {
             permit: self.app.permit.clone(),
             place,
@@ -265,7 +266,7 @@ impl Sender {
             clock: self.app.clock.clone(),
         };
         let numbers: Vec<u32> = ordinals.iter().map(|ordinal| ordinal.get()).collect();
-        let mut flight = Flight::new(claimed, ordinals, lease, moment.monotonic);
+        let mut flight = Flight::new(claimed, ordinals, lease, asked.monotonic);
         let instant = match gate.may_send() {
             Ok(()) => self.connector.instant(&flight.claimed.slots, &numbers),
             Err(why) => Some(
@@ -279,7 +280,7 @@ impl Sender {
         };
         if let Some(results) = instant {
             for (index, result) in results {
-                flight.take(index, result, moment.wall);
+                flight.take(index, result, asked.wall);
             }
             self.ready.push(flight.finish(true));
             return Ok(());
@@ -290,10 +291,12 @@ impl Sender {
         Ok(())
     }
 
-    /// The end of a lease that was asked for at a moment: kept shorter here than in the database.
+    /// Until when a request may begin under a lease that was asked for at a moment. One that begins at
+    /// the last moment has its timeout to come, and must be over when the lease is; a second more, so
+    /// that whoever is late is late here first.
     fn lease_end(&self, asked: Moment) -> Deadline {
-        let lease_ms =
-            u32::try_from(self.lease.as_millis().saturating_sub(1000)).unwrap_or(u32::MAX);
+        let to_begin = self.lease.saturating_sub(self.connector.request_timeout());
+        let lease_ms = u32::try_from(to_begin.as_millis().saturating_sub(1000)).unwrap_or(u32::MAX);
         Deadline::after(asked, lease_ms)
     }
 
