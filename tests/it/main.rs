@@ -19,4 +19,6 @@ mod crash;
 #[path = "../support/main.rs"]
 mod support;
 
+mod access;
 mod halting;
+mod misuse;

@@ -195,6 +195,15 @@ impl Fields {
 /// Reads a text that is not empty.
 pub(super) fn text(node: &Node, path: &str, errors: &mut Errors) -> Option<String> {
     match &node.body {
+        Body::Scalar { text, .. } if text.contains('\0') => {
+            errors.add(
+                node.place,
+                path,
+                "value",
+                "this must not have a NUL character",
+            );
+            None
+        }
         Body::Scalar { text, .. } if !text.trim().is_empty() => Some(text.clone()),
         Body::Scalar { .. } => {
             errors.add(node.place, path, "empty", "this must not be empty");

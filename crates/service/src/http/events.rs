@@ -38,7 +38,8 @@ pub(super) async fn events(
     headers: HeaderMap,
     Query(query): Query<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    caller.may(Permission::Read)?;
+    // The stream is the trail: whoever may not read one may not read the other.
+    caller.may(Permission::ReadAudit)?;
     let last = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())
