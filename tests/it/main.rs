@@ -20,5 +20,8 @@ mod crash;
 mod support;
 
 mod access;
+mod generations;
 mod halting;
 mod misuse;
+mod paging;
+mod repeating;
