@@ -20,8 +20,10 @@ mod crash;
 mod support;
 
 mod access;
+mod bad_rows;
 mod generations;
 mod halting;
+mod importing;
 mod misuse;
 mod paging;
 mod repeating;

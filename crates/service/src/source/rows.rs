@@ -119,7 +119,7 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
         .has_headers(false)
         .flexible(true)
         .buffer_capacity(1 << 18)
-        .from_reader(stream);
+        .from_reader(Ending::of(stream));
     let mut record = csv::ByteRecord::new();
     if !next_record(&mut reader, &mut record)? {
         return Err(RowsError::Head(
@@ -129,10 +129,13 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
     let head = head_of(&record)?;
     sink.columns(&head)?;
     let mut values: Vec<&str> = Vec::new();
+    let mut last = Last::default();
     while next_record(&mut reader, &mut record)? {
         let line = record.position().map_or(0, csv::Position::line);
         values.clear();
-        let goes_on = match check_record(&record, head.len(), line) {
+        let bad = check_record(&record, head.len(), line);
+        last = Last::of(&record, bad.is_some());
+        let goes_on = match bad {
             Some(bad) => sink.bad(bad),
             None => match std::str::from_utf8(record.as_slice()) {
                 Ok(_) => {
@@ -153,7 +156,68 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
         }
         values = Vec::new();
     }
+    if reader.get_ref().cuts(last) {
+        return Err(cut());
+    }
     Ok(())
+}
+
+/// What the last row looked like.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    is_bad: bool,
+    has_break: bool,
+}
+
+impl Last {
+    fn of(record: &csv::ByteRecord, is_bad: bool) -> Self {
+        let has_break = is_bad && record.as_slice().contains(&b'\n');
+        Self { is_bad, has_break }
+    }
+}
+
+/// Passes a stream on and remembers how it ended: a file may be cut where the stream is whole.
+struct Ending<R> {
+    stream: R,
+    last: u8,
+    /// Whether a quote is open, as far as quotes come in pairs.
+    is_quoted: bool,
+}
+
+impl<R> Ending<R> {
+    const fn of(stream: R) -> Self {
+        Self {
+            stream,
+            last: b'\n',
+            is_quoted: false,
+        }
+    }
+
+    /// Says whether the file ends inside its last row: without a line break in a row that is bad or in
+    /// a quote, or in a quote that has swallowed the lines to the end.
+    const fn cuts(&self, last: Last) -> bool {
+        let has_end = matches!(self.last, b'\n' | b'\r');
+        (!has_end && (last.is_bad || self.is_quoted)) || (self.is_quoted && last.has_break)
+    }
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, part: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.stream.read(part)?;
+        let fresh = part.get(..read).unwrap_or_default();
+        if let Some(last) = fresh.last() {
+            self.last = *last;
+        }
+        let quotes = fresh.iter().filter(|byte| **byte == b'"').count();
+        self.is_quoted ^= quotes % 2 == 1;
+        Ok(read)
+    }
+}
+
+/// The last row is not whole, so nobody knows how many are missing.
+fn cut() -> RowsError {
+    let kind = std::io::ErrorKind::UnexpectedEof;
+    RowsError::Stream(std::io::Error::new(kind, "its last row is not whole"))
 }
 
 fn next_record<R: Read>(
@@ -246,6 +310,7 @@ fn read_ndjson(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsErr
         }
         let goes_on = match object(&line_bytes, line) {
             Ok(values) => json_row(values, line, &mut names, sink)?,
+            Err(_) if !line_bytes.ends_with(b"\n") => return Err(cut()),
             Err(bad) => sink.bad(bad),
         };
         if !goes_on {
@@ -403,6 +468,30 @@ mod tests {
             let cut = &bytes[..bytes.len() - 3];
             let refused = read(cut, compression, RowFormat::Csv, &mut Seen::default());
             assert!(matches!(refused, Err(RowsError::Stream(_))), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_last_row_that_is_cut_is_refused_and_a_stray_quote_is_not() {
+        let csv = |text: &str| {
+            let mut seen = Seen::default();
+            read(
+                text.as_bytes(),
+                Compression::None,
+                RowFormat::Csv,
+                &mut seen,
+            )
+        };
+        for text in ["id,n\n1,a\n2", "id,n\n1,\"a", "id,n\n1,\"a\n2,b\n3,c\n"] {
+            assert!(matches!(csv(text), Err(RowsError::Stream(_))), "{text}");
+        }
+        for text in [
+            "id,n\n1,a\n2,b",
+            "id,n\n1,a\n2\n",
+            "id,n\n1,5\" pipe\n",
+            "id,n\n1,\"a\nb\"\n",
+        ] {
+            assert!(csv(text).is_ok(), "{text}");
         }
     }
 
