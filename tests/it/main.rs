@@ -26,4 +26,7 @@ mod halting;
 mod importing;
 mod misuse;
 mod paging;
+mod planning;
 mod repeating;
+mod specs;
+mod together;

@@ -70,6 +70,12 @@ impl Fields {
         }
     }
 
+    /// Returns where a field was written; where the map began when it is missing.
+    pub(super) fn place_of(&self, name: &str) -> Place {
+        let found = self.fields.iter().find(|(found, ..)| found == name);
+        found.map_or(self.place, |(_, _, node)| node.place)
+    }
+
     /// Takes a field that may be missing. A null is a missing field.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Node> {
         self.known.push(name);
