@@ -21,6 +21,9 @@ mod support;
 
 mod access;
 mod bad_rows;
+mod books;
+mod commands;
+mod exit_codes;
 mod generations;
 mod halting;
 mod importing;
