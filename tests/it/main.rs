@@ -19,5 +19,20 @@ mod crash;
 #[path = "../support/main.rs"]
 mod support;
 
+mod access;
+mod bad_rows;
+mod books;
+mod commands;
+mod events;
 mod evidence;
+mod exit_codes;
+mod generations;
 mod halting;
+mod importing;
+mod misuse;
+mod paging;
+mod planning;
+mod repeating;
+mod specs;
+mod stopping;
+mod together;

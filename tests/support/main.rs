@@ -16,6 +16,7 @@ pub(crate) mod database;
 pub(crate) mod people;
 pub(crate) mod service;
 pub(crate) mod targets;
+pub(crate) mod wire;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! People, specs and rollouts that many tests begin with.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -83,19 +84,20 @@ pub(crate) async fn started(api: &Api, spec: &str) -> Value {
 /// Waits until a rollout has a status; fails early when it has ended otherwise.
 pub(crate) async fn until_status(api: &Api, rollout: &str, status: &str, seconds: u64) -> Value {
     let path = format!("/v1/rollouts/{rollout}");
-    let what = format!("`{rollout}` is {status}");
-    until(&what, seconds, async || {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
         let view = api.get(&path).await.ok();
         let found = view["status"].as_str().unwrap_or_default();
+        if found == status {
+            return view;
+        }
         let over = ["completed", "cancelled"].contains(&found);
         assert!(
-            !over || found == status,
-            "`{rollout}` ended as {found}: {view:#}"
+            !over && Instant::now() < deadline,
+            "`{rollout}` is {found}, and not {status}: {view:#}"
         );
-        found == status
-    })
-    .await;
-    api.get(&path).await.ok()
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
 }
 
 /// Waits until so many people of a rollout are done.

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use context::{Connection, Context};
+use context::{Connection, Context, OutputFormat};
 use error::{CliError, Exit};
 
 /// Move very large populations onto a SaaS product in waves, and stop when told to.
@@ -105,12 +105,27 @@ enum Command {
 
 /// Runs the command that the arguments name, and returns how the process ends.
 pub async fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap would end with 2, which is a difference here.
+            let exit = if error.use_stderr() {
+                Exit::Error
+            } else {
+                Exit::Ok
+            };
+            let _ = error.print();
+            return ExitCode::from(exit as u8);
+        }
+    };
+    let output = cli.connection.output;
     match dispatch(cli).await {
         Ok(()) => ExitCode::from(Exit::Ok as u8),
         Err(error) => {
-            if !matches!(error, CliError::Silent(_)) {
-                eprintln!("tidegate: {error}");
+            match (&error, output) {
+                (CliError::Silent(_), _) => {}
+                (error, OutputFormat::Json) => eprintln!("{:#}", error.json()),
+                (error, OutputFormat::Table) => eprintln!("tidegate: {error}"),
             }
             ExitCode::from(error.exit() as u8)
         }
@@ -121,7 +136,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let context = Context::new(&cli.connection)?;
     match cli.command {
         Command::Serve(command) => serve::serve(command).await,
-        Command::Migrate(command) => serve::migrate(command).await,
+        Command::Migrate(command) => serve::migrate(command, context.output).await,
         Command::Rescue(command) => serve::rescue(command).await,
         Command::Fsck(command) => serve::fsck(command, context.output).await,
         Command::Demo(command) => demo::run(&context, &command).await,

@@ -136,6 +136,10 @@ async fn name_request(State(app): State<App>, mut request: Request, next: Next) 
         return next.run(request).await;
     };
     request.headers_mut().insert("x-request-id", value.clone());
+    if request.uri().to_string().contains("%00") {
+        let refused = Problem::new(StatusCode::BAD_REQUEST, "address_invalid", extract::NUL);
+        return ([("x-request-id", value)], refused).into_response();
+    }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     if response.status().is_server_error() {

@@ -31,7 +31,7 @@ fn spec(node: Node, errors: &mut Errors) -> Option<Spec> {
     let exclude = fields
         .take("exclude")
         .and_then(|node| condition(node, "exclude", errors));
-    let pins = each(&mut fields, "pins", errors, pin);
+    let pins = each_placed(&mut fields, "pins", errors, pin);
     let keep_together = fields
         .take("keep_together")
         .and_then(|node| keep_together(node, errors));
@@ -41,9 +41,11 @@ fn spec(node: Node, errors: &mut Errors) -> Option<Spec> {
     let late_joiners = late_joiners(&mut fields, errors);
     let freezes = each(&mut fields, "freezes", errors, freeze);
     let place = fields.place;
-    let waves = each(&mut fields, "waves", errors, wave);
+    let waves = each_placed(&mut fields, "waves", errors, wave);
     fields.end(errors);
     check_waves(&waves, &pins, place, errors);
+    let pins = pins.into_iter().map(|pin| pin.value).collect();
+    let waves = waves.into_iter().map(|wave| wave.value).collect();
     let rollout = rollout?;
     Some(Spec {
         population: population?,
@@ -61,25 +63,44 @@ fn spec(node: Node, errors: &mut Errors) -> Option<Spec> {
     })
 }
 
+/// An item of a list, and where it was written.
+struct Placed<T> {
+    path: String,
+    place: Place,
+    value: T,
+}
+
 /// Reads every item of a list that may be missing.
+fn each_placed<T>(
+    fields: &mut Fields,
+    name: &'static str,
+    errors: &mut Errors,
+    read: fn(Node, &str, &mut Errors) -> Option<T>,
+) -> Vec<Placed<T>> {
+    let list = fields.at(name);
+    let nodes = fields.list(name, errors).unwrap_or_default();
+    let items = nodes.into_iter().enumerate().filter_map(|(index, node)| {
+        let (path, place) = (format!("{list}[{index}]"), node.place);
+        let value = read(node, &path, errors)?;
+        Some(Placed { path, place, value })
+    });
+    items.collect()
+}
+
+/// Reads every item of a list that may be missing, where nobody asks later where it was.
 fn each<T>(
     fields: &mut Fields,
     name: &'static str,
     errors: &mut Errors,
     read: fn(Node, &str, &mut Errors) -> Option<T>,
 ) -> Vec<T> {
-    let path = fields.at(name);
-    let nodes = fields.list(name, errors).unwrap_or_default();
-    nodes
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, node)| read(node, &format!("{path}[{index}]"), errors))
-        .collect()
+    let items = each_placed(fields, name, errors, read);
+    items.into_iter().map(|item| item.value).collect()
 }
 
 /// Reads a name that can stand in an address and in a table.
 fn name(fields: &mut Fields, field: &'static str, errors: &mut Errors) -> Option<String> {
-    let place = fields.place;
+    let place = fields.place_of(field);
     let found = fields.text(field, errors)?;
     let is_plain =
         |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
@@ -113,7 +134,7 @@ fn order(fields: &mut Fields, errors: &mut Errors) -> Option<String> {
 }
 
 fn late_joiners(fields: &mut Fields, errors: &mut Errors) -> LateJoiners {
-    let place = fields.place;
+    let place = fields.place_of("late_joiners");
     match fields.parsed::<String>("late_joiners", errors).as_deref() {
         None | Some("none") => LateJoiners::None,
         Some("last_open_wave") => LateJoiners::LastOpenWave,
@@ -327,7 +348,7 @@ fn selection(node: Node, path: &str, errors: &mut Errors) -> Option<Selection> {
 }
 
 fn size(fields: &mut Fields, errors: &mut Errors) -> Size {
-    let place = fields.place;
+    let place = fields.place_of("count");
     let count: Option<u64> = fields.number("count", errors);
     let share = fields.parsed("size", errors);
     match (count, share) {
@@ -486,50 +507,39 @@ fn millionths(fields: &mut Fields, name: &'static str, errors: &mut Errors) -> O
 }
 
 /// What no wave can say for itself: names, gates, and that `rest` comes last.
-fn check_waves(waves: &[WaveSpec], pins: &[Pin], place: Place, errors: &mut Errors) {
+fn check_waves(
+    waves: &[Placed<WaveSpec>],
+    pins: &[Placed<Pin>],
+    place: Place,
+    errors: &mut Errors,
+) {
     if waves.is_empty() {
         errors.add(place, "waves", "missing", "a rollout has at least one wave");
     }
     let mut names = BTreeSet::new();
-    for (index, wave) in waves.iter().enumerate() {
-        let path = format!("waves[{index}]");
-        if !names.insert(wave.name.as_str()) {
-            errors.add(
-                place,
-                &path,
-                "duplicate_wave",
-                format!("there is another wave `{}`", wave.name),
-            );
+    for (index, Placed { path, place, value }) in waves.iter().enumerate() {
+        let name = value.name.as_str();
+        if !names.insert(name) {
+            let message = format!("there is another wave `{name}`");
+            errors.add(*place, &format!("{path}.name"), "duplicate_wave", message);
         }
         let is_last = index + 1 == waves.len();
-        if wave.gate.is_none() && !is_last {
+        if value.gate.is_none() && !is_last {
             let message = format!(
-                "wave `{}` needs a gate: without one the next wave would open whatever happened",
-                wave.name
+                "wave `{name}` needs a gate: without one the next wave would open whatever happened"
             );
-            errors.add(place, &format!("{path}.gate"), "gate_missing", message);
+            errors.add(*place, &format!("{path}.gate"), "gate_missing", message);
         }
-        let takes_the_rest = wave.select == Selection::Everybody && wave.size == Size::All;
+        let takes_the_rest = value.select == Selection::Everybody && value.size == Size::All;
         if takes_the_rest && !is_last {
-            errors.add(
-                place,
-                &path,
-                "rest_not_last",
-                format!(
-                    "wave `{}` takes the rest, so it must be the last",
-                    wave.name
-                ),
-            );
+            let message = format!("wave `{name}` takes the rest, so it must be the last");
+            errors.add(*place, path, "rest_not_last", message);
         }
     }
-    for (index, pin) in pins.iter().enumerate() {
-        if let Some(wave) = pin.wave.as_deref().filter(|wave| !names.contains(wave)) {
-            errors.add(
-                place,
-                &format!("pins[{index}].wave"),
-                "wave_unknown",
-                format!("there is no wave `{wave}`"),
-            );
+    for Placed { path, place, value } in pins {
+        if let Some(wave) = value.wave.as_deref().filter(|wave| !names.contains(wave)) {
+            let message = format!("there is no wave `{wave}`");
+            errors.add(*place, &format!("{path}.wave"), "wave_unknown", message);
         }
     }
 }

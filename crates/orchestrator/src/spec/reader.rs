@@ -70,6 +70,12 @@ impl Fields {
         }
     }
 
+    /// Returns where a field was written; where the map began when it is missing.
+    pub(super) fn place_of(&self, name: &str) -> Place {
+        let found = self.fields.iter().find(|(found, ..)| found == name);
+        found.map_or(self.place, |(_, _, node)| node.place)
+    }
+
     /// Takes a field that may be missing. A null is a missing field.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Node> {
         self.known.push(name);
@@ -195,6 +201,15 @@ impl Fields {
 /// Reads a text that is not empty.
 pub(super) fn text(node: &Node, path: &str, errors: &mut Errors) -> Option<String> {
     match &node.body {
+        Body::Scalar { text, .. } if text.contains('\0') => {
+            errors.add(
+                node.place,
+                path,
+                "value",
+                "this must not have a NUL character",
+            );
+            None
+        }
         Body::Scalar { text, .. } if !text.trim().is_empty() => Some(text.clone()),
         Body::Scalar { .. } => {
             errors.add(node.place, path, "empty", "this must not be empty");

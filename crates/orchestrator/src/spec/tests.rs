@@ -158,7 +158,7 @@ fn a_wave_without_a_gate_may_only_be_the_last() {
     assert_eq!(
         errors_of(text),
         [
-            "line 1, column 1: waves[0].gate: wave `one` needs a gate: without one the next wave would open whatever happened"
+            "line 5, column 5: waves[0].gate: wave `one` needs a gate: without one the next wave would open whatever happened"
         ]
     );
 }

@@ -104,9 +104,13 @@ impl Schedule {
     }
 
     fn parts(&self) -> Result<(cron::Schedule, Tz), ScheduleError> {
-        let cron = cron::Schedule::from_str(&self.cron).map_err(|error| ScheduleError::Cron {
-            cron: self.cron.clone(),
-            cause: error.to_string(),
+        let cron = cron::Schedule::from_str(&self.cron).map_err(|error| {
+            // The parser draws an arrow under the text; its last line says what is wrong.
+            let cause = error.to_string();
+            ScheduleError::Cron {
+                cron: self.cron.clone(),
+                cause: cause.lines().last().unwrap_or_default().to_owned(),
+            }
         })?;
         Ok((cron, zone(&self.zone)?))
     }

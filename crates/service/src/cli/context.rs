@@ -110,6 +110,12 @@ impl Context {
         }
     }
 
+    /// Says what a command would do, in place of doing it.
+    pub fn would(&self, sentence: &str) {
+        let answer = serde_json::json!({"dry_run": true, "would": sentence});
+        self.show(&answer, |_| vec![sentence.to_owned()]);
+    }
+
     /// Writes an answer: as JSON, or as the lines that `text` makes of it.
     pub fn show(&self, answer: &Value, text: impl FnOnce(&Value) -> Vec<String>) {
         match self.output {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The exit codes of every command.
@@ -24,7 +24,7 @@ pub enum Exit {
 }
 
 /// One of several things wrong with one request.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProblemItem {
     /// The line in the file that was sent, from 1.
     pub line: Option<u64>,
@@ -41,7 +41,7 @@ pub struct ProblemItem {
 }
 
 /// What the service answers when it refuses or fails (RFC 9457).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
     /// The HTTP status.
     #[serde(default)]
@@ -106,6 +106,15 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Returns the failure as a program reads it: the problem as it came, or one like it.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Problem(problem) => serde_json::json!(problem),
+            other => serde_json::json!({"code": "command_failed", "detail": other.to_string()}),
+        }
+    }
+
     /// Returns the exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -148,6 +157,9 @@ fn problem_text(problem: &Problem) -> String {
             text.push_str(&format!("{field}: "));
         }
         text.push_str(&item.message);
+    }
+    if problem.status == 401 {
+        text.push_str("\n  the token is read from TIDEGATE_TOKEN, or given with --token");
     }
     text
 }

@@ -88,12 +88,12 @@ pub async fn release(context: &Context, release: &Release) -> Result<(), CliErro
     let path = format!("/v1/holds/{}", escape(&release.hold));
     if release.change.dry_run {
         let hold: Value = context.client.get(&path).await?;
-        println!(
+        context.would(&format!(
             "would release the {} of {} ({}); other holds stay; nothing has changed",
             text_of(&hold, "/kind"),
             text_of(&hold, "/placed_by"),
             text_of(&hold, "/reason")
-        );
+        ));
         return Ok(());
     }
     let body = json!({"reason": release.change.reason()?});

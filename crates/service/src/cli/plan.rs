@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Document, escape};
-use super::context::{Change, Context, count_of, text_of};
+use super::context::{Change, Context, OutputFormat, count_of, text_of};
 use super::error::{CliError, Exit, Problem};
 use super::lists::read_spec;
 use super::table::{Table, grouped};
@@ -134,15 +134,30 @@ fn rollout_named(document: &Document) -> Option<String> {
 pub async fn apply(context: &Context, apply: &Apply) -> Result<(), CliError> {
     let (rollout, digest) = match plan_file(&apply.file)? {
         Some(found) => found,
+        None if apply.change.dry_run => {
+            // To plan is to change something: the rollout and its plan would be there.
+            let document = read_spec(&apply.file)?;
+            let rollout = rollout_named(&document).unwrap_or_else(|| "–".to_owned());
+            context.would(&format!(
+                "would send {} as the spec of `{rollout}`, plan it, and start that plan; nothing has changed",
+                apply.file.display()
+            ));
+            return Ok(());
+        }
         None => {
+            apply.change.reason()?;
             let (rollout, plan, _) = send_and_plan(context, &read_spec(&apply.file)?).await?;
             let digest = text_of(&plan, "/digest");
-            context.show(&plan, |plan| plan_lines(plan, context.width()));
+            if context.output == OutputFormat::Table {
+                context.show(&plan, |plan| plan_lines(plan, context.width()));
+            }
             (rollout, digest)
         }
     };
     if apply.change.dry_run {
-        println!("would start `{rollout}` with plan {digest}; nothing has started");
+        context.would(&format!(
+            "would start `{rollout}` with plan {digest}; nothing has started"
+        ));
         return Ok(());
     }
     let reason = apply.change.reason()?;

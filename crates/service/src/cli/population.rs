@@ -52,6 +52,9 @@ pub struct Create {
     /// A JSON file with the whole mapping, in place of the options above
     #[arg(long, value_name = "FILE", conflicts_with_all = ["manager", "keep_together"])]
     mapping: Option<PathBuf>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Options of `population sample`.
@@ -100,7 +103,16 @@ pub struct Import {
 pub async fn run(context: &Context, command: PopulationCommand) -> Result<(), CliError> {
     match command {
         PopulationCommand::Create(create) => {
-            let answer = create_population(context, &create).await?;
+            let mapping = mapping_of(&create)?;
+            if create.dry_run {
+                let name = &create.name;
+                context.would(&format!(
+                    "would create population `{name}` with the mapping {mapping}; nothing has changed"
+                ));
+                return Ok(());
+            }
+            let body = json!({"name": create.name, "mapping": mapping});
+            let answer: Value = context.client.post("/v1/populations", &body).await?;
             context.show(&answer, |answer| {
                 vec![format!(
                     "population `{}` created ({})",
@@ -131,36 +143,29 @@ pub async fn run(context: &Context, command: PopulationCommand) -> Result<(), Cl
             let answer: Value = context.client.get(&path).await?;
             context.show(&answer, member_lines);
         }
-        PopulationCommand::Sample(sample) => write_sample(&sample)?,
+        PopulationCommand::Sample(sample) => write_sample(context, &sample)?,
     }
     Ok(())
 }
 
-async fn create_population(context: &Context, create: &Create) -> Result<Value, CliError> {
-    let mapping = match &create.mapping {
+fn mapping_of(create: &Create) -> Result<Value, CliError> {
+    match &create.mapping {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|cause| CliError::File {
                 path: path.clone(),
                 cause,
             })?;
             serde_json::from_str(&text)
-                .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))?
+                .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
         }
         None => {
             let mut mapping = json!({"key": create.key, "keep_together": create.keep_together});
             if let (Some(manager), Some(fields)) = (&create.manager, mapping.as_object_mut()) {
                 fields.insert("manager".to_owned(), Value::from(manager.as_str()));
             }
-            mapping
+            Ok(mapping)
         }
-    };
-    context
-        .client
-        .post(
-            "/v1/populations",
-            &json!({"name": create.name, "mapping": mapping}),
-        )
-        .await
+    }
 }
 
 fn list_lines(items: &Value, width: usize) -> Vec<String> {
@@ -223,7 +228,7 @@ fn member_lines(answer: &Value) -> Vec<String> {
     lines
 }
 
-fn write_sample(sample: &Sample) -> Result<(), CliError> {
+fn write_sample(context: &Context, sample: &Sample) -> Result<(), CliError> {
     let bar = bar_of(sample.people, "people");
     source::sample::write_file(&sample.out, sample.people, sample.seed, |written| {
         bar.set_position(written)
@@ -233,11 +238,14 @@ fn write_sample(sample: &Sample) -> Result<(), CliError> {
         cause,
     })?;
     bar.finish_and_clear();
-    println!(
-        "{} people in {}",
-        grouped(sample.people),
-        sample.out.display()
-    );
+    let answer = json!({"people": sample.people, "file": sample.out.display().to_string()});
+    context.show(&answer, |_| {
+        vec![format!(
+            "{} people in {}",
+            grouped(sample.people),
+            sample.out.display()
+        )]
+    });
     Ok(())
 }
 
@@ -254,12 +262,12 @@ pub async fn import(context: &Context, import: &Import) -> Result<(), CliError> 
         })?
         .len();
     if import.dry_run {
-        println!(
+        context.would(&format!(
             "would send {} ({} bytes, {format}) to population `{}`; the service checks every row before it publishes any",
             import.file.display(),
             grouped(size),
             import.population
-        );
+        ));
         return Ok(());
     }
     let path = format!("/v1/populations/{}", escape(&import.population));

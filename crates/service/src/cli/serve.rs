@@ -136,9 +136,12 @@ async fn interrupted() {
 /// # Errors
 ///
 /// When it cannot be reached, or was written by a later version.
-pub async fn migrate(migrate: Migrate) -> Result<(), CliError> {
+pub async fn migrate(migrate: Migrate, output: OutputFormat) -> Result<(), CliError> {
     open(&migrate.database).await?;
-    println!("the database is at this version");
+    match output {
+        OutputFormat::Json => println!("{:#}", serde_json::json!({"ok": true})),
+        OutputFormat::Table => println!("the database is at this version"),
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::client::escape;
 use super::context::{Change, Context, text_of};
-use super::error::CliError;
+use super::error::{CliError, Exit};
 use super::screen::{count, settled};
 use super::table::grouped;
 use crate::operations::view::RolloutView;
@@ -23,7 +23,7 @@ pub struct Steer {
 #[derive(Debug, Args)]
 pub struct Stop {
     /// The rollout's name or id
-    #[arg(required_unless_present_any = ["everything", "target"], conflicts_with_all = ["everything", "target"])]
+    #[arg(conflicts_with_all = ["everything", "target"])]
     rollout: Option<String>,
     /// Only this wave of the rollout
     #[arg(long, requires = "rollout")]
@@ -72,10 +72,17 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
         (Some(rollout), _, Some(wave)) => json!({"type": "wave", "id": rollout, "wave": wave}),
         (Some(rollout), _, None) => json!({"type": "rollout", "id": rollout}),
         (None, Some(target), _) => json!({"type": "target", "id": target}),
-        (None, None, _) => json!({"type": "everything"}),
+        (None, None, _) if stop.everything => json!({"type": "everything"}),
+        (None, None, _) => {
+            return Err(CliError::Usage(format!(
+                "say what to {kind}: a rollout by its name, `--target NAME`, or `--everything`"
+            )));
+        }
     };
     if stop.change.dry_run {
-        println!("would place a {kind} on {scope}; nothing has changed");
+        context.would(&format!(
+            "would place a {kind} on {scope}; nothing has changed"
+        ));
         return Ok(());
     }
     // Whoever halts at 3 a.m. must not be sent back for a reason.
@@ -114,7 +121,7 @@ pub async fn steer(context: &Context, verb: &str, steer: &Steer) -> Result<(), C
     let path = format!("/v1/rollouts/{}", escape(&steer.rollout));
     if steer.change.dry_run {
         let view: RolloutView = context.client.get(&path).await?;
-        println!("{}", preview(verb, &view));
+        context.would(&preview(verb, &view));
         return Ok(());
     }
     let body = json!({"reason": steer.change.reason()?});
@@ -129,7 +136,11 @@ pub async fn steer(context: &Context, verb: &str, steer: &Steer) -> Result<(), C
             text_of(answer, "/status")
         )]
     });
-    Ok(())
+    match text_of(&answer, "/status").as_str() {
+        "halted" if verb != "cancel" => Err(CliError::Silent(Exit::Halted)),
+        "paused" | "held" if verb == "resume" => Err(CliError::Silent(Exit::Held)),
+        _ => Ok(()),
+    }
 }
 
 fn preview(verb: &str, view: &RolloutView) -> String {
@@ -206,10 +217,10 @@ pub async fn approve(context: &Context, approve: &Approve) -> Result<(), CliErro
         })?,
     };
     if approve.change.dry_run {
-        println!(
+        context.would(&format!(
             "would approve wave {} of `{}` for plan {digest}; nothing has changed",
             approve.wave, view.name
-        );
+        ));
         return Ok(());
     }
     let body = json!({"digest": digest, "reason": approve.change.reason()?});

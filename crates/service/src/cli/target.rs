@@ -44,6 +44,9 @@ pub struct Create {
     /// The connector's settings in a JSON file
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     config_file: Option<PathBuf>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs a target command.
@@ -62,6 +65,13 @@ pub async fn run(context: &Context, command: TargetCommand) -> Result<(), CliErr
             };
             let config: Value = serde_json::from_str(&text)
                 .map_err(|error| CliError::Usage(format!("the settings are no JSON: {error}")))?;
+            if create.dry_run {
+                context.would(&format!(
+                    "would create target `{}` with connector {}; nothing has changed",
+                    create.name, create.connector
+                ));
+                return Ok(());
+            }
             let body =
                 json!({"name": create.name, "connector": create.connector, "config": config});
             let answer: Value = context.client.post("/v1/targets", &body).await?;

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::escape;
-use super::context::{Context, text_of};
+use super::context::{Change, Context, text_of};
 use super::error::CliError;
 use super::table::Table;
 
@@ -18,16 +18,19 @@ pub enum TokenCommand {
         /// What it may do: admin, manager, security, approver, auditor or `signal_source`
         #[arg(long)]
         role: String,
+        /// Say what would happen, and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List the tokens, without their secrets
     List,
     /// Make a token worthless
     Revoke {
-        /// Its id
-        token: String,
-        /// Why; it goes into the audit trail
-        #[arg(long)]
-        reason: String,
+        /// Its name or id; not called `token` here, which is the option that names one's own
+        #[arg(value_name = "TOKEN")]
+        name: String,
+        #[command(flatten)]
+        change: Change,
     },
 }
 
@@ -37,7 +40,17 @@ pub enum TokenCommand {
 /// As the service answers.
 pub async fn run(context: &Context, command: TokenCommand) -> Result<(), CliError> {
     match command {
-        TokenCommand::Create { name, role } => {
+        TokenCommand::Create {
+            name,
+            role,
+            dry_run,
+        } => {
+            if dry_run {
+                context.would(&format!(
+                    "would make token `{name}` with role {role}; nothing has changed"
+                ));
+                return Ok(());
+            }
             let answer: Value = context
                 .client
                 .post("/v1/tokens", &json!({"name": name, "role": role}))
@@ -69,8 +82,15 @@ pub async fn run(context: &Context, command: TokenCommand) -> Result<(), CliErro
                 table.lines(context.width())
             });
         }
-        TokenCommand::Revoke { token, reason } => {
-            let path = format!("/v1/tokens/{}/revoke", escape(&token));
+        TokenCommand::Revoke { name, change } => {
+            if change.dry_run {
+                context.would(&format!(
+                    "would make token `{name}` worthless; nothing has changed"
+                ));
+                return Ok(());
+            }
+            let reason = change.reason()?;
+            let path = format!("/v1/tokens/{}/revoke", escape(&name));
             let answer: Value = context
                 .client
                 .post(&path, &json!({"reason": reason}))

@@ -214,7 +214,8 @@ impl Sandbox {
             if let Some(first) = group.first() {
                 gate.turn(first).await;
             }
-            if self.config.latency_ms > 0 {
+            // Under a hold nobody waits for answers to what is not asked: quiet is quiet at once.
+            if self.config.latency_ms > 0 && gate.may_send().is_ok() {
                 tokio::time::sleep(Duration::from_millis(self.config.latency_ms)).await;
             }
             for person in group {

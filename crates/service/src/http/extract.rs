@@ -13,13 +13,14 @@ use super::error::Problem;
 use crate::operations::Detail;
 use crate::operations::token::{Permission, Role, identify};
 
-/// The media type of a request's body, without its parameters.
-pub(super) fn media_type(headers: &HeaderMap) -> &str {
+/// The media type of a request's body in small letters, without its parameters.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
     let value = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
+    let kind = value.split(';').next().unwrap_or_default();
+    kind.trim().to_ascii_lowercase()
 }
 
 /// A JSON body, whose unknown fields are refused.
@@ -30,7 +31,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &App) -> Result<Self, Problem> {
-        let kind = media_type(request.headers()).to_owned();
+        let kind = media_type(request.headers());
         let bytes = body_bytes(request, state).await?;
         // A call without any body is an empty object: the fields that must be there are named then.
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
@@ -47,6 +48,14 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let refused = |sentence: &str| Problem::new(StatusCode::BAD_REQUEST, "body_invalid", sentence);
+    // A list would be read as the fields in their order, which nobody means.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(refused("the body must be a JSON object, and is a list"));
+    }
+    if holds_nul(bytes) {
+        return Err(refused(NUL));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
@@ -70,16 +79,50 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-async fn body_bytes(request: Request, state: &App) -> Result<Bytes, Problem> {
+/// What is said about a NUL: PostgreSQL has no text with one, so nothing of ours may have one.
+pub(super) const NUL: &str = "a text with a NUL character is not taken anywhere";
+
+/// Says whether a JSON text holds an escaped NUL.
+fn holds_nul(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(place) = rest.iter().position(|byte| *byte == b'\\') {
+        let escaped = rest.get(place + 1..).unwrap_or_default();
+        if escaped.starts_with(b"u0000") {
+            return true;
+        }
+        rest = escaped.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// Refuses a body that says it is too large, before anybody waits for it.
+fn check_length(headers: &HeaderMap) -> Result<(), Problem> {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<usize>().ok());
+    if length.is_some_and(|length| length > super::BODY_MAX) {
+        return Err(too_large());
+    }
+    Ok(())
+}
+
+/// The body is larger than an ordinary call takes.
+fn too_large() -> Problem {
+    let detail = format!(
+        "the body is larger than {} MiB, which is all this call takes",
+        super::BODY_MAX >> 20
+    );
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+pub(super) async fn body_bytes(request: Request, state: &App) -> Result<Bytes, Problem> {
+    check_length(request.headers())?;
     Bytes::from_request(request, state)
         .await
         .map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                return Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    "the body is larger than this call takes",
-                );
+                return too_large();
             }
             Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -100,7 +143,7 @@ impl FromRequest<App> for SpecBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &App) -> Result<Self, Problem> {
-        let format = match media_type(request.headers()) {
+        let format = match media_type(request.headers()).as_str() {
             "application/yaml" | "application/x-yaml" | "text/yaml" => SpecFormat::Yaml,
             "application/json" => SpecFormat::Json,
             "application/toml" => SpecFormat::Toml,
@@ -116,6 +159,9 @@ impl FromRequest<App> for SpecBody {
             }
         };
         let bytes = body_bytes(request, state).await?;
+        if bytes.contains(&0) {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "body_invalid", NUL));
+        }
         let text = String::from_utf8(bytes.to_vec()).map_err(|_| {
             Problem::new(StatusCode::BAD_REQUEST, "not_utf8", "the spec is not UTF-8")
         })?;

@@ -3,17 +3,20 @@
 //! The same key with another body is refused; a repeat that comes while the first call is still at
 //! work is told to wait. A call that failed on our side gives its key back.
 
+use std::panic::AssertUnwindSafe;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
+use futures_util::FutureExt as _;
 use sha2::{Digest, Sha256};
 
 use super::App;
 use super::error::Problem;
-use super::extract::Caller;
+use super::extract::{Caller, body_bytes};
 use crate::store::idempotency::{self as keys, Remembered};
 use crate::store::{Lane, StoreError, transact};
 
@@ -31,10 +34,21 @@ pub(super) async fn remember(State(app): State<App>, request: Request, next: Nex
     if !wants {
         return next.run(request).await;
     }
-    match remembered(&app, request, next).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
+    // On a task of its own: a client that hangs up must not leave its key taken for ever.
+    let running = app.background.spawn({
+        let app = app.clone();
+        async move { remembered(&app, request, next).await }
+    });
+    match running.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(problem)) => problem.into_response(),
+        Err(_) => failed().into_response(),
     }
+}
+
+fn failed() -> Problem {
+    let detail = "something failed on our side and was logged";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
 async fn remembered(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
@@ -54,13 +68,7 @@ async fn remembered(app: &App, request: Request, next: Next) -> Result<Response,
         ));
     }
     let caller = Caller::from_request_parts(&mut parts, app).await?;
-    let bytes = to_bytes(body, super::BODY_MAX).await.map_err(|_| {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            "the body is larger than this call takes",
-        )
-    })?;
+    let bytes = body_bytes(Request::from_parts(parts.clone(), body), app).await?;
     let mut hasher = Sha256::new();
     hasher.update(parts.uri.to_string().as_bytes());
     hasher.update([0]);
@@ -81,9 +89,10 @@ async fn remembered(app: &App, request: Request, next: Next) -> Result<Response,
     if !free {
         return repeat(app, &caller.name, &key, &hash).await;
     }
-    let response = next
-        .run(Request::from_parts(parts, Body::from(bytes)))
-        .await;
+    let answering = next.run(Request::from_parts(parts, Body::from(bytes)));
+    // A panic is a failure of ours, and gives the key back as one.
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    let response = answered.unwrap_or_else(|_| failed().into_response());
     keep(app, &caller.name, &key, lane, response).await
 }
 

@@ -325,9 +325,9 @@ pub async fn list(
 ) -> Result<Page<HoldView>, OperationError> {
     let after = match cursor {
         Some(cursor) => {
-            let parsed = cursor
-                .split_once('_')
-                .and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
+            let parsed = cursor.split_once('_').and_then(|(at, id)| {
+                Some((at.parse().ok()?, id.parse::<HoldId>().ok()?.to_string()))
+            });
             Some(parsed.ok_or_else(|| {
                 OperationError::invalid("cursor_invalid", "the cursor is not one of ours")
             })?)

@@ -34,8 +34,11 @@ fn place_of(cursor: Option<&str>) -> Result<Place, OperationError> {
         return Ok((0, -1, 0));
     };
     let mut parts = cursor.splitn(3, '_');
-    let mut next = || parts.next().and_then(|part| part.parse::<i64>().ok());
-    let parsed = (|| Some((next()?, next()?, u16::try_from(next()?).ok()?)))();
+    let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    let parsed = (|| {
+        let (wave, seq) = (i64::from(next()?), i64::from(next()?));
+        Some((wave, seq, u16::try_from(next()?).ok()?))
+    })();
     parsed.ok_or_else(|| OperationError::invalid("cursor_invalid", "the cursor is not one of ours"))
 }
 

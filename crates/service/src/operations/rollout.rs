@@ -222,11 +222,13 @@ pub async fn retry(
     app: &App,
     actor: &Actor,
     name: &str,
+    generation: Option<Generation>,
     wave: Option<u32>,
     reason: &str,
 ) -> Result<RolloutView, OperationError> {
     hold::check_reason(reason)?;
     let row = load::find(app, name).await?;
+    check_generation(&row, generation)?;
     let by = Principal::new(actor.principal.clone());
     let command_ = Command::RetryFailed {
         wave: wave.map(WaveNumber),
@@ -246,12 +248,13 @@ pub async fn approve(
     app: &App,
     actor: &Actor,
     name: &str,
+    generation: Option<Generation>,
     number: u32,
-    digest: &str,
-    reason: &str,
+    (digest, reason): (&str, &str),
 ) -> Result<RolloutView, OperationError> {
     hold::check_reason(reason)?;
     let row = load::find(app, name).await?;
+    check_generation(&row, generation)?;
     let digest = digest_of(digest)?;
     let wave = WaveNumber(number);
     let by = Principal::new(actor.principal.clone());
@@ -323,8 +326,10 @@ pub async fn resume(
     app: &App,
     actor: &Actor,
     name: &str,
+    generation: Option<Generation>,
     reason: &str,
 ) -> Result<RolloutView, OperationError> {
+    check_generation(&load::find(app, name).await?, generation)?;
     hold::resume(app, actor, name, reason).await?;
     get(app, name).await
 }
@@ -350,9 +355,9 @@ pub async fn list(
 ) -> Result<Page<RolloutView>, OperationError> {
     let after = match cursor {
         Some(cursor) => {
-            let parsed = cursor
-                .split_once('_')
-                .and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
+            let parsed = cursor.split_once('_').and_then(|(at, id)| {
+                Some((at.parse().ok()?, id.parse::<RolloutId>().ok()?.to_string()))
+            });
             Some(parsed.ok_or_else(|| {
                 OperationError::invalid("cursor_invalid", "the cursor is not one of ours")
             })?)
@@ -436,7 +441,13 @@ async fn commit(
     row.plan = state.lifecycle.plan().map(|plan| plan.id);
     row.state = record::encode(&state).map_err(StoreError::corrupt)?;
     row.wake_at = Some(now);
-    rows::rollout_save(txn, &mut row).await?;
+    rows::rollout_save(txn, &mut row)
+        .await
+        .map_err(|error| match error {
+            // Somebody else was faster: load what they left, and decide again.
+            StoreError::Conflict => StoreError::Serialization,
+            other => other,
+        })?;
     for event in &events {
         txn.audit(entry(actor, &row, event)).await?;
     }

@@ -174,8 +174,9 @@ pub struct HoldView {
     pub workers: Vec<WorkerView>,
 }
 
-/// What a hold covers.
+/// What a hold covers. An unknown field is refused: a misspelt `wave` must not stop a whole rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ScopeView {
     /// everything, target, rollout or wave.
     #[serde(rename = "type")]

@@ -132,6 +132,18 @@ struct RowTooLong;
 struct Watch {
     last_byte: Cell<u8>,
     since_row: Cell<u64>,
+    /// Whether a quote is open, as far as quotes come in pairs.
+    is_quoted: Cell<bool>,
+}
+
+impl Watch {
+    /// Says whether the file ends inside its last row: without a line break in a row that is bad or in
+    /// a quote, or in a quote that has swallowed the lines to the end.
+    fn cuts(&self, last: Last) -> bool {
+        let has_end = matches!(self.last_byte.get(), b'\n' | b'\r');
+        let is_quoted = self.is_quoted.get();
+        (!has_end && (last.is_bad || is_quoted)) || (is_quoted && last.has_break)
+    }
 }
 
 impl<R: Read> Read for Watched<'_, R> {
@@ -146,6 +158,11 @@ impl<R: Read> Read for Watched<'_, R> {
             .set(self.seen.since_row.get().saturating_add(read));
         if let Some(last) = count.checked_sub(1).and_then(|last| buffer.get(last)) {
             self.seen.last_byte.set(*last);
+        }
+        let fresh = buffer.get(..count).unwrap_or_default();
+        let quotes = fresh.iter().filter(|byte| **byte == b'"').count();
+        if quotes % 2 == 1 {
+            self.seen.is_quoted.set(!self.seen.is_quoted.get());
         }
         Ok(count)
     }
@@ -170,13 +187,14 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
     let head = head_of(&record)?;
     sink.columns(&head)?;
     let mut values: Vec<&str> = Vec::new();
-    let mut is_short = false;
+    let mut last = Last::default();
     let mut line = 1;
     while next_record(&mut reader, &mut record, &seen)? {
         line = record.position().map_or(0, csv::Position::line);
         values.clear();
-        is_short = record.len() < head.len();
-        let goes_on = match check_record(&record, head.len(), line) {
+        let bad = check_record(&record, head.len(), line);
+        last = Last::of(&record, bad.is_some());
+        let goes_on = match bad {
             Some(bad) => sink.bad(bad),
             None => match std::str::from_utf8(record.as_slice()) {
                 Ok(_) => {
@@ -197,16 +215,31 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
         }
         values = Vec::new();
     }
-    if is_short && !matches!(seen.last_byte.get(), b'\n' | b'\r') {
+    if seen.cuts(last) {
         return Err(cut_off(line));
     }
     Ok(())
 }
 
+/// The last row is not whole, so nobody knows how many are missing.
 fn cut_off(line: u64) -> RowsError {
-    RowsError::Head(format!(
-        "the file ends in the middle of line {line}: it was cut off"
-    ))
+    let sentence = format!("the file ends in the middle of line {line}");
+    let kind = std::io::ErrorKind::UnexpectedEof;
+    RowsError::Stream(std::io::Error::new(kind, sentence))
+}
+
+/// What the last row looked like.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    is_bad: bool,
+    has_break: bool,
+}
+
+impl Last {
+    fn of(record: &csv::ByteRecord, is_bad: bool) -> Self {
+        let has_break = is_bad && record.as_slice().contains(&b'\n');
+        Self { is_bad, has_break }
+    }
 }
 
 fn next_record<R: Read>(
@@ -510,6 +543,30 @@ mod tests {
             sentence.contains("line 2") && sentence.contains("quote"),
             "{sentence}"
         );
+    }
+
+    #[test]
+    fn a_last_row_that_is_cut_is_refused_and_a_stray_quote_is_not() {
+        let csv = |text: &str| {
+            let mut seen = Seen::default();
+            read(
+                text.as_bytes(),
+                Compression::None,
+                RowFormat::Csv,
+                &mut seen,
+            )
+        };
+        for text in ["id,n\n1,a\n2", "id,n\n1,\"a", "id,n\n1,\"a\n2,b\n3,c\n"] {
+            assert!(matches!(csv(text), Err(RowsError::Stream(_))), "{text}");
+        }
+        for text in [
+            "id,n\n1,a\n2,b",
+            "id,n\n1,a\n2\n",
+            "id,n\n1,5\" pipe\n",
+            "id,n\n1,\"a\nb\"\n",
+        ] {
+            assert!(csv(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

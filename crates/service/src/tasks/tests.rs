@@ -127,7 +127,7 @@ async fn a_halt_stops_it_and_a_release_lets_it_go_on() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let later = rollout::get(&app, "move").await.unwrap();
         assert_eq!(later.totals["done"], halted.totals["done"], "nobody moves under a halt");
-        rollout::resume(&app, &actor(), "move", "go on").await.unwrap();
+        rollout::resume(&app, &actor(), "move", None, "go on").await.unwrap();
         assert_eq!(rollout::get(&app, "move").await.unwrap().status, "halted", "resume releases no halt");
         hold::release(&app, &actor(), &later.holds[0].id.to_string(), "go on").await.unwrap();
         let view = until(&app, "completed", |view| view.status == "completed").await;

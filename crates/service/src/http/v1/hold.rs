@@ -10,11 +10,11 @@ use serde::Deserialize;
 use super::{ReasonBody, Tagged, tagged};
 use crate::app::App;
 use crate::http::error::Problem;
-use crate::http::extract::{At, Body, Caller, Query};
-use crate::operations::Page;
+use crate::http::extract::{At, Body, Caller, IfMatch, Query};
 use crate::operations::hold::{self, NewHold};
 use crate::operations::token::Permission;
 use crate::operations::view::HoldView;
+use crate::operations::{OperationError, Page};
 
 /// The longest that `wait=quiesced` waits: a dead worker can no longer send by then.
 const WAIT_MAX: Duration = Duration::from_secs(45);
@@ -118,6 +118,7 @@ pub(in crate::http) async fn release(
     State(app): State<App>,
     caller: Caller,
     At(id): At<String>,
+    seen: IfMatch,
     Body(body): Body<ReasonBody>,
 ) -> Result<Tagged<HoldView>, Problem> {
     // Asked before the hold is looked up, so that nobody learns ids by guessing.
@@ -128,6 +129,9 @@ pub(in crate::http) async fn release(
     } else {
         Permission::Pause
     })?;
+    if seen.0.is_some_and(|seen| seen != known.generation) {
+        return Err(OperationError::Conflict { what: "hold" }.into());
+    }
     let view = hold::release(&app, &actor, &id, &body.reason).await?;
     Ok(tagged(StatusCode::OK, view.generation, view))
 }

@@ -161,10 +161,13 @@ pub(in crate::http) async fn resume(
     State(app): State<App>,
     caller: Caller,
     At(id): At<String>,
+    seen: IfMatch,
     Body(body): Body<ReasonBody>,
 ) -> View {
     let actor = caller.may(Permission::Pause)?;
-    Ok(ok(rollout::resume(&app, &actor, &id, &body.reason).await?))
+    Ok(ok(
+        rollout::resume(&app, &actor, &id, seen.0, &body.reason).await?
+    ))
 }
 
 /// Halt a rollout: one call, in any state.
@@ -218,6 +221,7 @@ pub(in crate::http) async fn retry(
     State(app): State<App>,
     caller: Caller,
     At(id): At<String>,
+    seen: IfMatch,
     Body(body): Body<RetryBody>,
 ) -> View {
     let actor = caller.may(Permission::Manage)?;
@@ -225,6 +229,7 @@ pub(in crate::http) async fn retry(
         &app,
         &actor,
         &id,
+        seen.0,
         body.wave,
         &body.reason,
     )
@@ -258,6 +263,7 @@ pub(in crate::http) async fn approve(
     State(app): State<App>,
     caller: Caller,
     At((id, wave)): At<(String, u32)>,
+    seen: IfMatch,
     Body(body): Body<ApproveBody>,
 ) -> View {
     let actor = caller.may(Permission::Approve)?;
@@ -265,9 +271,9 @@ pub(in crate::http) async fn approve(
         &app,
         &actor,
         &id,
+        seen.0,
         wave,
-        &body.digest,
-        &body.reason,
+        (&body.digest, &body.reason),
     )
     .await?))
 }
