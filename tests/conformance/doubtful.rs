@@ -17,8 +17,19 @@ on_each_server!(
 );
 
 async fn lost_and_late_answers_create_nobody_twice(server: Target) {
-    let faults = ["--lost", "0.1", "--late5xx", "0.06", "--cut", "0.04", "--p500", "0.02"];
-    let proxy = server.faulty(&[&faults[..], &["--methods", "POST"]].concat()).await;
+    let faults = [
+        "--lost",
+        "0.1",
+        "--late5xx",
+        "0.06",
+        "--cut",
+        "0.04",
+        "--p500",
+        "0.02",
+    ];
+    let proxy = server
+        .faulty(&[&faults[..], &["--methods", "POST"]].concat())
+        .await;
     let service = Service::start(&Database::sqlite());
     let api = &service.api;
     import(api, 120).await;
@@ -29,16 +40,17 @@ async fn lost_and_late_answers_create_nobody_twice(server: Target) {
     assert_eq!(check_nobody_twice(&server.accounts().await), 120);
     let faults = proxy.figures("/_faults").await;
     let unanswered = faults["committed_but_unanswered"].as_u64().unwrap();
-    assert!(unanswered > 10, "there was something to be lost: {faults:#}");
+    assert!(
+        unanswered > 10,
+        "there was something to be lost: {faults:#}"
+    );
     let adopted = done["totals"]["adopted"].as_u64().unwrap();
     assert!(adopted > 10, "they were looked up and found: {done:#}");
     service.end_and_fsck();
 }
 
 async fn whoever_was_renamed_there_while_in_doubt_keeps_one_account(server: Target) {
-    let proxy = server
-        .faulty(&["--lost", "1", "--methods", "POST"])
-        .await;
+    let proxy = server.faulty(&["--lost", "1", "--methods", "POST"]).await;
     let service = Service::start(&Database::sqlite());
     let api = &service.api;
     import(api, 4).await;
@@ -119,7 +131,8 @@ async fn a_server_whose_filters_find_nobody_is_not_believed_that_nobody_is_there
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_filters_leaves_whoever_is_in_doubt_in_doubt() {
     let (own, book) = blind(|_| {
-        let error = json!({"status": "400", "scimType": "invalidFilter", "detail": "no filters here"});
+        let error =
+            json!({"status": "400", "scimType": "invalidFilter", "detail": "no filters here"});
         Reply::Json(400, error)
     })
     .await;

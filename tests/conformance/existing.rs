@@ -108,16 +108,26 @@ async fn accounts_of_others_stay_as_they_are_and_go_to_review(server: Target) {
     let review = people_in(api, "review").await;
     let told = |key: &str| {
         let person = review.iter().find(|person| person["key"] == key).unwrap();
-        (person["code"].clone(), person["message"].as_str().unwrap().to_owned())
+        (
+            person["code"].clone(),
+            person["message"].as_str().unwrap().to_owned(),
+        )
     };
     let (code, message) = told("e0000003");
     assert_eq!(code, "account_of_another");
-    for part in ["somebody-else", "e0000003", recycled["id"].as_str().unwrap()] {
+    for part in [
+        "somebody-else",
+        "e0000003",
+        recycled["id"].as_str().unwrap(),
+    ] {
         assert!(message.contains(part), "{message}");
     }
     let (code, message) = told("e0000004");
     assert_eq!(code, "account_unowned");
-    assert!(message.contains(unowned["id"].as_str().unwrap()), "{message}");
+    assert!(
+        message.contains(unowned["id"].as_str().unwrap()),
+        "{message}"
+    );
     assert_eq!(review.len(), 2);
     let after = [
         shown(&server, &recycled["id"]).await,
@@ -147,7 +157,11 @@ async fn an_account_without_an_owner_becomes_ours_only_by_policy(server: Target)
     let now: Value = serde_json::from_str(&shown(&server, &unowned["id"]).await).unwrap();
     assert_eq!(now["externalId"], "e0000004");
     assert_eq!(now["active"], true, "whoever was moved can sign in");
-    assert_eq!(people_in(api, "review").await.len(), 1, "an owner is never replaced");
+    assert_eq!(
+        people_in(api, "review").await.len(),
+        1,
+        "an owner is never replaced"
+    );
     assert_eq!(before, shown(&server, &recycled["id"]).await);
     assert_eq!(check_nobody_twice(&server.accounts().await), 20);
     service.end_and_fsck();
@@ -168,7 +182,10 @@ async fn whoever_is_there_under_another_name_is_found_when_looked_for_first(serv
     assert_eq!(done["totals"]["adopted"], 1, "{done:#}");
     assert_eq!(check_nobody_twice(&server.accounts().await), 10);
     let now: Value = serde_json::from_str(&shown(&server, &id).await).unwrap();
-    assert_eq!(now["userName"], "user5@example.test", "one account, renamed");
+    assert_eq!(
+        now["userName"], "user5@example.test",
+        "one account, renamed"
+    );
     service.end_and_fsck();
 }
 
@@ -219,7 +236,12 @@ async fn people_the_server_calls_invalid_fail_one_by_one_and_say_why() {
     for person in &failed {
         assert_eq!(person["code"], "invalid_value");
         assert_eq!(person["attempts"], 1, "a final no is not asked for twice");
-        assert!(person["message"].as_str().unwrap().contains("no such domain"));
+        assert!(
+            person["message"]
+                .as_str()
+                .unwrap()
+                .contains("no such domain")
+        );
     }
     assert_eq!(check_nobody_twice(&book.accounts()), 991);
     service.end_and_fsck();

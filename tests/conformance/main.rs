@@ -40,7 +40,8 @@ macro_rules! on_each_server {
 use on_each_server;
 
 /// A rollout `move` of `staff` to `box` in one wave.
-const ONE_WAVE: &str = "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  - {name: all, rest: true}\n";
+const ONE_WAVE: &str =
+    "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  - {name: all, rest: true}\n";
 
 /// Creates target `box` at an address.
 async fn target_at(api: &Api, url: &str, more: Value) {

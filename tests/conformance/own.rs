@@ -49,9 +49,7 @@ impl Drop for Own {
 
 impl Own {
     /// Starts a server that answers as the function says.
-    pub(super) async fn start(
-        answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
-    ) -> Self {
+    pub(super) async fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v2", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -165,7 +163,10 @@ impl Book {
 
     fn create(&self, account: &Value) -> Reply {
         let mut book = self.0.lock().unwrap();
-        if book.values().any(|one| one["userName"] == account["userName"]) {
+        if book
+            .values()
+            .any(|one| one["userName"] == account["userName"])
+        {
             return Reply::Json(409, json!({"status": "409", "scimType": "uniqueness"}));
         }
         let id = format!("id-{}", book.len());

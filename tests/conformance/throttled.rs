@@ -39,9 +39,7 @@ async fn check_half_throttled(server: &Target, options: &[&str]) {
     let service = Service::start(&Database::sqlite());
     let api = &service.api;
     import(api, 40).await;
-    proxy
-        .register(api, "box", json!({"concurrency": 16}))
-        .await;
+    proxy.register(api, "box", json!({"concurrency": 16})).await;
     started(api, ONE_WAVE).await;
     let done = until_status(api, "move", "completed", 60).await;
     assert_eq!(done["totals"]["done"], 40, "{done:#}");
@@ -61,7 +59,14 @@ async fn without_a_retry_after_pauses_grow_and_nobody_is_given_up() {
     let database = Database::sqlite();
     let book = database.file("ledger.ndjson");
     let proxy = server
-        .faulty(&["--p429", "1", "--retry-after", "none", "--ledger", book.to_str().unwrap()])
+        .faulty(&[
+            "--p429",
+            "1",
+            "--retry-after",
+            "none",
+            "--ledger",
+            book.to_str().unwrap(),
+        ])
         .await;
     let service = Service::start(&database);
     let api = &service.api;
@@ -72,7 +77,10 @@ async fn without_a_retry_after_pauses_grow_and_nobody_is_given_up() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let faults = proxy.figures("/_faults").await;
     assert!(faults["requests"].as_u64() <= Some(24), "{faults:#}");
-    let times: Vec<i64> = ledger(&book).iter().filter_map(|line| line["t"].as_i64()).collect();
+    let times: Vec<i64> = ledger(&book)
+        .iter()
+        .filter_map(|line| line["t"].as_i64())
+        .collect();
     let gaps: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     let longest = gaps.iter().max().copied().unwrap_or(0);
     assert!(longest >= 1_000, "the pauses grow: {gaps:?}");

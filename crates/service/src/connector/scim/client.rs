@@ -198,10 +198,10 @@ impl Client {
                 )),
             };
         }
+        let said = self.keeper.censor(said(status, &body));
         if status == 401 {
             self.keeper.forget();
         }
-        let said = self.keeper.censor(said(status, &body));
         let trouble = Trouble::new(code(status, &body), said);
         match class(status, is_write) {
             Class::Clash => Answer::Clash(trouble),
