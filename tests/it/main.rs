@@ -21,3 +21,4 @@ mod support;
 
 mod evidence;
 mod halting;
+mod wake_ups;
