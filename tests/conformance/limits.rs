@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 use super::own::{Book, Own, Reply};
-use super::{ONE_WAVE, ledger, people_in, target_at, total};
+use super::{ONE_WAVE, account, ledger, people_in, target_at, total};
 use crate::support::database::Database;
 use crate::support::people::{import, started, until_done, until_status};
 use crate::support::service::Service;
@@ -224,4 +224,52 @@ async fn an_answer_without_end_is_cut_off() {
     );
     let (_, most) = service.resident();
     assert!(most < 400 << 20, "{most} bytes");
+}
+
+/// Creates accounts eight at a time, as fast as the server takes them; returns how many a second.
+async fn bare_rate(server: &Target, people: std::ops::Range<u32>) -> f64 {
+    let http = reqwest::Client::new();
+    let (count, begun) = (people.len(), Instant::now());
+    let url = format!("{}/Users", server.url);
+    futures_util::StreamExt::for_each_concurrent(
+        futures_util::stream::iter(people),
+        8,
+        async |person| {
+            let request = http
+                .post(&url)
+                .header("content-type", "application/scim+json");
+            let answer = request
+                .body(account(person).to_string())
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), 201);
+            answer.bytes().await.unwrap();
+        },
+    )
+    .await;
+    count as f64 / begun.elapsed().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: it wants the machine for itself"]
+async fn people_move_nearly_as_fast_as_the_server_takes_them() {
+    let Some(server) = Target::scimmy(&[("LATENCY_MS", "25")]).await else {
+        return;
+    };
+    let service = Service::start(&Database::sqlite());
+    let api = &service.api;
+    import(api, 4_000).await;
+    server.register(api, "box", json!({})).await;
+    let bare = bare_rate(&server, 100_000..102_000).await;
+    started(api, ONE_WAVE).await;
+    until_done(api, "move", 1, 10).await;
+    let begun = Instant::now();
+    let done = until_done(api, "move", 3_000, 60).await;
+    let ours = done["totals"]["done"].as_u64().unwrap() as f64 / begun.elapsed().as_secs_f64();
+    println!(
+        "bare {bare:.0}/s, moved {ours:.0}/s: {:.0} %",
+        ours / bare * 100.0
+    );
+    assert!(ours >= bare * 0.9);
 }
