@@ -36,3 +36,4 @@ mod repeating;
 mod specs;
 mod stopping;
 mod together;
+mod wake_ups;

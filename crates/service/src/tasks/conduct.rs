@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Release, Scope, Wanted};
+use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Place, Release, Scope, Wanted};
 use tidegate_orchestrator::ids::{Principal, RolloutId, Timestamp, WaveNumber};
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, Slots, history};
 use tidegate_orchestrator::planner::{Effect, Step, step};
@@ -116,6 +116,13 @@ async fn decide(app: &App, txn: &mut Txn, id: RolloutId) -> Result<bool, StoreEr
         return Err(StoreError::NotFound);
     };
     let seen = load::seen(app, txn, row, now).await?;
+    let is_unprepared = matches!(seen.rollout.lifecycle, Lifecycle::Preparing { .. });
+    let place = Place::rollout(seen.row.target, seen.row.id);
+    if is_unprepared && seen.holds.worst(&place).is_none() {
+        // It was started, or let go, since this pass looked: the bell that rang is for the next pass,
+        // which lays it out. Answered here, it would be for nothing, and nobody would come again.
+        return Ok(false);
+    }
     let step = step(&seen.snapshot(), now);
     save(app, txn, &seen.row, &step, now).await?;
     Ok(step

@@ -5,9 +5,10 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde_json::{Value, json};
 
+use super::ScimConfig;
 use super::answer::{Answer, Class, class, retry_after};
-use super::user::filter;
-use super::{Credential, ScimConfig};
+use super::credential::Keeper;
+use super::user::{Found, filter};
 use crate::clock::Clock;
 use crate::connector::{ConfigError, Trouble};
 
@@ -18,63 +19,27 @@ const BODY_MAX: usize = 4 << 20;
 /// How much of what a server says is kept.
 const SAID_MAX: usize = 300;
 
-/// An account as a server shows it. Servers differ: whatever is missing is missing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) id: Option<String>,
-    pub(super) external_id: Option<String>,
-    pub(super) user_name: Option<String>,
-    pub(super) active: Option<bool>,
-}
-
-impl Found {
-    fn of(value: &Value) -> Self {
-        // Names of attributes are case-insensitive (RFC 7643, 2.1), and some servers make use of it.
-        let field = |name: &str| {
-            let fields = value.as_object()?;
-            fields
-                .iter()
-                .find(|(found, _)| found.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value)
-        };
-        let text = |name: &str| {
-            field(name)
-                .and_then(Value::as_str)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
-        Self {
-            id: text("id"),
-            external_id: text("externalId"),
-            user_name: text("userName"),
-            active: field("active").and_then(Value::as_bool),
-        }
-    }
-}
-
 /// Talks to one server.
 #[derive(Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
-    credential: Option<Credential>,
+    keeper: Keeper,
     clock: Clock,
 }
 
 impl Client {
-    pub(super) fn new(config: &ScimConfig) -> Result<Self, ConfigError> {
-        let mut base = Url::parse(&config.base_url).map_err(|error| {
-            ConfigError(format!(
-                "scim settings: base_url `{}`: {error}",
-                config.base_url
-            ))
-        })?;
+    pub(super) fn new(config: &ScimConfig, clock: &Clock) -> Result<Self, ConfigError> {
+        // The address is not repeated: it may hold what does not belong there.
+        let mut base = Url::parse(&config.base_url)
+            .map_err(|error| ConfigError(format!("scim settings: base_url: {error}")))?;
         if !matches!(base.scheme(), "http" | "https")
             || !base.username().is_empty()
             || base.password().is_some()
+            || base.query().is_some()
+            || base.fragment().is_some()
         {
-            let sentence =
-                "scim settings: base_url is http or https, and holds no user name or password";
+            let sentence = "scim settings: base_url is http or https, and holds no user name, password, query or fragment";
             return Err(ConfigError(sentence.to_owned()));
         }
         if !base.path().ends_with('/') {
@@ -93,26 +58,14 @@ impl Client {
         Ok(Self {
             http,
             base,
-            credential: config.credential.clone(),
-            clock: Clock::system(),
+            keeper: Keeper::new(config.credential.clone(), clock.clone()),
+            clock: clock.clone(),
         })
     }
 
-    /// Reads the bearer token from where it is kept, every time: it may have been renewed.
-    pub(super) fn token(&self) -> Result<Option<String>, String> {
-        match &self.credential {
-            None => Ok(None),
-            Some(Credential::Env(name)) => match std::env::var(name) {
-                Ok(token) => Ok(Some(token)),
-                Err(_) => Err(format!(
-                    "the environment variable `{name}` is not set for this service"
-                )),
-            },
-            Some(Credential::File(path)) => match std::fs::read_to_string(path) {
-                Ok(token) => Ok(Some(token.trim().to_owned())),
-                Err(error) => Err(format!("{}: {error}", path.display())),
-            },
-        }
+    /// Says whether the bearer token can be read, and whether there is one.
+    pub(super) fn has_token(&self) -> Result<bool, String> {
+        self.keeper.token().map(|token| token.is_some())
     }
 
     fn request(
@@ -129,7 +82,7 @@ impl Client {
             url.query_pairs_mut().extend_pairs(query);
         }
         let request = self.http.request(method, url).header("accept", MEDIA_TYPE);
-        match self.token() {
+        match self.keeper.token() {
             Ok(Some(token)) => Ok(request.bearer_auth(token)),
             Ok(None) => Ok(request),
             Err(sentence) => Err(Trouble::new("credential_missing", sentence)),
@@ -150,42 +103,63 @@ impl Client {
             Ok(request) => self.answer(body(request, user), true).await,
             Err(trouble) => return Answer::LockedOut(trouble),
         };
-        map(answer, |value| Found::of(&value))
+        match answer {
+            // A server that knows no `Users` says so about everybody: the address is wrong.
+            Answer::Refused(trouble)
+                if ["not_found", "not_supported"].contains(&trouble.code.as_str()) =>
+            {
+                Answer::LockedOut(trouble)
+            }
+            other => map(other, Found::of),
+        }
     }
 
     /// Finds accounts by the value of an attribute.
+    ///
+    /// A server that ignores filters must not make us adopt whoever comes first, nor take their not
+    /// being there for a proof of absence: it counts as refused.
     pub(super) async fn find(&self, attribute: &str, value: &str) -> Answer<Vec<Found>> {
+        let filter = filter(attribute, value);
         let answer = self
-            .get(
-                "Users",
-                &[("filter", &filter(attribute, value)), ("count", "5")],
-            )
+            .get("Users", &[("filter", &filter), ("count", "5")])
             .await;
-        let wanted = |found: &Found| {
-            // A server that ignores filters must not make us adopt whoever comes first.
-            let shown = if attribute == "externalId" {
-                &found.external_id
-            } else {
-                &found.user_name
-            };
-            shown
-                .as_deref()
-                .is_some_and(|shown| shown.eq_ignore_ascii_case(value))
+        let rows = match map(answer, rows) {
+            Answer::Done(rows) => rows,
+            other => return other,
         };
-        map(answer, |value| {
-            let resources = value.get("Resources").and_then(Value::as_array);
-            resources
-                .into_iter()
-                .flatten()
-                .map(Found::of)
-                .filter(wanted)
-                .collect()
-        })
+        let shown = rows.len();
+        let wanted: Vec<Found> = rows
+            .into_iter()
+            .filter(|found| found.has(attribute, value))
+            .collect();
+        if wanted.is_empty() && shown > 0 {
+            let message =
+                format!("looked up by {attribute}, the server shows accounts that do not have it");
+            return Answer::Refused(Trouble::new("filter_ignored", message));
+        }
+        Answer::Done(wanted)
     }
 
-    /// Changes one attribute of an account.
-    pub(super) async fn patch(&self, id: &str, path: &str, value: &Value) -> Answer<()> {
-        let change = json!({"schemas": [PATCH], "Operations": [{"op": "replace", "path": path, "value": value}]});
+    /// Returns some accounts, whoever they are.
+    pub(super) async fn some(&self) -> Answer<Vec<Found>> {
+        map(self.get("Users", &[("count", "20")]).await, rows)
+    }
+
+    /// Reads an account.
+    pub(super) async fn read(&self, id: &str) -> Answer<Found> {
+        map(
+            self.get(&format!("Users/{}", segment(id)), &[]).await,
+            Found::of,
+        )
+    }
+
+    /// Changes attributes of an account, all of them or none.
+    pub(super) async fn patch(&self, id: &str, changes: &[(&str, Value)]) -> Answer<()> {
+        let operations: Vec<Value> = changes
+            .iter()
+            .map(|(path, value)| json!({"op": "replace", "path": path, "value": value}))
+            .collect();
+        let change = json!({"schemas": [PATCH], "Operations": operations});
         let answer = match self.request(Method::PATCH, &format!("Users/{}", segment(id)), &[]) {
             Ok(request) => self.answer(body(request, &change), true).await,
             Err(trouble) => return Answer::LockedOut(trouble),
@@ -224,7 +198,11 @@ impl Client {
                 )),
             };
         }
-        let trouble = Trouble::new(code(status, &body), said(status, &body));
+        let said = self.keeper.censor(said(status, &body));
+        if status == 401 {
+            self.keeper.forget();
+        }
+        let trouble = Trouble::new(code(status, &body), said);
         match class(status, is_write) {
             Class::Clash => Answer::Clash(trouble),
             Class::Refused => Answer::Refused(trouble),
@@ -245,6 +223,16 @@ fn body(request: RequestBuilder, value: &Value) -> RequestBuilder {
     request
         .header("content-type", MEDIA_TYPE)
         .body(value.to_string())
+}
+
+fn rows(list: Value) -> Vec<Found> {
+    match list {
+        Value::Object(mut fields) => match fields.remove("Resources") {
+            Some(Value::Array(rows)) => rows.into_iter().map(Found::of).collect(),
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
 }
 
 fn map<T>(answer: Answer<Value>, convert: impl FnOnce(Value) -> T) -> Answer<T> {
@@ -281,6 +269,9 @@ fn broken(error: &reqwest::Error) -> Answer<Value> {
     }
     if error.is_connect() {
         return Answer::Unreachable(Trouble::new("unreachable", cause.to_string()));
+    }
+    if error.is_builder() {
+        return Answer::LockedOut(Trouble::new("request_invalid", cause.to_string()));
     }
     let code = if error.is_timeout() {
         "timeout"
@@ -320,7 +311,9 @@ fn code(status: u16, body: &str) -> &'static str {
         (_, Some("tooMany")) => "too_many",
         (401, _) => "unauthorised",
         (403, _) => "forbidden",
-        (404, _) => "not_found",
+        (404 | 410, _) => "not_found",
+        (405 | 501, _) => "not_supported",
+        (300..=399, _) => "redirected",
         (400..=499, _) => "refused",
         _ => "server_error",
     }

@@ -53,6 +53,99 @@ pub(super) fn of(person: &Person, mapping: &UserMapping) -> Value {
     user
 }
 
+/// An account as a server shows it. Servers differ: whatever is missing is missing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Found {
+    pub(super) id: Option<String>,
+    pub(super) external_id: Option<String>,
+    pub(super) user_name: Option<String>,
+    /// All of it.
+    shown: Value,
+}
+
+impl Found {
+    pub(super) fn of(shown: Value) -> Self {
+        let text = |name: &str| {
+            let text = field(&shown, name).and_then(Value::as_str);
+            text.filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        Self {
+            id: text("id"),
+            external_id: text("externalId"),
+            user_name: text("userName"),
+            shown,
+        }
+    }
+
+    /// Says whether an attribute has a value: user names in any case, external ids exactly
+    /// (RFC 7643, 3.1 and 4.1.1).
+    pub(super) fn has(&self, attribute: &str, value: &str) -> bool {
+        if attribute == "externalId" {
+            self.external_id.as_deref() == Some(value)
+        } else {
+            let name = self.user_name.as_deref();
+            name.is_some_and(|name| name.to_lowercase() == value.to_lowercase())
+        }
+    }
+
+    /// Says whether an attribute is shown with this value.
+    pub(super) fn shows(&self, name: &str, value: &str) -> bool {
+        field(&self.shown, name).and_then(Value::as_str) == Some(value)
+    }
+
+    /// Says what must change so that the account is as `wanted` says, and nothing else: what others
+    /// put there stays there.
+    pub(super) fn difference(&self, wanted: &Value) -> Vec<(&'static str, Value)> {
+        let mut changes = Vec::new();
+        for path in [
+            "externalId",
+            "userName",
+            "active",
+            "displayName",
+            "name.givenName",
+            "name.familyName",
+        ] {
+            let Some(value) = at(wanted, path) else {
+                continue;
+            };
+            let is_same = match (path, at(&self.shown, path)) {
+                ("userName", Some(_)) => self.has(path, value.as_str().unwrap_or_default()),
+                // Not shown: the server does not keep it, or means the usual.
+                ("active", None) => true,
+                (_, shown) => shown == Some(value),
+            };
+            if !is_same {
+                changes.push((path, value.clone()));
+            }
+        }
+        // Addresses that are there may be anybody's: none is touched, and one is given to who has none.
+        let has_mail = field(&self.shown, "emails")
+            .and_then(Value::as_array)
+            .is_some_and(|mails| !mails.is_empty());
+        if let (false, Some(mails)) = (has_mail, at(wanted, "emails")) {
+            changes.push(("emails", mails.clone()));
+        }
+        changes
+    }
+}
+
+/// Reads an attribute. Names are case-insensitive (RFC 7643, 2.1), and some servers make use of it.
+fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let fields = value.as_object()?;
+    fields.get(name).or_else(|| {
+        let mut fields = fields.iter();
+        fields
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    })
+}
+
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.')
+        .try_fold(value, field)
+        .filter(|value| !value.is_null())
+}
+
 /// Writes a filter `attribute eq "value"` (RFC 7644, 3.4.2.2): the value is a JSON string.
 pub(super) fn filter(attribute: &str, value: &str) -> String {
     format!("{attribute} eq {}", Value::from(value))
@@ -95,6 +188,34 @@ mod tests {
             ..person
         };
         assert_eq!(name(&bare, &UserMapping::default()), "E1");
+    }
+
+    #[test]
+    fn only_what_differs_is_changed() {
+        let wanted = json!({"externalId": "E1", "userName": "ann", "active": true,
+            "displayName": "Ann Lee", "name": {"givenName": "Ann", "familyName": "Lee"},
+            "emails": [{"value": "ann@example.test"}]});
+        let same = Found::of(
+            json!({"ID": "7", "ExternalId": "E1", "userName": "Ann", "displayName": "Ann Lee",
+            "name": {"givenName": "Ann", "familyName": "Lee", "formatted": "A. Lee"}, "title": "Dr",
+            "emails": [{"value": "other@example.test"}]}),
+        );
+        assert_eq!(same.id.as_deref(), Some("7"));
+        assert_eq!(same.difference(&wanted), []);
+        let other = Found::of(
+            json!({"externalId": "E1", "userName": "ann.old", "active": false,
+            "displayName": "Ann Lee", "name": {"givenName": "Ann"}, "emails": []}),
+        );
+        let changed = other.difference(&wanted);
+        let paths: Vec<&str> = changed.iter().map(|(path, _)| *path).collect();
+        assert_eq!(paths, ["userName", "active", "name.familyName", "emails"]);
+    }
+
+    #[test]
+    fn external_ids_are_exact_and_user_names_are_not() {
+        let found = Found::of(json!({"externalId": "E1", "userName": "Ann"}));
+        assert!(found.has("userName", "ANN"));
+        assert!(!found.has("externalId", "e1"));
     }
 
     #[test]
