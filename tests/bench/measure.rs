@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
@@ -18,11 +18,6 @@ impl Times {
     /// Adds one.
     pub(crate) fn push(&mut self, time: Duration) {
         self.0.push(time.as_secs_f64() * 1e3);
-    }
-
-    /// Adds those of another.
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
     }
 
     /// Returns how many there are.
@@ -62,22 +57,41 @@ impl Times {
 /// How often each kind of question is asked.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
-/// Asks one question again and again until told to end. A question that had to wait for the one
-/// before counts from the instant at which it was due, so that a stall is not counted once only.
-pub(crate) async fn ask<F>(api: Api, end: Arc<AtomicBool>, seed: u64, path: F) -> Times
+/// What became of questions that were asked at a steady pace.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answers {
+    /// From when each was due: a question that waited for the one before counts its wait, so that a
+    /// stall is not counted once only.
+    pub(crate) due: Times,
+    /// From when each was sent.
+    pub(crate) sent: Times,
+}
+
+impl Answers {
+    /// Adds those of another.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.due.0.extend(other.due.0);
+        self.sent.0.extend(other.sent.0);
+    }
+}
+
+/// Asks one question again and again, at a steady pace, until told to end.
+pub(crate) async fn ask<F>(api: Api, end: Arc<AtomicBool>, seed: u64, path: F) -> Answers
 where
     F: Fn(&mut Random) -> String + Send + 'static,
 {
-    let mut times = Times::default();
+    let mut answers = Answers::default();
     let mut random = Random(seed);
     let mut ticks = tokio::time::interval(ASK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     while !end.load(Ordering::Relaxed) {
         let due = ticks.tick().await;
+        let sent = Instant::now();
         api.get(&path(&mut random)).await.ok();
-        times.push(due.elapsed());
+        answers.sent.push(sent.elapsed());
+        answers.due.push(due.elapsed());
     }
-    times
+    answers
 }
 
 /// Forgets the peak of a process's memory, so that the next one is of what comes next.

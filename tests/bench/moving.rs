@@ -48,6 +48,7 @@ pub(crate) async fn import(report: &mut Report, world: &World, other: &Database,
             world.import.peak_mb
         ),
         figures: json!({"seconds": ours, "reference_seconds": reference, "peak_mb": world.import.peak_mb}),
+        ..Row::default()
     });
 }
 
@@ -113,6 +114,7 @@ pub(crate) async fn drain(report: &mut Report, world: &mut World, other: &Databa
             "sending_seconds": best.sending, "commits": load.commits, "rows_per_commit": load.writes,
             "row_bytes": load.row, "entry_bytes": load.entry, "reference_seconds": seconds,
             "runs_seconds": [first.seconds, fresh.seconds]}),
+        ..Row::default()
     });
     memory(report, world, &first, &fresh);
     best.clone()

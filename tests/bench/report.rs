@@ -22,6 +22,8 @@ pub(crate) struct Row {
     pub(crate) budget: String,
     /// Whether it is met; `None`: it could not be measured, or nothing is asked for.
     pub(crate) met: Option<bool>,
+    /// Whether this is no budget but a promise: nobody moved under a halt.
+    pub(crate) promised: bool,
     /// What the figure includes, and what else was seen.
     pub(crate) note: String,
     /// The plain numbers.
@@ -66,6 +68,12 @@ impl Report {
     /// Returns how many budgets are missed.
     pub(crate) fn missed(&self) -> usize {
         self.0.iter().filter(|row| row.met == Some(false)).count()
+    }
+
+    /// Says whether a promise was broken.
+    pub(crate) fn is_broken(&self) -> bool {
+        let is_broken = |row: &Row| row.promised && row.met == Some(false);
+        self.0.iter().any(is_broken)
     }
 
     /// Writes the table for people.

@@ -13,24 +13,17 @@ const READY_SECONDS: f64 = 2.0;
 
 /// Kills the service while it sends, starts it again, and lets the rollout end. The books must balance.
 pub(crate) async fn restart(report: &mut Report, mut world: World) {
-    let (name, plan, _) = world.plan(one_wave).await;
-    let people = plan["people"].as_u64().expect("a number of people");
-    world.start(&name, &plan).await;
-    while world.status(&name).await["totals"]["done"].as_u64() < Some(people / 3) {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
     let (database, token) = (world.service.database.clone(), world.api().token.clone());
-    world.service.kill();
+    let (name, people) = begin_and_kill(&mut world).await;
     let begun = Instant::now();
     world.service = Service::start_again(&database, &token);
     let http = reqwest::Client::new();
     let url = format!("{}/readyz", world.api().url);
-    while !http
-        .get(&url)
-        .send()
-        .await
-        .is_ok_and(|answer| answer.status().is_success())
-    {
+    let is_ready = async || {
+        let answer = http.get(&url).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    };
+    while !is_ready().await {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -57,4 +50,21 @@ pub(crate) async fn restart(report: &mut Report, mut world: World) {
         figures: json!({"seconds": seconds, "done_at_kill": done, "completed_seconds": whole}),
         ..Row::default()
     });
+}
+
+/// Starts a rollout and kills the service when a third is done; returns its name and size.
+async fn begin_and_kill(world: &mut World) -> (String, u64) {
+    let (name, plan, _) = world.plan(one_wave).await;
+    let people = plan["people"].as_u64().expect("a number of people");
+    world.start(&name, &plan).await;
+    while done(world, &name).await < people / 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    world.service.kill();
+    (name, people)
+}
+
+async fn done(world: &World, name: &str) -> u64 {
+    let view = world.status(name).await;
+    view["totals"]["done"].as_u64().unwrap_or(0)
 }

@@ -76,6 +76,7 @@ pub(crate) fn report(report: &mut Report, on: &str, point: Costs, others: &[Cost
                 met: Some(cost <= DEARER * at_point),
                 note: String::new(),
                 figures: json!({"people": other.people, "micros": cost, "micros_at_design_point": at_point}),
+                ..Row::default()
             });
         }
     }

@@ -41,6 +41,7 @@ pub(crate) async fn scim(report: &mut Report, files: &Files, kind: &str) {
             "from the start to completed {seconds:.2} s; the reference posts the same accounts, {AT_ONCE} at a time, in {bare_seconds:.2} s"
         ),
         figures: json!({"people": PEOPLE, "seconds": seconds, "reference_seconds": bare_seconds, "at_once": AT_ONCE}),
+        ..Row::default()
     });
 }
 
