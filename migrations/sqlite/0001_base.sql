@@ -207,7 +207,7 @@ CREATE TABLE batch (
     epoch       BIGINT NOT NULL,
     PRIMARY KEY (rollout_id, wave_no, seq)
 );
-CREATE INDEX batch_ready ON batch (rollout_id, wave_no, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX batch_ready ON batch (rollout_id, wave_no, ready_at, seq) WHERE ready_at IS NOT NULL;
 CREATE INDEX batch_ordinal ON batch (rollout_id, wave_no, ordinal_min);
 
 -- Storage grows with trouble, not with success: one row per person who failed or needs review.

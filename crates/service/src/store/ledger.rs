@@ -4,7 +4,7 @@
 //! caller owns; what a row becomes is decided by `orchestrator::ledger`. Counts of a wave move in
 //! the same transaction as its batches (`store::wave`), so they never have to be recounted.
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidegate_orchestrator::ids::{
     BatchSeq, Epoch, Fence, Ordinal, PlanId, RolloutId, WaveNumber, WorkerId,
 };
@@ -372,6 +372,15 @@ pub async fn batches_prepare<C: ConnectionTrait>(
         .await?;
     }
     Ok(copied)
+}
+
+/// Tells PostgreSQL how the batches are spread. Until it knows, it takes any index that begins with
+/// rollout and wave for as good as the key, and goes through a whole wave to write one batch.
+pub async fn batches_survey<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        query::execute(db, "ANALYZE batch", []).await?;
+    }
+    Ok(())
 }
 
 /// How many batches a wave has, and how many people are in them.

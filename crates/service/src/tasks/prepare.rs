@@ -84,8 +84,16 @@ async fn step(
         .waves
         .last()
         .map_or(WaveNumber::FIRST, |wave| wave.number);
-    Ok((next.wave < last).then(|| Unprepared {
-        wave: next.wave.next(),
-        seq: BatchSeq(0),
-    }))
+    if next.wave < last {
+        return Ok(Some(Unprepared {
+            wave: next.wave.next(),
+            seq: BatchSeq(0),
+        }));
+    }
+    let surveyed: Result<(), StoreError> =
+        transact!(app.store, Lane::Ordinary, "batches_survey", |txn| {
+            ledger::batches_survey(txn).await
+        });
+    surveyed?;
+    Ok(None)
 }

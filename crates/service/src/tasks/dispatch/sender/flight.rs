@@ -65,12 +65,10 @@ impl Flight {
 
     /// Takes in what became of one person.
     pub(super) fn take(&mut self, index: SlotIndex, result: SendResult, now: Timestamp) {
-        let slot = self
-            .claimed
-            .slots
-            .iter()
-            .find(|slot| slot.index == index)
-            .copied();
+        // People are claimed in order of place, so each is found without looking through the batch.
+        let slots = &self.claimed.slots;
+        let found = slots.binary_search_by_key(&index, |slot| slot.index).ok();
+        let slot = found.and_then(|place| slots.get(place)).copied();
         let (Some(slot), Some(ordinal)) = (slot, self.ordinals.get(index.get()).copied()) else {
             return;
         };

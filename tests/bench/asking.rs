@@ -1,0 +1,180 @@
+//! While people are moved at full speed: looking at a rollout, looking a person up, and halting.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::measure::{Answers, Times, ask};
+use crate::report::{Report, Row, short};
+use crate::support::Random;
+use crate::world::{World, one_wave};
+
+/// How long a look may take, in milliseconds.
+const LOOK_MS: f64 = 5.0;
+/// How long a halt may take until it is acknowledged, in milliseconds.
+const HALT_MS: f64 = 10.0;
+
+/// Reports how long looking at a rollout and at one person takes under drain.
+pub(crate) async fn looks(report: &mut Report, world: &mut World, samples: usize) {
+    let (mut status, mut person) = (Answers::default(), Answers::default());
+    let mut drains = 0_u64;
+    while status.due.len() < samples {
+        let (name, plan, _) = world.plan(one_wave).await;
+        let end = Arc::new(AtomicBool::new(false));
+        world.start(&name, &plan).await;
+        let path = format!("/v1/rollouts/{name}");
+        let people = world.people;
+        let both = [
+            tokio::spawn(ask(world.api().clone(), end.clone(), drains, {
+                let path = path.clone();
+                move |_| path.clone()
+            })),
+            tokio::spawn(ask(
+                world.api().clone(),
+                end.clone(),
+                drains,
+                move |random| format!("{path}/members/E{:07}", random.below(people)),
+            )),
+        ];
+        world.until_completed(&name).await;
+        end.store(true, Ordering::Relaxed);
+        let [asked_status, asked_person] = both;
+        status.extend(asked_status.await.expect("the looks at the rollout"));
+        person.extend(asked_person.await.expect("the looks at people"));
+        drains += 1;
+    }
+    let kinds = [
+        ("status of a rollout", status),
+        ("state of one person", person),
+    ];
+    for (what, answers) in kinds {
+        let p99 = answers.due.within(0.99);
+        report.add(Row {
+            what: format!("{what} of {} under drain", short(world.people as f64)),
+            on: world.on.to_owned(),
+            ours: answers.due.text(),
+            budget: format!("p99 ≤ {LOOK_MS} ms"),
+            met: Some(p99 <= LOOK_MS),
+            note: format!(
+                "{} looks over {drains} drains, one of each kind every 10 ms, from when it was due; from when it was sent {}",
+                answers.due.len(),
+                answers.sent.text()
+            ),
+            figures: json!({"due": answers.due.figures(), "sent": answers.sent.figures()}),
+            ..Row::default()
+        });
+    }
+}
+
+/// Reports how long a halt takes under drain, and that nothing is claimed while it is in force.
+pub(crate) async fn halts(report: &mut Report, world: &mut World, samples: usize) {
+    let (mut times, mut quiesced) = (Times::default(), 0_usize);
+    let mut random = Random(1);
+    world.trail().await;
+    while times.len() < samples {
+        let (name, plan, _) = world.plan(one_wave).await;
+        world.start(&name, &plan).await;
+        let mut moved = 0;
+        while times.len() < samples {
+            let Some(now_moved) = until_moving(world, &name, moved).await else {
+                break;
+            };
+            moved = now_moved;
+            tokio::time::sleep(Duration::from_millis(random.below(20))).await;
+            let (time, hold) = halt(world, &name).await;
+            times.push(time);
+            quiesced += usize::from(hold["quiesced"] == true);
+            let path = format!("/v1/holds/{}/release", hold["id"].as_str().expect("an id"));
+            world
+                .api()
+                .post(&path, json!({"reason": "measured"}))
+                .await
+                .ok();
+        }
+        world.until_completed(&name).await;
+    }
+    let trail = world.trail().await;
+    let (holds, late) = claims_under_hold(&trail);
+    report.add(Row {
+        what: format!("halt of {} people under drain", short(world.people as f64)),
+        on: world.on.to_owned(),
+        ours: times.text(),
+        budget: format!("p99 ≤ {HALT_MS} ms"),
+        met: Some(times.within(0.99) <= HALT_MS),
+        note: format!(
+            "{} halts, each acknowledged over HTTP; {quiesced} of the answers said that nobody could send any more",
+            times.len()
+        ),
+        figures: times.figures(),
+        ..Row::default()
+    });
+    report.add(Row {
+        what: "claims committed while a halt was in force".to_owned(),
+        on: world.on.to_owned(),
+        ours: late.to_string(),
+        budget: "0".to_owned(),
+        met: Some(late == 0),
+        promised: true,
+        note: format!(
+            "read in the audit trail between the entries of {holds} holds and their releases"
+        ),
+        figures: json!({"holds": holds, "claims": late}),
+        ..Row::default()
+    });
+}
+
+async fn halt(world: &World, name: &str) -> (Duration, Value) {
+    let hold =
+        json!({"kind": "halt", "scope": {"type": "rollout", "id": name}, "reason": "measured"});
+    let begun = Instant::now();
+    let answer = world.api().post("/v1/holds", hold).await;
+    let time = begun.elapsed();
+    (time, answer.ok())
+}
+
+/// Waits until more people are moved than were; `None` when everybody is.
+async fn until_moving(world: &World, name: &str, moved: u64) -> Option<u64> {
+    let begun = Instant::now();
+    loop {
+        let view = world.status(name).await;
+        if view["status"] == "completed" {
+            return None;
+        }
+        let done = view["totals"]["done"].as_u64().unwrap_or(0);
+        if done > moved {
+            return Some(done);
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "`{name}` stands still: {view:#}"
+        );
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+/// Counts the holds of a trail, and the turns that claimed somebody while a hold was in force. One
+/// rollout runs at a time, so a claim is a claim of what is held.
+fn claims_under_hold(trail: &[Value]) -> (usize, usize) {
+    let (mut holds, mut late) = (0, 0);
+    let mut in_force: HashSet<&str> = HashSet::new();
+    for entry in trail {
+        let subject = entry["subject"].as_str().unwrap_or_default();
+        match entry["action"].as_str().unwrap_or_default() {
+            "hold.place" => {
+                holds += 1;
+                in_force.insert(subject);
+            }
+            "hold.release" => {
+                in_force.remove(subject);
+            }
+            "ledger.turn" if !in_force.is_empty() => {
+                late += usize::from(entry["detail"]["claimed"].as_u64() != Some(0));
+            }
+            _ => {}
+        }
+    }
+    (holds, late)
+}

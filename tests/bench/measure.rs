@@ -1,0 +1,107 @@
+//! Stop-watches: percentiles, look-ups at a steady pace, peaks of memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
+
+use crate::support::Random;
+use crate::support::api::Api;
+
+/// Times in milliseconds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Times(Vec<f64>);
+
+impl Times {
+    /// Adds one.
+    pub(crate) fn push(&mut self, time: Duration) {
+        self.0.push(time.as_secs_f64() * 1e3);
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the time that this share of all stays within (nearest rank).
+    pub(crate) fn within(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (share * sorted.len() as f64).ceil() as usize;
+        let last = sorted.len().saturating_sub(1);
+        sorted
+            .get(rank.saturating_sub(1).min(last))
+            .copied()
+            .unwrap_or(f64::NAN)
+    }
+
+    /// Writes p50, p99 and the longest, for people.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "p50 {:.1} · p99 {:.1} · max {:.1} ms",
+            self.within(0.5),
+            self.within(0.99),
+            self.within(1.0)
+        )
+    }
+
+    /// Writes them as numbers.
+    pub(crate) fn figures(&self) -> Value {
+        json!({"samples": self.len(), "p50_ms": self.within(0.5), "p99_ms": self.within(0.99),
+            "max_ms": self.within(1.0)})
+    }
+}
+
+/// How often each kind of question is asked.
+const ASK_EVERY: Duration = Duration::from_millis(10);
+
+/// What became of questions that were asked at a steady pace.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answers {
+    /// From when each was due: a question that waited for the one before counts its wait, so that a
+    /// stall is not counted once only.
+    pub(crate) due: Times,
+    /// From when each was sent.
+    pub(crate) sent: Times,
+}
+
+impl Answers {
+    /// Adds those of another.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.due.0.extend(other.due.0);
+        self.sent.0.extend(other.sent.0);
+    }
+}
+
+/// Asks one question again and again, at a steady pace, until told to end.
+pub(crate) async fn ask<F>(api: Api, end: Arc<AtomicBool>, seed: u64, path: F) -> Answers
+where
+    F: Fn(&mut Random) -> String + Send + 'static,
+{
+    let mut answers = Answers::default();
+    let mut random = Random(seed);
+    let mut ticks = tokio::time::interval(ASK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    while !end.load(Ordering::Relaxed) {
+        let due = ticks.tick().await;
+        let sent = Instant::now();
+        api.get(&path(&mut random)).await.ok();
+        answers.sent.push(sent.elapsed());
+        answers.due.push(due.elapsed());
+    }
+    answers
+}
+
+/// Forgets the peak of a process's memory, so that the next one is of what comes next.
+pub(crate) fn forget_peak(pid: u32) {
+    // Value 5 resets the high water mark (proc_pid_clear_refs(5)); where that is not allowed, the
+    // peak is that of the whole life, which errs on the strict side.
+    let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+/// Writes bytes as megabytes.
+pub(crate) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}

@@ -1,0 +1,83 @@
+//! What a person costs, whether there are few or many.
+
+use serde_json::json;
+
+use crate::report::{Report, Row, short};
+use crate::support::database::Database;
+use crate::world::{Drain, Files, World, one_wave, ten_waves};
+
+/// By how much a person may cost more than at the design point.
+const DEARER: f64 = 1.2;
+
+/// Seconds for everybody, by what was done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Costs {
+    people: u64,
+    import: f64,
+    plan: f64,
+    drain: f64,
+}
+
+impl Costs {
+    /// Puts together what was measured at the design point.
+    pub(crate) fn of(world: &World, plan: f64, drain: &Drain) -> Self {
+        Self {
+            people: world.people,
+            import: world.import.seconds,
+            plan,
+            drain: drain.seconds * world.people as f64 / drain.people as f64,
+        }
+    }
+
+    fn parts(&self) -> [(&'static str, f64); 3] {
+        let each = |seconds: f64| seconds * 1e6 / self.people as f64;
+        [
+            ("import", each(self.import)),
+            ("plan", each(self.plan)),
+            ("drain", each(self.drain)),
+        ]
+    }
+}
+
+/// Measures one size on a database of its own.
+pub(crate) async fn costs(database: &Database, files: &Files, people: u64) -> Costs {
+    println!("  {people} people");
+    let mut world = World::new(database, &files.people(people), people).await;
+    let (_, _, planned) = world.plan(ten_waves).await;
+    // Small ones are over before they can be timed well, so they are done more often.
+    let times = if people < 1_000_000 { 5 } else { 1 };
+    let (mut seconds, mut moved) = (0.0, 0);
+    for _ in 0..times {
+        let (name, plan, _) = world.plan(one_wave).await;
+        let drain = world.drain(&name, &plan).await;
+        seconds += drain.seconds;
+        moved += drain.people;
+    }
+    Costs {
+        people,
+        import: world.import.seconds,
+        plan: planned.seconds,
+        drain: seconds * people as f64 / moved as f64,
+    }
+}
+
+/// Reports the costs of several sizes beside those of the design point.
+pub(crate) fn report(report: &mut Report, on: &str, point: Costs, others: &[Costs]) {
+    for (part, (name, at_point)) in point.parts().into_iter().enumerate() {
+        for other in others {
+            let (_, cost) = other.parts()[part];
+            report.add(Row {
+                what: format!("{name}: cost per person at {}", short(other.people as f64)),
+                on: on.to_owned(),
+                ours: format!("{cost:.2} µs"),
+                reference: format!("{at_point:.2} µs at {}", short(point.people as f64)),
+                ratio: Some(cost / at_point),
+                budget: "± 20 %".to_owned(),
+                met: Some(cost <= DEARER * at_point),
+                note: String::new(),
+                figures: json!({"people": other.people, "micros": cost, "micros_at_design_point": at_point}),
+                ..Row::default()
+            });
+        }
+    }
+}
