@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{conduct, dispatch, permit};
+use super::{conduct, dispatch, permit, recover};
 use crate::app::App;
 use crate::operations::import;
 use crate::store::StoreError;
@@ -32,6 +32,7 @@ impl Driver {
         tasks.spawn(permit::run(app.clone()));
         tasks.spawn(conduct::run(app.clone()));
         tasks.spawn(dispatch::run(app.clone()));
+        tasks.spawn(recover::run(app.clone()));
         Ok(Self {
             app: app.clone(),
             tasks,
