@@ -190,7 +190,7 @@ async fn what_a_halt_or_a_release_was_told_is_there_after_the_kill(database: Dat
         if held.is_empty() {
             continue;
         }
-        assert_eq!(&held, &[id.clone()]);
+        assert_eq!(held, [id.as_str()]);
         service
             .api
             .post(&format!("/v1/holds/{id}/release"), release)

@@ -127,7 +127,7 @@ fn hold_lines(hold: &HoldView, now: Timestamp, palette: Palette) -> Vec<String> 
     };
     vec![
         format!(
-            "  {}  since {} ({}) by {} · {scope} · {quiet}",
+            "  {}  since {} ({}) by {} · {quiet} · {scope}",
             palette.paint(tone, &format!("{:<10}", hold.kind)),
             instant(hold.placed_at),
             span(now - hold.placed_at),

@@ -83,7 +83,7 @@ pub struct BatchWrite {
     pub tally: Tally,
     /// How many of the done were there before we came.
     pub adopted: u64,
-    /// When there is next something to claim, in milliseconds.
+    /// When there is next something to claim, in milliseconds; before 0 for whoever comes first.
     pub ready_at: Option<i64>,
     /// Who holds the lease from now on, and until when.
     pub lease: Option<(WorkerId, i64)>,
@@ -323,6 +323,34 @@ pub async fn leases_shorten<C: ConnectionTrait>(
                WHERE rollout_id = $1 AND lease_owner IS NOT NULL AND lease_until > $2";
     query::execute(db, sql, [rollout.to_string().into(), until_ms.into()]).await
 }
+
+/// Puts the batches whose lease was over at `now_ms` before all that wait, and returns how many there were:
+/// 0 is the place of those whom nobody has begun.
+pub async fn leases_lost_first<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+    now_ms: i64,
+) -> Result<u64, StoreError> {
+    let sql = format!("UPDATE batch SET ready_at = -1 {LEASE_LOST}");
+    query::execute(db, sql, [rollout.to_string().into(), now_ms.into()]).await
+}
+
+/// Says whether a rollout has batches whose lease was over at `now_ms`, and that are not first yet.
+pub async fn leases_are_lost<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let sql = format!("SELECT COUNT(*) AS number FROM batch {LEASE_LOST}");
+    let values = [rollout.to_string().into(), now_ms.into()];
+    let row: Option<query::Number> = query::one(db, sql, values).await?;
+    Ok(row.is_some_and(|row| row.number > 0))
+}
+
+/// By wave, so that the index of what is ready finds them.
+const LEASE_LOST: &str = "WHERE rollout_id = $1 AND wave_no IN (SELECT wave_no FROM wave \
+     WHERE rollout_id = $1 AND in_flight > 0) AND ready_at > 0 AND ready_at <= $2 \
+     AND lease_owner IS NOT NULL AND lease_until <= $2";
 
 /// Copies batches `from..until` of a wave out of a plan, everybody queued, and returns how many.
 ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{conduct, dispatch, permit, sweep};
+use super::{conduct, dispatch, permit, recover, sweep};
 use crate::app::App;
 use crate::operations::import;
 use crate::store::StoreError;
@@ -33,6 +33,7 @@ impl Driver {
         tasks.spawn(conduct::run(app.clone()));
         tasks.spawn(dispatch::run(app.clone()));
         tasks.spawn(sweep::run(app.clone()));
+        tasks.spawn(recover::run(app.clone()));
         Ok(Self {
             app: app.clone(),
             tasks,
