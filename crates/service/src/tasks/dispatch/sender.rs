@@ -24,7 +24,7 @@ use super::turn::{Claimed, Finished, NotClaimed, Turn, TurnOrder, ledger_turn};
 use crate::app::App;
 use crate::connector::{Connector, Lease, Person, SendGate, SendResult, TargetTrouble, Trouble};
 use crate::operations::{OperationError, load, member};
-use crate::store::{Lane, StoreError, rollout as rollouts, target, transact};
+use crate::store::{Lane, StoreError, target, transact};
 use crate::tasks::permit;
 use flight::Flight;
 
@@ -235,18 +235,9 @@ impl Sender {
         self.app.meter.count(turn.recorded, turn.refused);
         if turn.recorded > 0 && turn.claimed.is_empty() {
             // The wave may be through: let the planner look now and not at its next second.
-            self.ring_planner().await?;
+            self.app.wake.ring();
         }
         Ok(turn)
-    }
-
-    async fn ring_planner(&self) -> Result<(), StoreError> {
-        let now = self.app.clock.now();
-        transact!(self.app.store, Lane::Ordinary, "rollout_ring", |txn| {
-            rollouts::rollouts_ring(txn, now, Some(self.rollout), None).await
-        })?;
-        self.app.wake.ring();
-        Ok(())
     }
 
     /// Begins to send a batch; what needs no time has come back at once.

@@ -25,7 +25,7 @@ use crate::store::audit::Entry;
 use crate::store::failure::{self, FailureRow};
 use crate::store::ledger::{self, BatchAddress, BatchRow, BatchWrite};
 use crate::store::wave::{self, CountChange, WaveRow};
-use crate::store::{StoreError, Txn, hold, target};
+use crate::store::{StoreError, Txn, hold, rollout as rollouts, target};
 
 /// What became of some of the people of a claimed batch.
 #[derive(Debug, Clone)]
@@ -449,6 +449,11 @@ impl Pass {
             if !change.is_empty() {
                 wave::wave_count(txn, *rollout, *wave, change).await?;
             }
+        }
+        if self.recorded > 0 && self.claimed.is_empty() {
+            // The wave may be through. With the same commit, or a crash right after it leaves a rollout at
+            // which nobody looks again.
+            rollouts::rollouts_ring(txn, self.now, Some(order.rollout), None).await?;
         }
         self.audit(txn, order).await
     }
