@@ -78,6 +78,25 @@ async fn a_server_that_refuses_a_second_external_id_is_known_as_such() {
     assert_eq!(server.accounts().await.len(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_pages_wrongly_is_still_told_the_truth_about() {
+    // Every page is page one, and of any size.
+    let Some(server) = Target::scimmy(&[("EXPRESS5_BUG", "1"), ("SEED", "150")]).await else {
+        return;
+    };
+    let service = Service::start(&Database::sqlite());
+    server.register(&service.api, "box", json!({})).await;
+    let report = service.api.post("/v1/targets/box/check", json!({})).await;
+    let report = report.ok();
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert!(
+        findings(&report, "look up")
+            .iter()
+            .all(|item| item["ok"] == true)
+    );
+    assert_eq!(server.figures("/_stats").await["users"], 150);
+}
+
 /// Checks a server and returns the one finding that is not well.
 async fn trouble(url: &str, more: Value) -> (String, String) {
     let service = Service::start(&Database::sqlite());

@@ -6,7 +6,7 @@ use super::own::{Book, Own, Reply};
 use super::{ONE_WAVE, on_each_server, people_in, target_at, total};
 use crate::support::api::send;
 use crate::support::database::Database;
-use crate::support::people::{import, started, until_status};
+use crate::support::people::{csv, import, import_csv, started, until_status};
 use crate::support::service::Service;
 use crate::support::targets::{Target, check_nobody_twice};
 use crate::support::until;
@@ -14,6 +14,7 @@ use crate::support::until;
 on_each_server!(
     lost_and_late_answers_create_nobody_twice,
     whoever_was_renamed_there_while_in_doubt_keeps_one_account,
+    an_import_that_renames_whoever_is_in_doubt_creates_nobody_twice,
 );
 
 async fn lost_and_late_answers_create_nobody_twice(server: Target) {
@@ -75,6 +76,29 @@ async fn whoever_was_renamed_there_while_in_doubt_keeps_one_account(server: Targ
     assert_eq!(check_nobody_twice(&accounts), 4);
     let is_ours = |account: &Value| account["userName"].as_str().unwrap().starts_with("user");
     assert!(accounts.iter().all(is_ours), "renamed back: {accounts:#?}");
+    service.end_and_fsck();
+}
+
+async fn an_import_that_renames_whoever_is_in_doubt_creates_nobody_twice(server: Target) {
+    let proxy = server.faulty(&["--lost", "1", "--methods", "POST"]).await;
+    let service = Service::start(&Database::sqlite());
+    let api = &service.api;
+    import(api, 4).await;
+    proxy.register(api, "box", json!({})).await;
+    started(api, ONE_WAVE).await;
+    until("everybody is in doubt", 10, async || {
+        total(api, "unknown").await == 4
+    })
+    .await;
+    import_csv(api, csv(0..4).replace("user2@", "married2@")).await;
+    proxy.change_faults(json!({"lost": 0})).await;
+    let done = until_status(api, "move", "completed", 30).await;
+    assert_eq!(done["totals"]["adopted"], 4, "{done:#}");
+    let accounts = server.accounts().await;
+    assert_eq!(check_nobody_twice(&accounts), 4);
+    // The rollout is bound to the version it was planned with.
+    let is_old = |account: &Value| account["userName"] == "user2@example.test";
+    assert!(accounts.iter().any(is_old), "{accounts:#?}");
     service.end_and_fsck();
 }
 

@@ -157,6 +157,7 @@ impl Scim {
             .for_each_concurrent(self.config.concurrency, async |person| {
                 gate.turn(&person).await;
                 let seat = self.line.seat().await;
+                self.line.space(gate).await;
                 let result = self.one(&person, gate).await;
                 drop(seat);
                 on_result(person.index, result);

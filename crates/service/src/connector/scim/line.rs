@@ -51,6 +51,8 @@ struct State {
     pauses: u32,
     /// Requests in a row that got no answer.
     silent: u32,
+    /// When the next person may begin by the rate, in microseconds since 1970.
+    tat_us: i64,
 }
 
 /// The right to have one request under way; given back when dropped.
@@ -84,6 +86,7 @@ impl Line {
                 trouble: None,
                 pauses: 0,
                 silent: 0,
+                tat_us: 0,
             }),
             clock,
         }
@@ -99,6 +102,24 @@ impl Line {
             line: self,
             // The semaphore is never closed, so there always is one.
             permit: self.seats.acquire().await.ok(),
+        }
+    }
+
+    /// Waits until one more may begin by the rate of the target: whoever waited for a seat, or was late
+    /// for another reason, does not begin in one heap with the others.
+    pub(super) async fn space(&self, gate: &SendGate) {
+        let Some(pace) = gate.pace else { return };
+        loop {
+            let now = self.clock.now().timestamp_micros();
+            let spaced = pace.space(&mut self.state().tat_us, now);
+            match spaced {
+                Err(wait) if gate.may_send().is_ok() => {
+                    let wait = u64::try_from(wait).unwrap_or_default();
+                    tokio::time::sleep(Duration::from_micros(wait.min(100_000))).await;
+                }
+                // Who may not send at all need not wait for it.
+                Ok(()) | Err(_) => return,
+            }
         }
     }
 

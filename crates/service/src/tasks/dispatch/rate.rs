@@ -32,6 +32,7 @@ pub struct Grant {
 pub struct Pace {
     first_us: i64,
     interval_us: i64,
+    tolerance_us: i64,
 }
 
 impl Pace {
@@ -40,6 +41,21 @@ impl Pace {
     pub fn begin_us(&self, place: u32) -> i64 {
         self.first_us
             .saturating_add(self.interval_us.saturating_mul(i64::from(place)))
+    }
+
+    /// Lets one more begin now, or says how many microseconds later; `tat_us` is moved when it does.
+    ///
+    /// The claim granted each a time. Whoever is late, because a machine or a server stood still, must
+    /// not begin in one heap with the others: in no window more than burst and rate.
+    pub fn space(&self, tat_us: &mut i64, now_us: i64) -> Result<(), i64> {
+        let wait = tat_us
+            .saturating_sub(self.tolerance_us)
+            .saturating_sub(now_us);
+        if wait > 0 {
+            return Err(wait);
+        }
+        *tat_us = (*tat_us).max(now_us).saturating_add(self.interval_us);
+        Ok(())
     }
 }
 
@@ -97,6 +113,7 @@ impl Rate {
         let pace = Pace {
             first_us,
             interval_us: self.interval_us,
+            tolerance_us: tolerance,
         };
         Some(Grant {
             people,
@@ -153,6 +170,22 @@ mod tests {
         assert_eq!(grant.people, 101);
         assert_eq!(grant.pace.begin_us(0), 0);
         assert_eq!(grant.pace.begin_us(100), SECOND);
+    }
+
+    #[test]
+    fn whoever_is_late_does_not_begin_in_a_heap() {
+        let pace = Rate::new(100, 1, 3).unwrap().grant(0, 0, SECOND, 50);
+        let pace = pace.unwrap().pace;
+        // Everybody's time has come, and a second more.
+        let (mut tat, mut now, mut begun) = (0, 2 * SECOND, Vec::new());
+        while begun.len() < 50 {
+            match pace.space(&mut tat, now) {
+                Ok(()) => begun.push(now),
+                Err(wait) => now += wait,
+            }
+        }
+        assert_eq!(begun[2], 2 * SECOND, "the burst");
+        assert_eq!(begun[49] - begun[2], 47 * SECOND / 100, "the rate");
     }
 
     #[test]
