@@ -290,7 +290,6 @@ async fn every_changing_verb_wants_a_reason(database: Database) {
     until_status(api, "move", "completed", 30).await;
     for arguments in [
         vec!["pause", "move"],
-        vec!["halt", "--everything"],
         vec!["resume", "move"],
         vec!["cancel", "move"],
         vec!["retry", "move"],

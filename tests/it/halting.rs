@@ -7,7 +7,10 @@ use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
 use crate::support::service::Service;
 
-on_each_database!(a_halted_rollout_moves_nobody_until_its_release);
+on_each_database!(
+    a_halted_rollout_moves_nobody_until_its_release,
+    whoever_halts_at_night_is_not_sent_back_for_a_reason,
+);
 
 async fn a_halted_rollout_moves_nobody_until_its_release(database: Database) {
     let service = Service::start(&database);
@@ -37,4 +40,17 @@ async fn a_halted_rollout_moves_nobody_until_its_release(database: Database) {
     let done = until_status(api, "move", "completed", 60).await;
     assert_eq!(done["totals"]["done"], 5_000);
     service.end_and_fsck();
+}
+
+async fn whoever_halts_at_night_is_not_sent_back_for_a_reason(database: Database) {
+    let service = Service::start(&database);
+    let done = service.cli(&["halt", "--everything"]);
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let holds = service.api.get("/v1/holds?in_force=true").await.ok();
+    assert_eq!(holds["items"][0]["kind"], "halt");
+    assert_eq!(holds["items"][0]["reason"], "no reason was given");
 }

@@ -37,3 +37,4 @@ mod specs;
 mod stopping;
 mod together;
 mod wake_ups;
+mod words;

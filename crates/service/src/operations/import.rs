@@ -28,7 +28,7 @@ use crate::source::mapping::Mapping;
 use crate::source::pack::{KeyDigest, Packed, Packer, Tally};
 use crate::source::rows::{BadRow, Compression, RowFormat, RowsError, read};
 use crate::store::population::{self as rows, ImportRow, PopulationRow, VersionRow};
-use crate::store::{Lane, StoreError, transact};
+use crate::store::{Lane, Open, StoreError, transact};
 
 /// How many blocks may wait for the writer.
 const BLOCKS_WAITING: usize = 8;
@@ -109,6 +109,8 @@ struct Import<'a> {
     options: ImportOptions,
     /// The version that the file was compared with: it must still be the current one at the end.
     compared: Option<PopulationVersionId>,
+    /// Says to other processes that this one still writes.
+    _guard: Option<Open<'a>>,
 }
 
 /// Reads a file into a population.
@@ -230,6 +232,16 @@ fn read_file(
     })
 }
 
+/// Opens a transaction that marks the version as being written, for as long as it is open.
+async fn guard(app: &App, version: PopulationVersionId) -> Result<Option<Open<'_>>, StoreError> {
+    if !app.store.is_postgres() {
+        return Ok(None);
+    }
+    let mut open = app.store.begin(Lane::Ordinary).await?;
+    rows::version_guard(open.txn(), version).await?;
+    Ok(Some(open))
+}
+
 impl<'a> Import<'a> {
     async fn begin(
         app: &'a App,
@@ -252,6 +264,7 @@ impl<'a> Import<'a> {
             started_at: app.clock.now(),
             finished_at: None,
         };
+        let guard = guard(app, version).await?;
         let begun: Result<(), StoreError> =
             transact!(app.store, Lane::Ordinary, "import_begin", |txn| {
                 rows::version_stage(txn, version, population.id, row.started_at).await?;
@@ -267,6 +280,7 @@ impl<'a> Import<'a> {
             report,
             options,
             compared: None,
+            _guard: guard,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Populations and their immutable versions: staged block by block, then published at once.
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidegate_orchestrator::ids::{
     Generation, ImportId, PopulationId, PopulationVersionId, Timestamp, millis,
 };
@@ -332,6 +332,25 @@ pub async fn versions_staged<C: ConnectionTrait>(
     let rows: Vec<RawVersion> =
         query::all(db, format!("{VERSION} WHERE status = 'staging'"), []).await?;
     rows.iter().map(|raw| query::id(&raw.id)).collect()
+}
+
+/// The class of advisory locks of versions that are being written. "impo" in ASCII.
+const WRITING: i32 = 0x696d_706f;
+
+/// Marks a version as being written until the transaction ends, which it does with its process; says no
+/// when another transaction has marked it. On SQLite there is no other process.
+pub async fn version_guard<C: ConnectionTrait>(
+    db: &C,
+    version: PopulationVersionId,
+) -> Result<bool, StoreError> {
+    if db.get_database_backend() != DbBackend::Postgres {
+        return Ok(true);
+    }
+    let sql =
+        "SELECT CAST(CAST(pg_try_advisory_xact_lock($1, hashtext($2)) AS INT) AS BIGINT) AS number";
+    let values = [WRITING.into(), version.to_string().into()];
+    let row: Option<query::Number> = query::one(db, sql, values).await?;
+    Ok(row.is_some_and(|row| row.number == 1))
 }
 
 /// Writes blocks of members.

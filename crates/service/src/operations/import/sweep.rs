@@ -1,17 +1,12 @@
 //! Throws away what imports have left half-done whose process is gone.
+//!
+//! On PostgreSQL an import holds a lock that the database takes back with its connection; on SQLite there
+//! is one process, and whatever it did not begin itself was begun by one that is gone.
 
-use std::collections::BTreeSet;
-
-use chrono::TimeDelta;
-use tidegate_orchestrator::ids::WorkerId;
-
-use super::{Report, discard_version};
+use super::{Report, rows};
 use crate::app::App;
-use crate::store::population as rows;
-use crate::store::{Lane, StoreError, transact, worker};
-
-/// A process that has not been heard for so long is gone.
-const GONE_SECONDS: i64 = 60;
+use crate::store::population::ImportRow;
+use crate::store::{Lane, StoreError, transact};
 
 /// Throws away the staged rows of imports that nobody goes on with, and returns how many there were.
 ///
@@ -19,35 +14,32 @@ const GONE_SECONDS: i64 = 60;
 ///
 /// When the store cannot be reached.
 pub async fn sweep(app: &App) -> Result<usize, StoreError> {
-    let now = app.store.now().await?;
-    let since = now - TimeDelta::seconds(GONE_SECONDS);
-    let heard: BTreeSet<WorkerId> = if app.store.is_postgres() {
-        let heard = worker::workers_seen(app.store.read(), since).await?;
-        heard.into_iter().map(|worker| worker.id).collect()
-    } else {
-        // One process per SQLite file: every other one is gone.
-        BTreeSet::new()
-    };
     let mut swept = 0;
-    for mut row in rows::imports_receiving(app.store.read()).await? {
+    for row in rows::imports_receiving(app.store.read()).await? {
         let report: Report = serde_json::from_str(&row.report).map_err(StoreError::corrupt)?;
-        let is_at_work = report
-            .worker
-            .is_some_and(|worker| worker == app.worker || heard.contains(&worker));
-        // A process tells of itself within a second of its start.
-        let is_young = app.store.is_postgres() && row.started_at > since;
-        if is_at_work || is_young {
-            continue;
+        if report.worker != Some(app.worker) && sweep_one(app, row).await? {
+            swept += 1;
         }
-        if let Some(version) = row.version.take() {
-            discard_version(app, version).await?;
-        }
-        row.status = "lost".to_owned();
-        row.finished_at = Some(now);
-        transact!(app.store, Lane::Ordinary, "import_lose", |txn| {
-            rows::import_put(txn, &row).await
-        })?;
-        swept += 1;
     }
     Ok(swept)
+}
+
+/// Clears one import away, unless its process is at work; says whether it was.
+async fn sweep_one(app: &App, row: ImportRow) -> Result<bool, StoreError> {
+    transact!(app.store, Lane::Ordinary, "import_sweep", |txn| {
+        if let Some(version) = row.version {
+            if !rows::version_guard(txn, version).await? {
+                return Ok(false);
+            }
+            rows::version_discard(txn, version).await?;
+        }
+        let lost = ImportRow {
+            version: None,
+            status: "lost".to_owned(),
+            finished_at: Some(txn.now()),
+            ..row.clone()
+        };
+        rows::import_put(txn, &lost).await?;
+        Ok(true)
+    })
 }
