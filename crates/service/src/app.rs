@@ -1,8 +1,8 @@
 //! What every part of the service shares: store, clock, ids, connectors and the wake-up bell.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tidegate_orchestrator::ids::WorkerId;
+use tidegate_orchestrator::ids::{TargetId, WorkerId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +55,8 @@ pub struct Wake(Arc<WakeBells>);
 struct WakeBells {
     planner: Notify,
     dispatch: Notify,
+    /// The targets that a wide hold has stopped or let go; none of them for everything.
+    stopped: Mutex<Vec<Option<TargetId>>>,
 }
 
 impl Wake {
@@ -62,6 +64,27 @@ impl Wake {
     pub fn ring(&self) {
         self.0.planner.notify_one();
         self.0.dispatch.notify_one();
+    }
+
+    /// A wide hold began or ended: the planner looks at everything it covers, after this call returns.
+    pub fn stop(&self, target: Option<TargetId>) {
+        let mut stopped = self
+            .0
+            .stopped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stopped.push(target);
+    }
+
+    /// Hands over what wide holds have stopped since the last look.
+    #[must_use]
+    pub fn take_stopped(&self) -> Vec<Option<TargetId>> {
+        let mut stopped = self
+            .0
+            .stopped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *stopped)
     }
 
     /// Waits for the planner's bell.

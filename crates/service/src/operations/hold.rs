@@ -139,6 +139,9 @@ pub async fn place_wanted(
         cache.follow(hold.placed_epoch, |holds| holds.add(in_force.clone()));
         app.permit.hold(in_force, hold.placed_epoch);
     }
+    if let Some(target) = stopped(&hold.scope) {
+        app.wake.stop(target);
+    }
     app.wake.ring();
     Ok(Placed {
         hold: show(app, &hold).await?,
@@ -193,15 +196,38 @@ fn entry(actor: &Actor, action: &str, hold: &Hold) -> Entry {
     actor.entry(action, format!("hold:{}", hold.id), detail)
 }
 
-/// Has the planner look at what a hold covers.
+/// Has the planner look at the one rollout that a hold covers. What a wider hold covers is rung after
+/// the commit, in steps: placing it costs the same whatever it covers.
 async fn ring(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
     let now = txn.now();
     match scope {
-        Scope::Everything => rollouts::rollouts_ring(txn, now, None, None).await,
-        Scope::Target(target) => rollouts::rollouts_ring(txn, now, None, Some(*target)).await,
+        Scope::Everything | Scope::Target(_) => Ok(()),
         Scope::Rollout(rollout) | Scope::Wave(rollout, _) => {
-            rollouts::rollouts_ring(txn, now, Some(*rollout), None).await
+            rollouts::rollout_ring(txn, now, *rollout).await
         }
+    }
+}
+
+/// Has the planner look at everything that a wider hold released lets go, with the release itself: a
+/// crash right after it must not leave anything standing still.
+async fn ring_released(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
+    let now = txn.now();
+    match scope {
+        Scope::Everything => rollouts::rollouts_ring(txn, now, None, usize::MAX >> 1).await?,
+        Scope::Target(target) => {
+            rollouts::rollouts_ring(txn, now, Some(*target), usize::MAX >> 1).await?
+        }
+        Scope::Rollout(_) | Scope::Wave(..) => return ring(txn, scope).await,
+    };
+    Ok(())
+}
+
+/// The target of a wide hold, for the planner's bell; nothing for a hold on one rollout.
+const fn stopped(scope: &Scope) -> Option<Option<TargetId>> {
+    match scope {
+        Scope::Everything => Some(None),
+        Scope::Target(target) => Some(Some(*target)),
+        Scope::Rollout(_) | Scope::Wave(..) => None,
     }
 }
 
@@ -254,7 +280,7 @@ async fn end(
     let ended = hold.release(release).map_err(refused)?;
     rows::hold_save(txn, &HoldRow::of(&ended)?, row.generation).await?;
     rows::epoch_notify(txn, epoch).await?;
-    ring(txn, &ended.scope).await?;
+    ring_released(txn, &ended.scope).await?;
     let detail =
         json!({"kind": ended.kind, "scope": ended.scope, "reason": reason, "epoch": epoch});
     txn.audit(actor.entry("hold.release", format!("hold:{id}"), detail))

@@ -440,8 +440,8 @@ async fn commit(
     state.lifecycle.name().clone_into(&mut row.lifecycle);
     row.plan = state.lifecycle.plan().map(|plan| plan.id);
     row.state = record::encode(&state).map_err(StoreError::corrupt)?;
-    row.wake_at = Some(now);
-    rows::rollout_save(txn, &mut row)
+    let wake_was = row.wake_at.replace(now);
+    rows::rollout_save(txn, &mut row, wake_was)
         .await
         .map_err(|error| match error {
             // Somebody else was faster: load what they left, and decide again.

@@ -119,7 +119,7 @@ async fn disprove_in(
         at: now,
     };
     failure::failures_put(txn, rollout, &[failed]).await?;
-    rollouts::rollouts_ring(txn, now, Some(rollout), None).await?;
+    rollouts::rollout_ring(txn, now, rollout).await?;
     let detail = serde_json::json!({"wave": address.wave, "person": key, "reason": reason});
     let mut entry = actor.entry("person.disprove", format!("rollout:{rollout}"), detail);
     entry.data = Some(history::encode(&[changed]));

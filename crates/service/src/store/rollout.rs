@@ -189,15 +189,20 @@ pub async fn rollout_insert<C: ConnectionTrait>(
     }
 }
 
+/// Stands for no next look where two are compared.
+const NEVER: i64 = -1;
+
 /// Saves a rollout whose generation is still `row.generation`, and counts the generation up.
 ///
-/// Anything else means that somebody else changed it since it was read: `Conflict`.
+/// Anything else means that somebody else changed it since it was read: `Conflict`. The next look is
+/// moved only if it still is what was read, `wake_was`: whoever rang meanwhile wants the look that comes.
 pub async fn rollout_save<C: ConnectionTrait>(
     db: &C,
     row: &mut RolloutRow,
+    wake_was: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let next = row.generation.next();
-    let values: [Value; 13] = [
+    let values: [Value; 14] = [
         row.id.to_string().into(),
         row.generation.get().into(),
         next.get().into(),
@@ -211,12 +216,14 @@ pub async fn rollout_save<C: ConnectionTrait>(
         row.state.clone().into(),
         row.plan.map(|id| id.to_string()).into(),
         row.wake_at.map(millis).into(),
+        wake_was.map_or(NEVER, millis).into(),
     ];
     let changed = query::execute(
         db,
         "UPDATE rollout SET generation = $3, name = $4, population_id = $5, target_id = $6, \
          spec_format = $7, spec_text = $8, spec_digest = $9, lifecycle = $10, state = $11, \
-         plan_id = $12, wake_at = $13 WHERE id = $1 AND generation = $2",
+         plan_id = $12, wake_at = CASE WHEN COALESCE(wake_at, -1) = $14 THEN $13 ELSE wake_at END \
+         WHERE id = $1 AND generation = $2",
         values,
     )
     .await?;
@@ -227,49 +234,64 @@ pub async fn rollout_save<C: ConnectionTrait>(
     Ok(())
 }
 
-/// Moves only the next look of the planner; no generation, because nothing else changes.
+/// Moves only the next look of the planner, from `wake_was`; no generation, because nothing else changes.
+/// Nothing is moved when somebody rang meanwhile.
 pub async fn rollout_wake<C: ConnectionTrait>(
     db: &C,
     id: RolloutId,
     generation: Generation,
-    wake_at: Option<Timestamp>,
+    (wake_was, wake_at): (Option<Timestamp>, Option<Timestamp>),
 ) -> Result<(), StoreError> {
     query::execute(
         db,
-        "UPDATE rollout SET wake_at = $3 WHERE id = $1 AND generation = $2",
+        "UPDATE rollout SET wake_at = $3 \
+         WHERE id = $1 AND generation = $2 AND COALESCE(wake_at, -1) = $4",
         [
             id.to_string().into(),
             generation.get().into(),
             wake_at.map(millis).into(),
+            wake_was.map_or(NEVER, millis).into(),
         ],
     )
     .await?;
     Ok(())
 }
 
-/// Asks for a look of the planner now at the rollouts a change may concern.
+/// Only what runs is looked at; a draft or an ended rollout has nothing to do.
+const RUNNING: &str = "lifecycle IN ('preparing', 'running')";
+
+/// Each ring leaves another instant behind, so that a look under way sees that somebody rang.
+const RING: &str = "CASE WHEN wake_at <= $1 THEN wake_at - 1 ELSE $1 END";
+
+/// Asks for a look of the planner now at one rollout.
+pub async fn rollout_ring<C: ConnectionTrait>(
+    db: &C,
+    now: Timestamp,
+    rollout: RolloutId,
+) -> Result<(), StoreError> {
+    let sql = format!("UPDATE rollout SET wake_at = {RING} WHERE id = $2 AND {RUNNING}");
+    query::execute(db, sql, [millis(now).into(), rollout.to_string().into()]).await?;
+    Ok(())
+}
+
+/// Asks for a look of the planner now at every rollout, or every one onto a target: at most `limit` of
+/// those that would be looked at later. Returns how many; fewer than `limit`: there are no more.
 pub async fn rollouts_ring<C: ConnectionTrait>(
     db: &C,
     now: Timestamp,
-    rollout: Option<RolloutId>,
     target: Option<TargetId>,
-) -> Result<(), StoreError> {
-    let at = millis(now).into();
-    // Only what runs is looked at; a draft or an ended rollout has nothing to do.
-    let running = "lifecycle IN ('preparing', 'running')";
-    match (rollout, target) {
-        (Some(id), _) => {
-            let sql = format!("UPDATE rollout SET wake_at = $1 WHERE id = $2 AND {running}");
-            query::execute(db, sql, [at, id.to_string().into()]).await?
-        }
-        (None, Some(id)) => {
-            let sql = format!("UPDATE rollout SET wake_at = $1 WHERE target_id = $2 AND {running}");
-            query::execute(db, sql, [at, id.to_string().into()]).await?
-        }
-        (None, None) => {
-            let sql = format!("UPDATE rollout SET wake_at = $1 WHERE {running}");
-            query::execute(db, sql, [at]).await?
-        }
+    limit: usize,
+) -> Result<u64, StoreError> {
+    let of_target = if target.is_some() {
+        " AND target_id = $3"
+    } else {
+        ""
     };
-    Ok(())
+    let sql = format!(
+        "UPDATE rollout SET wake_at = $1 WHERE id IN (SELECT id FROM rollout WHERE {RUNNING} \
+         AND (wake_at IS NULL OR wake_at > $1){of_target} LIMIT $2)"
+    );
+    let mut values: Vec<Value> = vec![millis(now).into(), query::signed(limit)?.into()];
+    values.extend(target.map(|target| Value::from(target.to_string())));
+    query::execute(db, sql, values).await
 }

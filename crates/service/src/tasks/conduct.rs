@@ -23,6 +23,8 @@ use crate::store::{Lane, StoreError, Txn, failure, hold, transact};
 
 /// How many rollouts one look takes up.
 const ROLLOUTS_PER_LOOK: usize = 64;
+/// How many rollouts one step of a wide ring takes up.
+const ROLLOUTS_PER_RING: usize = 1000;
 /// The longest sleep between two looks: a bell that was missed is made up for by then.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How many batches of failed people one pass queues again.
@@ -33,6 +35,9 @@ const TROUBLE_PAUSE_SECONDS: i64 = 5;
 /// Looks at whatever is due, for ever.
 pub async fn run(app: App) {
     loop {
+        if let Err(error) = ring_stopped(&app).await {
+            tracing::warn!(%error, "the planner could not be told of a hold");
+        }
         match look(&app).await {
             Ok(0) => {}
             Ok(_) => continue,
@@ -44,6 +49,23 @@ pub async fn run(app: App) {
             () = tokio::time::sleep(sleep) => {}
         }
     }
+}
+
+/// Has the planner look at everything that a wide hold covers: in steps, so that no other hold waits.
+/// What is missed after a crash is found by its sender, which is refused every claim.
+async fn ring_stopped(app: &App) -> Result<(), StoreError> {
+    for target in app.wake.take_stopped() {
+        loop {
+            let rung = transact!(app.store, Lane::Ordinary, "rollouts_ring", |txn| {
+                let now = txn.now();
+                rollouts::rollouts_ring(txn, now, target, ROLLOUTS_PER_RING).await
+            })?;
+            if rung < u64::try_from(ROLLOUTS_PER_RING).unwrap_or(u64::MAX) {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn sleep_until_due(app: &App) -> Duration {
@@ -77,7 +99,8 @@ async fn rest(app: &App, id: RolloutId) -> Result<(), StoreError> {
         let row = rollouts::rollout_load(txn, id)
             .await?
             .ok_or(StoreError::NotFound)?;
-        rollouts::rollout_wake(txn, id, row.generation, Some(later)).await
+        let looks = (row.wake_at, Some(later));
+        rollouts::rollout_wake(txn, id, row.generation, looks).await
     })
 }
 
@@ -150,13 +173,14 @@ async fn save(
         entries.extend(carry_out(app, txn, row, effect, now).await?);
     }
     if step.events.is_empty() && step.effects.is_empty() {
-        rollouts::rollout_wake(txn, row.id, row.generation, step.wake_at).await?;
+        let looks = (row.wake_at, step.wake_at);
+        rollouts::rollout_wake(txn, row.id, row.generation, looks).await?;
     } else {
         let mut row = row.clone();
         step.rollout.lifecycle.name().clone_into(&mut row.lifecycle);
         row.state = record::encode(&step.rollout).map_err(StoreError::corrupt)?;
-        row.wake_at = step.wake_at;
-        rollouts::rollout_save(txn, &mut row).await?;
+        let wake_was = std::mem::replace(&mut row.wake_at, step.wake_at);
+        rollouts::rollout_save(txn, &mut row, wake_was).await?;
     }
     for entry in entries {
         txn.audit(entry).await?;

@@ -24,7 +24,7 @@ use super::turn::{Claimed, Finished, NotClaimed, Turn, TurnOrder, ledger_turn};
 use crate::app::App;
 use crate::connector::{Connector, Lease, Person, SendGate, SendResult, TargetTrouble, Trouble};
 use crate::operations::{OperationError, load, member};
-use crate::store::{Lane, StoreError, target, transact};
+use crate::store::{Lane, StoreError, rollout as rollouts, target, transact};
 use crate::tasks::permit;
 use flight::Flight;
 
@@ -168,9 +168,11 @@ impl Sender {
             NotClaimed::NothingReady(Some(at)) | NotClaimed::TargetClosed(at) => {
                 until(at).max(Duration::from_millis(5))
             }
-            NotClaimed::NothingReady(None) | NotClaimed::Held | NotClaimed::Enough => {
+            NotClaimed::Held => {
+                self.ring_planner().await?;
                 return Ok(false);
             }
+            NotClaimed::NothingReady(None) | NotClaimed::Enough => return Ok(false),
         };
         if self.app.ending.is_cancelled() || wait > LINGER || since.elapsed() > LINGER * 4 {
             return Ok(false);
@@ -238,6 +240,16 @@ impl Sender {
             self.app.wake.ring();
         }
         Ok(turn)
+    }
+
+    /// The planner closes what may not be claimed: until then the sender would be started again and again.
+    async fn ring_planner(&self) -> Result<(), StoreError> {
+        transact!(self.app.store, Lane::Ordinary, "rollout_ring", |txn| {
+            let now = txn.now();
+            rollouts::rollout_ring(txn, now, self.rollout).await
+        })?;
+        self.app.wake.ring();
+        Ok(())
     }
 
     /// Begins to send a batch; what needs no time has come back at once.

@@ -453,7 +453,7 @@ impl Pass {
         if self.recorded > 0 && self.claimed.is_empty() {
             // The wave may be through. With the same commit, or a crash right after it leaves a rollout at
             // which nobody looks again.
-            rollouts::rollouts_ring(txn, self.now, Some(order.rollout), None).await?;
+            rollouts::rollout_ring(txn, self.now, order.rollout).await?;
         }
         self.audit(txn, order).await
     }
