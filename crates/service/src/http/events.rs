@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
@@ -30,6 +30,15 @@ pub(super) struct EventsQuery {
     after: Option<i64>,
 }
 
+/// A client that comes back with what is no number of ours would go on at the wrong place.
+fn last_of(value: &HeaderValue) -> Result<i64, Problem> {
+    let number = value.to_str().ok().and_then(|value| value.parse().ok());
+    number.ok_or_else(|| {
+        let detail = "Last-Event-ID must be the id of an event, which is a number";
+        Problem::new(StatusCode::BAD_REQUEST, "event_id_invalid", detail)
+    })
+}
+
 /// Follow what happens.
 #[utoipa::path(get, path = "/v1/events", tag = "audit", params(EventsQuery), responses((status = 200, description = "a stream of events")))]
 pub(super) async fn events(
@@ -40,10 +49,10 @@ pub(super) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     // The stream is the trail: whoever may not read one may not read the other.
     caller.may(Permission::ReadAudit)?;
-    let last = headers
-        .get("last-event-id")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse().ok());
+    let last = match headers.get("last-event-id") {
+        Some(value) => Some(last_of(value)?),
+        None => None,
+    };
     let after = match last.or(query.after) {
         Some(after) => after,
         None => audit::last(&app).await?,

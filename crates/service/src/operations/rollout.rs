@@ -441,7 +441,7 @@ async fn commit(
     row.plan = state.lifecycle.plan().map(|plan| plan.id);
     row.state = record::encode(&state).map_err(StoreError::corrupt)?;
     row.wake_at = Some(now);
-    rows::rollout_save(txn, &mut row)
+    rows::rollout_save(txn, &mut row, None)
         .await
         .map_err(|error| match error {
             // Somebody else was faster: load what they left, and decide again.

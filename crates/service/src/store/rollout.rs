@@ -191,13 +191,15 @@ pub async fn rollout_insert<C: ConnectionTrait>(
 
 /// Saves a rollout whose generation is still `row.generation`, and counts the generation up.
 ///
-/// Anything else means that somebody else changed it since it was read: `Conflict`.
+/// Anything else means that somebody else changed it since it was read: `Conflict`. The next look is as
+/// said, unless somebody rang since `was` was read; `None`: whatever was there.
 pub async fn rollout_save<C: ConnectionTrait>(
     db: &C,
     row: &mut RolloutRow,
+    was: Option<Option<Timestamp>>,
 ) -> Result<(), StoreError> {
     let next = row.generation.next();
-    let values: [Value; 13] = [
+    let values: [Value; 14] = [
         row.id.to_string().into(),
         row.generation.get().into(),
         next.get().into(),
@@ -211,12 +213,16 @@ pub async fn rollout_save<C: ConnectionTrait>(
         row.state.clone().into(),
         row.plan.map(|id| id.to_string()).into(),
         row.wake_at.map(millis).into(),
+        was.map_or(-2, |was| was.map_or(-1, millis)).into(),
     ];
     let changed = query::execute(
         db,
         "UPDATE rollout SET generation = $3, name = $4, population_id = $5, target_id = $6, \
          spec_format = $7, spec_text = $8, spec_digest = $9, lifecycle = $10, state = $11, \
-         plan_id = $12, wake_at = $13 WHERE id = $1 AND generation = $2",
+         plan_id = $12, \
+         wake_at = CASE WHEN CAST($14 AS BIGINT) = -2 OR wake_at IS NULL \
+         OR wake_at = CAST($14 AS BIGINT) OR $13 < wake_at THEN $13 ELSE wake_at END \
+         WHERE id = $1 AND generation = $2",
         values,
     )
     .await?;
@@ -227,20 +233,24 @@ pub async fn rollout_save<C: ConnectionTrait>(
     Ok(())
 }
 
-/// Moves only the next look of the planner; no generation, because nothing else changes.
+/// Moves only the next look of the planner; no generation, because nothing else changes. Whoever rang
+/// since `was` was read is not silenced.
 pub async fn rollout_wake<C: ConnectionTrait>(
     db: &C,
     id: RolloutId,
     generation: Generation,
+    was: Option<Timestamp>,
     wake_at: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     query::execute(
         db,
-        "UPDATE rollout SET wake_at = $3 WHERE id = $1 AND generation = $2",
+        "UPDATE rollout SET wake_at = $3 \
+         WHERE id = $1 AND generation = $2 AND COALESCE(wake_at, -1) = $4",
         [
             id.to_string().into(),
             generation.get().into(),
             wake_at.map(millis).into(),
+            was.map_or(-1, millis).into(),
         ],
     )
     .await?;
@@ -255,19 +265,22 @@ pub async fn rollouts_ring<C: ConnectionTrait>(
     target: Option<TargetId>,
 ) -> Result<(), StoreError> {
     let at = millis(now).into();
+    // Each ring leaves another instant behind, so that a look under way sees that somebody rang.
+    let ring = "CASE WHEN wake_at <= $1 THEN wake_at - 1 ELSE $1 END";
     // Only what runs is looked at; a draft or an ended rollout has nothing to do.
     let running = "lifecycle IN ('preparing', 'running')";
     match (rollout, target) {
         (Some(id), _) => {
-            let sql = format!("UPDATE rollout SET wake_at = $1 WHERE id = $2 AND {running}");
+            let sql = format!("UPDATE rollout SET wake_at = {ring} WHERE id = $2 AND {running}");
             query::execute(db, sql, [at, id.to_string().into()]).await?
         }
         (None, Some(id)) => {
-            let sql = format!("UPDATE rollout SET wake_at = $1 WHERE target_id = $2 AND {running}");
+            let sql =
+                format!("UPDATE rollout SET wake_at = {ring} WHERE target_id = $2 AND {running}");
             query::execute(db, sql, [at, id.to_string().into()]).await?
         }
         (None, None) => {
-            let sql = format!("UPDATE rollout SET wake_at = $1 WHERE {running}");
+            let sql = format!("UPDATE rollout SET wake_at = {ring} WHERE {running}");
             query::execute(db, sql, [at]).await?
         }
     };

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Release, Scope, Wanted};
+use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Place, Release, Scope, Wanted};
 use tidegate_orchestrator::ids::{Principal, RolloutId, Timestamp, WaveNumber};
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, Slots, history};
 use tidegate_orchestrator::planner::{Effect, Step, step};
@@ -76,7 +76,7 @@ async fn rest(app: &App, id: RolloutId) -> Result<(), StoreError> {
         let row = rollouts::rollout_load(txn, id)
             .await?
             .ok_or(StoreError::NotFound)?;
-        rollouts::rollout_wake(txn, id, row.generation, Some(later)).await
+        rollouts::rollout_wake(txn, id, row.generation, row.wake_at, Some(later)).await
     })
 }
 
@@ -115,6 +115,12 @@ async fn decide(app: &App, txn: &mut Txn, id: RolloutId) -> Result<bool, StoreEr
         return Err(StoreError::NotFound);
     };
     let seen = load::seen(app, txn, row, now).await?;
+    // It was started since this pass began: it stays due, and the next pass lays it out.
+    let is_new = matches!(seen.rollout.lifecycle, Lifecycle::Preparing { .. });
+    let place = Place::rollout(seen.row.target, seen.row.id);
+    if is_new && seen.holds.worst(&place).is_none() {
+        return Ok(false);
+    }
     let step = step(&seen.snapshot(), now);
     save(app, txn, &seen.row, &step, now).await?;
     Ok(step
@@ -142,13 +148,13 @@ async fn save(
         entries.extend(carry_out(app, txn, row, effect, now).await?);
     }
     if step.events.is_empty() && step.effects.is_empty() {
-        rollouts::rollout_wake(txn, row.id, row.generation, step.wake_at).await?;
+        rollouts::rollout_wake(txn, row.id, row.generation, row.wake_at, step.wake_at).await?;
     } else {
         let mut row = row.clone();
         step.rollout.lifecycle.name().clone_into(&mut row.lifecycle);
         row.state = record::encode(&step.rollout).map_err(StoreError::corrupt)?;
-        row.wake_at = step.wake_at;
-        rollouts::rollout_save(txn, &mut row).await?;
+        let was = std::mem::replace(&mut row.wake_at, step.wake_at);
+        rollouts::rollout_save(txn, &mut row, Some(was)).await?;
     }
     for entry in entries {
         txn.audit(entry).await?;
