@@ -146,7 +146,6 @@ async fn a_body_is_one_json_value_in_utf_8(database: Database) {
         r#"{"name": "a""#,
         r#"{"name": "a",}"#,
         r#"{"name": "a", "name": "b"}"#,
-        "name=a",
         "null",
     ] {
         post(text.into()).await.refused(400, "body_invalid");
@@ -165,12 +164,7 @@ async fn a_body_of_another_media_type_is_refused(database: Database) {
         ("/v1/populations", r#"{"name": "a"}"#),
         ("/v1/rollouts", "rollout: x"),
     ] {
-        for kind in [
-            "text/plain",
-            "application/x-www-form-urlencoded",
-            "nonsense",
-            "",
-        ] {
+        for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
             let answer = service.api.post_text(path, kind, text).await;
             answer.refused(415, "media_type");
         }
@@ -218,7 +212,6 @@ async fn unknown_paths_and_methods_are_problems_too(database: Database) {
     for path in [
         "/",
         "/v1",
-        "/v2/rollouts",
         "/v1/rollout",
         "/v1/rollouts/",
         "/v1/rollouts/x/y/z",
