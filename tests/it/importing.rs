@@ -95,12 +95,7 @@ async fn every_format_and_compression_reads_the_same_people(database: Database) 
         let name = json!({"name": "staff"});
         api.post("/v1/populations", name).await;
         let done = send_file(api, query, encoding, bytes).await;
-        assert_eq!(
-            done.status < 300,
-            true,
-            "{query} {encoding:?}: {}",
-            done.text
-        );
+        assert!(done.status < 300, "{query} {encoding:?}: {}", done.text);
         assert_eq!(
             done.body["rows_bad"], 0,
             "{query} {encoding:?}: {}",

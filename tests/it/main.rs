@@ -8,6 +8,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::string_slice,
+    clippy::too_many_lines,
     clippy::cast_possible_truncation,
     reason = "a test that cannot go on has failed, and real processes live in real time"
 )]

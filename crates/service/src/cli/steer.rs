@@ -79,6 +79,11 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
             )));
         }
     };
+    if stop.change.expect_rev.is_some() {
+        return Err(CliError::Usage(
+            "a stop is never refused as stale: leave --expect-rev out".to_owned(),
+        ));
+    }
     if stop.change.dry_run {
         context.would(&format!(
             "would place a {kind} on {scope}; nothing has changed"

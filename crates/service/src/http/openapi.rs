@@ -32,10 +32,20 @@ pub fn openapi() -> String {
             }
         }
     }
-    document["components"]["securitySchemes"] =
-        json!({"token": {"type": "http", "scheme": "bearer", "bearerFormat": "tg_…"}});
-    document["security"] = json!([{"token": []}]);
+    put(
+        document.get_mut("components"),
+        "securitySchemes",
+        json!({"token": {"type": "http", "scheme": "bearer", "bearerFormat": "tg_…"}}),
+    );
+    put(Some(&mut document), "security", json!([{"token": []}]));
     serde_json::to_string_pretty(&document).unwrap_or_default()
+}
+
+/// Writes one field of an object.
+fn put(object: Option<&mut Value>, name: &str, value: Value) {
+    if let Some(fields) = object.and_then(Value::as_object_mut) {
+        fields.insert(name.to_owned(), value);
+    }
 }
 
 /// Adds to one call what every call has: a name of its own, problems, and the headers it honours.
@@ -50,12 +60,14 @@ fn finish(path: &str, method: &str, operation: &mut Map<String, Value>) {
         *id = format!("{resource}_{id}");
     }
     let problem = json!({"$ref": "#/components/schemas/Document"});
-    if let Some(responses) = operation.get_mut("responses") {
-        responses["default"] = json!({
+    put(
+        operation.get_mut("responses"),
+        "default",
+        json!({
             "description": "what went wrong, with a stable code",
             "content": {PROBLEM: {"schema": problem}},
-        });
-    }
+        }),
+    );
     let header = |name: &str, required: bool, description: &str| {
         json!({"name": name, "in": "header", "required": required, "description": description,
             "schema": {"type": "string"}})

@@ -204,7 +204,10 @@ async fn hold_set<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreError> {
 /// Every hold that begins or ends moves the epoch, so the set of an epoch never changes: whoever knows
 /// the epoch need not read a hundred thousand rows again.
 #[derive(Debug, Clone, Default)]
-pub struct HoldCache(Arc<RwLock<Option<(Epoch, Arc<HoldSet>)>>>);
+pub struct HoldCache(Arc<RwLock<Option<Known>>>);
+
+/// An epoch, and the holds in force in it.
+type Known = (Epoch, Arc<HoldSet>);
 
 impl HoldCache {
     fn of(&self, epoch: Epoch) -> Option<Arc<HoldSet>> {
