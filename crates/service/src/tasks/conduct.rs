@@ -115,7 +115,12 @@ async fn decide(app: &App, txn: &mut Txn, id: RolloutId) -> Result<bool, StoreEr
         return Err(StoreError::NotFound);
     };
     let seen = load::seen(app, txn, row, now).await?;
-    let step = step(&seen.snapshot(), now);
+    let mut step = step(&seen.snapshot(), now);
+    let is_preparing = matches!(seen.rollout.lifecycle, Lifecycle::Preparing { .. });
+    if is_preparing && seen.holds.worst(&seen.snapshot().place).is_none() {
+        // It was started after this pass had looked whether to lay it out: the next pass does.
+        step.wake_at = Some(now);
+    }
     save(app, txn, &seen.row, &step, now).await?;
     Ok(step
         .rollout
