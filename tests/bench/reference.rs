@@ -72,22 +72,29 @@ pub(crate) struct Load {
     pub(crate) entry: usize,
 }
 
-/// Commits the same bytes as often, one durable transaction after the other; returns the seconds.
+/// Commits the same bytes as often, one durable transaction after the other; returns the seconds of
+/// the better of two runs, as there are two of ours.
 pub(crate) async fn commits(database: &Database, load: Load) -> f64 {
     let mut raw = Raw::open(database).await;
+    let first = commits_once(database, &mut raw, load).await;
+    commits_once(database, &mut raw, load).await.min(first)
+}
+
+async fn commits_once(database: &Database, raw: &mut Raw, load: Load) -> f64 {
     let blob = if database.is_postgres() {
         "BYTEA"
     } else {
         "BLOB"
     };
     for table in ["raw_batch", "raw_trail"] {
+        raw.run(format!("DROP TABLE IF EXISTS {table}")).await;
         let sql = format!("CREATE TABLE {table} (id BIGINT NOT NULL PRIMARY KEY, body {blob})");
         raw.run(sql).await;
     }
     let (row, entry) = (vec![7_u8; load.row], vec![7_u8; load.entry]);
     let places: Vec<i64> = (0..i64::try_from(load.batches).unwrap_or(i64::MAX)).collect();
     for part in places.chunks(64) {
-        each!(&mut raw, db => {
+        each!(&mut *raw, db => {
             let sql = put(part.len());
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for id in part {
@@ -103,7 +110,7 @@ pub(crate) async fn commits(database: &Database, load: Load) -> f64 {
         let ids: Vec<i64> = (0..load.writes)
             .map(|place| i64::try_from((first + place) % load.batches.max(1)).unwrap_or(i64::MAX))
             .collect();
-        each!(&mut raw, db => {
+        each!(&mut *raw, db => {
             let mut txn = db.begin().await.expect("a transaction");
             let mut query = sqlx::query(AssertSqlSafe(put(ids.len())));
             for id in &ids {

@@ -18,6 +18,7 @@ const BATCHES_PER_STEP: u32 = 64;
 /// When the store cannot be reached.
 pub async fn prepare(app: &App, id: RolloutId) -> Result<(), OperationError> {
     let actor = Actor::task("prepare");
+    let mut known = None;
     loop {
         let row = load::row(app, id).await?;
         let state = load::record(&row)?;
@@ -30,8 +31,13 @@ pub async fn prepare(app: &App, id: RolloutId) -> Result<(), OperationError> {
         if load::held(app, &row, None).await?.is_some() {
             return Ok(());
         }
-        let counts = plan::plan_roster_counts(app.store.read(), bound.id).await?;
+        // A plan never changes, and counting its batches at every step would go through all of them.
+        let counts = match known.take() {
+            Some((of, counts)) if of == bound.id => counts,
+            _ => plan::plan_roster_counts(app.store.read(), bound.id).await?,
+        };
         let following = step(app, id, bound.id, *next, &counts).await?;
+        known = Some((bound.id, counts));
         match rollout::command(app, &actor, id, &Command::Prepare { next: following }).await {
             Ok(_) => {}
             // A hold or a cancel came between: the next pass looks again.
