@@ -1,5 +1,6 @@
 //! Claims about the planner, on one small world: waves of people, holds, windows.
 
+mod crowd;
 mod gates;
 mod holds;
 mod laws;

@@ -121,6 +121,38 @@ fn three_weeks_of_missed_windows_leave_one_window_and_not_twenty_one() {
     );
 }
 
+/// Whoever comes back after a year asks about the present and the next opening, whatever fired meanwhile:
+/// every five minutes 105,120 times, on a 31st seven times. No question says since when nobody looked, so
+/// there is nothing to walk; and a search that began a year back would stop short at `OPENINGS_MAX`.
+#[test]
+fn missed_windows_of_a_year_are_not_walked() {
+    let schedules = [
+        ("0 */5 * * * *", 60, "2027-03-10T10:05:00Z"),
+        ("0 0 * * * *", 60, "2027-03-10T11:00:00Z"),
+        ("0 0 9 1 * *", 3_600, "2027-04-01T09:00:00Z"),
+        ("0 0 9 31 * *", 3_600, "2027-03-31T09:00:00Z"),
+    ];
+    let back = utc("2027-03-10T10:02:00Z");
+    for (cron, seconds, next) in schedules {
+        let schedule = Schedule {
+            window: Seconds(seconds),
+            ..schedule(cron, "UTC", 1)
+        };
+        assert_eq!(
+            open_at(Some(&schedule), &[], back),
+            WindowState::Closed {
+                next: Some(utc(next)),
+                because: format!(
+                    "the window is closed; the next one opens {}",
+                    instant(utc(next))
+                )
+            },
+            "{cron}"
+        );
+        assert!(open_until(&schedule, next).is_some(), "{cron} opens then");
+    }
+}
+
 #[test]
 fn a_freeze_beats_an_open_window_and_ends_with_its_last_day() {
     let always = schedule("0 0 * * * *", "UTC", 1);
