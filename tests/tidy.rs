@@ -349,3 +349,65 @@ fn the_tree_holds_no_path_of_one_machine() {
     }
     check_none("paths of one machine", &found);
 }
+
+/// The tests that docs/CLAIMS.md names, as `target::module::name` or `tests/stories/name.txt`.
+fn claimed(page: &str) -> Vec<&str> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    quoted
+        .filter(|word| word.contains("::") || word.starts_with("tests/"))
+        .filter(|word| {
+            !word.contains(' ') && *word != "target::module::name" && !word.contains('*')
+        })
+        .filter(|word| *word != "tests/tidy.rs")
+        .collect()
+}
+
+/// Says whether a test is where its name says: a function of that name in a file of its module.
+fn is_shown(sources: &[Source], test: &str) -> bool {
+    let Some((path, name)) = test.rsplit_once("::") else {
+        return repository().join(test).is_file();
+    };
+    let mut parts = path.split("::").filter(|part| *part != "tests");
+    let root = match parts.next() {
+        Some("it") => "tests/".to_owned(),
+        Some(package) => format!("crates/{package}/src/"),
+        None => return false,
+    };
+    let module = parts.collect::<Vec<_>>().join("/");
+    let module = module
+        .strip_prefix("planner/")
+        .map_or(module.clone(), |inner| format!("planner/tests/{inner}"));
+    let function = format!("fn {name}(");
+    let is_of = |source: &Source| {
+        let path = source.path.strip_prefix(&root).unwrap_or_default();
+        let path = path.strip_prefix("it/").unwrap_or(path);
+        let path = path.strip_suffix(".rs").unwrap_or(path);
+        path == module || path == format!("{module}/tests")
+    };
+    sources
+        .iter()
+        .any(|source| is_of(source) && source.text.contains(&function))
+}
+
+#[test]
+fn every_claim_names_a_test_that_exists() {
+    let page = fs::read_to_string(repository().join("docs/CLAIMS.md")).expect("docs/CLAIMS.md");
+    let mut sources = sources("crates");
+    sources.extend(self::sources("tests"));
+    let named = claimed(&page);
+    assert!(named.len() > 50, "the page is read: {}", named.len());
+    let missing: Vec<String> = named
+        .into_iter()
+        .filter(|test| !is_shown(&sources, test))
+        .map(str::to_owned)
+        .collect();
+    check_none("docs/CLAIMS.md names tests that are not there", &missing);
+    let mut ids = std::collections::BTreeSet::new();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let twice: Vec<String> = rows
+        .filter_map(|row| row.split('`').next())
+        .filter(|id| !ids.insert(*id))
+        .map(str::to_owned)
+        .collect();
+    check_none("each claim has a name of its own", &twice);
+}
