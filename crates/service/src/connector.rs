@@ -296,7 +296,23 @@ pub struct Connectors(Arc<Mutex<HashMap<TargetId, Known>>>);
 /// A connector, and the generation of the settings it was made of.
 type Known = (Generation, Arc<Connector>);
 
+/// The least that a request to some target may take: another process may know of one that this does not.
+const REQUEST_TIMEOUT_LEAST: Duration = Duration::from_secs(30);
+
 impl Connectors {
+    /// Returns how long a request to any target in use may take.
+    #[must_use]
+    pub fn request_timeout_max(&self) -> Duration {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeouts = known
+            .values()
+            .map(|(_, connector)| connector.request_timeout());
+        timeouts
+            .max()
+            .unwrap_or_default()
+            .max(REQUEST_TIMEOUT_LEAST)
+    }
+
     /// Returns the way to a target.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use tidegate_orchestrator::hold::{
     Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Placement, Release, Scope, Wanted,
 };
 use tidegate_orchestrator::ids::{HoldId, Principal, TargetId, Timestamp, WaveNumber};
+use tidegate_orchestrator::permit::PERMIT_MILLIS;
 
 use super::view::{HoldView, ScopeView, WorkerView};
 use super::{Actor, OperationError, Page, load, target};
@@ -21,9 +22,8 @@ use crate::store::{Lane, StoreError, Txn, rollout as rollouts, transact, worker}
 
 /// The longest reason, in characters: a paragraph, not a document.
 const REASON_CHARS_MAX: usize = 4000;
-/// A worker not heard for this long can no longer send: its permit is dead (two seconds) and every
-/// request it had begun has timed out.
-const WORKER_SILENT_SECONDS: i64 = 40;
+/// How much longer than its permit and one request a worker must be silent to be taken for dead.
+const WORKER_SILENT_MARGIN: TimeDelta = TimeDelta::seconds(5);
 
 /// A hold somebody asks for.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -410,6 +410,20 @@ async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, Operat
     Ok(Scope::Wave(row.id, WaveNumber(wave)))
 }
 
+/// Returns the processes that may still send: those heard since a permit and a request that was begun
+/// at its last moment would have ended. On SQLite there is this one only.
+async fn workers(app: &App) -> Result<Vec<worker::WorkerRow>, StoreError> {
+    let longest = app.connectors.request_timeout_max();
+    let longest = TimeDelta::from_std(longest).unwrap_or(WORKER_SILENT_MARGIN);
+    let silent = TimeDelta::milliseconds(i64::from(PERMIT_MILLIS)) + longest + WORKER_SILENT_MARGIN;
+    let since = app.store.now().await? - silent;
+    let mut workers = worker::workers_seen(app.store.read(), since).await?;
+    if !app.store.is_postgres() {
+        workers.retain(|worker| worker.id == app.worker);
+    }
+    Ok(workers)
+}
+
 /// Shows a hold, with who may still send under it.
 ///
 /// # Errors
@@ -417,8 +431,7 @@ async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, Operat
 /// When the store cannot be reached.
 pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
     let workers = if hold.is_in_force() {
-        let since = app.store.now().await? - TimeDelta::seconds(WORKER_SILENT_SECONDS);
-        worker::workers_seen(app.store.read(), since).await?
+        workers(app).await?
     } else {
         Vec::new()
     };
