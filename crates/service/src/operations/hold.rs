@@ -4,7 +4,7 @@
 //! record, whatever the size of what it covers. The permit of this process is withdrawn before the
 //! call returns; other processes hear of the epoch by their next renewal.
 
-use chrono::TimeDelta;
+use chrono::{Datelike, TimeDelta};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::hold::{
@@ -81,6 +81,15 @@ pub fn check_reason(reason: &str) -> Result<(), OperationError> {
 /// When the reason is missing, the scope does not exist, or the store cannot be reached.
 pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, OperationError> {
     check_reason(&new.reason)?;
+    if new
+        .review_at
+        .is_some_and(|at| !(1970..=9999).contains(&at.year()))
+    {
+        return Err(OperationError::invalid(
+            "review_at_invalid",
+            "`review_at` must lie between the years 1970 and 9999",
+        ));
+    }
     let kind = match HoldKind::from_name(&new.kind) {
         Some(kind @ (HoldKind::Pause | HoldKind::Halt)) => kind,
         _ => {
