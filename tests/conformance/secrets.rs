@@ -56,7 +56,11 @@ async fn a_token_from_a_file_is_sent_and_kept_nowhere() {
     let api = &service.api;
     import(api, 30).await;
     server
-        .register(api, "box", json!({"credential": {"file": path}}))
+        .register(
+            api,
+            "box",
+            json!({"credential": {"file": database.granted("token.secret")}}),
+        )
         .await;
     let report = api.post("/v1/targets/box/check", json!({})).await;
     assert!(!report.text.contains(SECRET));
@@ -75,12 +79,19 @@ async fn a_token_from_the_environment_is_sent_and_kept_nowhere() {
     let mut first = Service::start(&database);
     let token = first.api.token.clone();
     assert!(first.stop());
-    let variables = [("BOX_TOKEN", SECRET), ("TIDEGATE_LOG", "debug")];
+    let variables = [
+        ("TIDEGATE_CREDENTIAL_BOX", SECRET),
+        ("TIDEGATE_LOG", "debug"),
+    ];
     let service = Service::start_with(&database, &token, &variables);
     let api = &service.api;
     import(api, 30).await;
     server
-        .register(api, "box", json!({"credential": {"env": "BOX_TOKEN"}}))
+        .register(
+            api,
+            "box",
+            json!({"credential": {"env": "TIDEGATE_CREDENTIAL_BOX"}}),
+        )
         .await;
     started(api, ONE_WAVE).await;
     until_status(api, "move", "completed", 30).await;
@@ -100,7 +111,12 @@ async fn what_a_server_repeats_of_the_token_is_taken_out() {
     let service = Service::start(&database);
     let api = &service.api;
     import(api, 3).await;
-    target_at(api, &own.url, json!({"credential": {"file": path}})).await;
+    target_at(
+        api,
+        &own.url,
+        json!({"credential": {"file": database.granted("token.secret")}}),
+    )
+    .await;
     let report = api.post("/v1/targets/box/check", json!({})).await;
     assert!(!report.text.contains(SECRET), "{}", report.text);
     started(api, ONE_WAVE).await;
@@ -156,7 +172,12 @@ async fn a_redirect_is_not_followed_with_the_token_and_fails_nobody() {
     let service = Service::start(&database);
     let api = &service.api;
     import(api, 20).await;
-    target_at(api, &own.url, json!({"credential": {"file": path}})).await;
+    target_at(
+        api,
+        &own.url,
+        json!({"credential": {"file": database.granted("token.secret")}}),
+    )
+    .await;
     let report = api.post("/v1/targets/box/check", json!({})).await.ok();
     assert_eq!(report["ok"], false);
     let said = report["items"].to_string();
@@ -192,7 +213,12 @@ async fn a_renewed_token_is_taken_up_without_a_restart() {
     std::fs::write(&path, "old-token").unwrap();
     let service = Service::start(&database);
     let api = &service.api;
-    target_at(api, &own.url, json!({"credential": {"file": path}})).await;
+    target_at(
+        api,
+        &own.url,
+        json!({"credential": {"file": database.granted("token.secret")}}),
+    )
+    .await;
     let report = api.post("/v1/targets/box/check", json!({})).await.ok();
     let said = report["items"].to_string();
     assert!(said.contains("does not let us in"), "{said}");

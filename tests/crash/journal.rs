@@ -10,21 +10,27 @@ use crate::support::database::Database;
 
 /// A journal of the sandbox.
 #[derive(Debug, Clone)]
-pub(super) struct Journal(PathBuf);
+pub(super) struct Journal {
+    file: PathBuf,
+    granted: PathBuf,
+}
 
 impl Journal {
     /// Names the journal of a test.
     pub(super) fn new(database: &Database) -> Self {
-        Self(database.file("journal.txt"))
+        Self {
+            file: database.file("journal.txt"),
+            granted: database.granted("journal.txt"),
+        }
     }
 
     /// Returns settings of a sandbox that keeps it.
     pub(super) fn settings(&self, latency_ms: u64, concurrency: u64) -> Value {
-        json!({"journal": self.0, "latency_ms": latency_ms, "concurrency": concurrency})
+        json!({"journal": self.granted, "latency_ms": latency_ms, "concurrency": concurrency})
     }
 
     fn text(&self) -> String {
-        std::fs::read_to_string(&self.0).unwrap_or_default()
+        std::fs::read_to_string(&self.file).unwrap_or_default()
     }
 
     /// Returns how many creations it knows.

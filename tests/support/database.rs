@@ -76,6 +76,14 @@ impl Database {
         self.url.starts_with("postgres")
     }
 
+    /// Returns the name of a file of the test inside the folder that services may reach.
+    pub(crate) fn granted(&self, name: &str) -> PathBuf {
+        let path = self.file(name);
+        path.strip_prefix(std::env::temp_dir())
+            .expect("a temporary file")
+            .to_owned()
+    }
+
     /// Returns the path of a file of the test.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -167,6 +167,8 @@ fn launch(database: &Database, variables: &[(&str, &str)]) -> Child {
             "--database",
             &database.url,
         ])
+        .env("TIDEGATE_CREDENTIALS", std::env::temp_dir())
+        .env("TIDEGATE_SANDBOX_FILES", std::env::temp_dir())
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

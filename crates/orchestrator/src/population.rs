@@ -12,15 +12,16 @@ use tidegate_policy::{AttributeType, AttributeValue};
 use crate::digest::Digest;
 use crate::ids::{Ordinal, PopulationVersionId};
 
-/// The directory ids of all members, in one piece of memory.
-#[derive(Debug, Clone, Default)]
-pub struct KeyColumn {
+/// One text for each member, such as the directory id, all in one piece of memory: 1.5 million texts
+/// are two allocations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextColumn {
     text: String,
     ends: Vec<u32>,
 }
 
-impl KeyColumn {
-    /// Makes room for `members` ids of `bytes` bytes in all.
+impl TextColumn {
+    /// Makes room for `members` texts of `bytes` bytes in all.
     #[must_use]
     pub fn with_capacity(members: usize, bytes: usize) -> Self {
         Self {
@@ -29,10 +30,10 @@ impl KeyColumn {
         }
     }
 
-    /// Adds the id of the next member. Ids of more than 4 GiB in all are cut off, and found out by
+    /// Adds the text of the next member. Texts of more than 4 GiB in all are cut off, and found out by
     /// [`Population::new`].
-    pub fn push(&mut self, key: &str) {
-        self.text.push_str(key);
+    pub fn push(&mut self, text: &str) {
+        self.text.push_str(text);
         self.ends.push(u32::try_from(self.text.len()).unwrap_or(0));
     }
 
@@ -48,7 +49,7 @@ impl KeyColumn {
         self.ends.is_empty()
     }
 
-    /// Returns the id of the member at a place.
+    /// Returns the text of the member at a place.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&str> {
         let end = usize::try_from(*self.ends.get(index)?).ok()?;
@@ -59,9 +60,17 @@ impl KeyColumn {
         self.text.get(begin..end)
     }
 
-    /// Returns every id in order.
+    /// Returns every text in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).filter_map(|index| self.get(index))
+    }
+}
+
+impl<'a> FromIterator<&'a str> for TextColumn {
+    fn from_iter<T: IntoIterator<Item = &'a str>>(texts: T) -> Self {
+        let mut column = Self::default();
+        texts.into_iter().for_each(|text| column.push(text));
+        column
     }
 }
 
@@ -118,7 +127,7 @@ pub enum PopulationError {
 pub struct Population {
     version: PopulationVersionId,
     content_digest: Digest,
-    keys: KeyColumn,
+    keys: TextColumn,
     columns: BTreeMap<String, Column>,
 }
 
@@ -131,7 +140,7 @@ impl Population {
     pub fn new(
         version: PopulationVersionId,
         content_digest: Digest,
-        keys: KeyColumn,
+        keys: TextColumn,
         columns: BTreeMap<String, Column>,
     ) -> Result<Self, PopulationError> {
         if u32::try_from(keys.len()).is_err() || u32::try_from(keys.text.len()).is_err() {
@@ -192,7 +201,7 @@ impl Population {
 
     /// Returns all directory ids.
     #[must_use]
-    pub const fn keys(&self) -> &KeyColumn {
+    pub const fn keys(&self) -> &TextColumn {
         &self.keys
     }
 
@@ -215,7 +224,7 @@ mod tests {
 
     #[test]
     fn keys_read_back_in_order() {
-        let mut keys = KeyColumn::default();
+        let mut keys = TextColumn::default();
         for key in ["e1", "", "zoë"] {
             keys.push(key);
         }
@@ -225,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_column_of_another_length_is_refused() {
-        let mut keys = KeyColumn::default();
+        let mut keys = TextColumn::default();
         keys.push("e1");
         let column = Column {
             attribute_type: AttributeType::Text,

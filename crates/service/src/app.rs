@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::connector::Connectors;
 use crate::meter::Meter;
+use crate::operations::load::PlanCache;
 use crate::operations::member::MemberCache;
 use crate::store::Store;
 use crate::tasks::permit::PermitCell;
@@ -111,6 +112,8 @@ pub struct App {
     pub wake: Wake,
     /// Unpacked parts of populations.
     pub members: MemberCache,
+    /// Plans that were read before.
+    pub plans: PlanCache,
     /// The ways to targets.
     pub connectors: Connectors,
     /// This process's right to send.
@@ -137,6 +140,7 @@ impl App {
             clock,
             wake: Wake::default(),
             members: MemberCache::default(),
+            plans: PlanCache::default(),
             connectors: Connectors::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),

@@ -4,6 +4,7 @@
 //! write to a socket it asks the gate, which asks the permit: nothing is sent after a stop. It never
 //! touches the database.
 
+pub mod grants;
 pub mod sandbox;
 pub mod scim;
 
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::store::target::TargetRow;
 use crate::tasks::dispatch::rate::Pace;
 use crate::tasks::permit::PermitCell;
+use grants::Grants;
 use sandbox::Sandbox;
 use scim::Scim;
 
@@ -227,10 +229,15 @@ impl Connector {
     /// # Errors
     ///
     /// When the settings cannot be used.
-    pub fn new(kind: &str, config: &serde_json::Value, clock: &Clock) -> Result<Self, ConfigError> {
+    pub fn new(
+        kind: &str,
+        config: &serde_json::Value,
+        grants: &Grants,
+        clock: &Clock,
+    ) -> Result<Self, ConfigError> {
         match kind {
-            "sandbox" => Sandbox::new(config).map(Self::Sandbox),
-            "scim" => Scim::new(config, clock).map(|scim| Self::Scim(Box::new(scim))),
+            "sandbox" => Sandbox::new(config, grants).map(Self::Sandbox),
+            "scim" => Scim::new(config, grants, clock).map(|scim| Self::Scim(Box::new(scim))),
             other => Err(ConfigError(format!(
                 "`{other}` is no connector: it is sandbox or scim"
             ))),
@@ -291,19 +298,74 @@ impl Connector {
 
 /// The ways to all targets, each made once per generation of its settings.
 #[derive(Debug, Clone, Default)]
-pub struct Connectors(Arc<Mutex<HashMap<TargetId, Known>>>);
+pub struct Connectors {
+    known: Arc<Mutex<HashMap<TargetId, Known>>>,
+    grants: Grants,
+}
 
 /// A connector, and the generation of the settings it was made of.
 type Known = (Generation, Arc<Connector>);
 
+/// The least that a request to some target may take: another process may know of one that this does not.
+const REQUEST_TIMEOUT_LEAST: Duration = Duration::from_secs(30);
+
 impl Connectors {
+    /// Lets targets reach what the operator grants.
+    #[must_use]
+    pub fn granting(grants: Grants) -> Self {
+        Self {
+            grants,
+            ..Self::default()
+        }
+    }
+
+    /// Says whether settings can be used; nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot.
+    pub fn check(
+        &self,
+        kind: &str,
+        config: &serde_json::Value,
+        clock: &Clock,
+    ) -> Result<(), ConfigError> {
+        Connector::new(kind, config, &self.grants, clock)?;
+        let file = config
+            .pointer("/credential/file")
+            .and_then(serde_json::Value::as_str);
+        match file
+            .map(|name| self.grants.credential(name.as_ref()))
+            .transpose()?
+        {
+            // Its name is not repeated: it may be the secret itself, in the wrong place.
+            Some(path) if !path.is_file() => Err(ConfigError(
+                "the folder of credentials has no file of the name given as credential".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns how long a request to any target in use may take.
+    #[must_use]
+    pub fn request_timeout_max(&self) -> Duration {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeouts = known
+            .values()
+            .map(|(_, connector)| connector.request_timeout());
+        timeouts
+            .max()
+            .unwrap_or_default()
+            .max(REQUEST_TIMEOUT_LEAST)
+    }
+
     /// Returns the way to a target.
     ///
     /// # Errors
     ///
     /// When its settings cannot be used.
     pub fn of(&self, row: &TargetRow, clock: &Clock) -> Result<Arc<Connector>, ConfigError> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((generation, connector)) = known.get(&row.id)
             && *generation == row.generation
         {
@@ -311,7 +373,12 @@ impl Connectors {
         }
         let config =
             serde_json::from_str(&row.config).map_err(|error| ConfigError(error.to_string()))?;
-        let connector = Arc::new(Connector::new(&row.connector, &config, clock)?);
+        let connector = Arc::new(Connector::new(
+            &row.connector,
+            &config,
+            &self.grants,
+            clock,
+        )?);
         known.insert(row.id, (row.generation, connector.clone()));
         Ok(connector)
     }

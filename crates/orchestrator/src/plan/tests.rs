@@ -8,7 +8,7 @@ use tidegate_policy::{AttributeType, AttributeValue};
 use super::*;
 use crate::digest::Digest;
 use crate::ids::{Ordinal, PopulationVersionId, from_millis};
-use crate::population::{Column, KeyColumn, Population};
+use crate::population::{Column, Population, TextColumn};
 use crate::spec::{Spec, SpecFormat};
 
 type Row = (String, BTreeMap<&'static str, String>);
@@ -19,7 +19,7 @@ fn population(rows: &[Row], references: &[&str]) -> Population {
         .iter()
         .flat_map(|(_, row)| row.keys().copied())
         .collect();
-    let mut keys = KeyColumn::default();
+    let mut keys = TextColumn::default();
     rows.iter().for_each(|(key, _)| keys.push(key));
     let column = |name: &'static str| {
         let mut dictionary: Vec<AttributeValue> = Vec::new();

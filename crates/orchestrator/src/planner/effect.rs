@@ -73,12 +73,12 @@ fn changed_claims(snapshot: &Snapshot<'_>, after: &Rollout) -> Vec<Effect> {
     let is_running = Snapshot::is_running(after);
     let change = |wave: Wave<'_>| {
         let number = wave.number;
-        let wanted = wave.progress.claims().filter(|_| is_running);
+        // The hold itself stops every claim; closing them too lets nobody look for work that is held.
+        let is_free = is_running && snapshot.held(Some(number)).is_none();
+        let wanted = wave.progress.claims().filter(|_| is_free);
         match wanted {
             wanted if wanted == wave.facts.claims => None,
             None => Some(Effect::CloseClaims { wave: number }),
-            // Nothing is opened under a hold; what is open already is stopped by the hold itself.
-            Some(_) if snapshot.held(Some(number)).is_some() => None,
             Some(claims) => Some(Effect::OpenClaims {
                 wave: number,
                 claims,

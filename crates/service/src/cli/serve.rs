@@ -1,6 +1,7 @@
 //! Commands that work on a database of their own: `serve`, `migrate`, `fsck`, `rescue`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -10,6 +11,8 @@ use super::error::{CliError, Exit};
 use super::table::grouped;
 use crate::app::{App, Ids};
 use crate::clock::Clock;
+use crate::connector::Connectors;
+use crate::connector::grants::Grants;
 use crate::operations::{fsck as checks, token};
 use crate::store::{DatabaseUrl, Sole, Store};
 use crate::tasks::driver::Driver;
@@ -37,6 +40,12 @@ pub struct Serve {
     /// The address to answer on
     #[arg(long, env = "TIDEGATE_LISTEN", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
+    /// The folder of credentials that targets may name, one file each
+    #[arg(long, env = "TIDEGATE_CREDENTIALS", value_name = "FOLDER")]
+    credentials: Option<PathBuf>,
+    /// The folder that sandboxes may keep journals in; none unless given
+    #[arg(long, env = "TIDEGATE_SANDBOX_FILES", value_name = "FOLDER")]
+    sandbox_files: Option<PathBuf>,
     /// What to log, as in RUST_LOG
     #[arg(long, env = "TIDEGATE_LOG", default_value = "info")]
     log: String,
@@ -90,8 +99,13 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
             serve.listen
         ))
     })?;
-    let app = open(&serve.database).await?;
+    // Before the file is opened: a later version must not migrate it under a process that serves it.
     let sole = Sole::take(&serve.database.database).map_err(|error| failed(&error))?;
+    let mut app = open(&serve.database).await?;
+    app.connectors = Connectors::granting(Grants {
+        credentials: serve.credentials,
+        sandbox: serve.sandbox_files,
+    });
     if let Some(sole) = &sole {
         let ended = recover::end_leases(&app, sole).await;
         ended.map_err(|error| failed(&error))?;

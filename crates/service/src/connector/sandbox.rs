@@ -14,9 +14,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_orchestrator::ledger::{ClaimedSlot, SlotIndex};
 
+use super::grants::Grants;
 use super::{
     CheckItem, CheckReport, ConfigError, Person, SendGate, SendResult, TargetTrouble, Trouble,
 };
+
+/// The longest that an answer takes: a minute.
+const LATENCY_MS_MAX: u64 = 60_000;
+/// The most requests at once.
+const CONCURRENCY_MAX: usize = 4096;
 
 /// What the sandbox does.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -113,7 +119,7 @@ impl Sandbox {
     /// # Errors
     ///
     /// When the settings are not understood or the journal cannot be opened.
-    pub fn new(config: &serde_json::Value) -> Result<Self, ConfigError> {
+    pub fn new(config: &serde_json::Value, grants: &Grants) -> Result<Self, ConfigError> {
         let config: SandboxConfig = serde_json::from_value(config.clone())
             .map_err(|error| ConfigError(format!("sandbox settings: {error}")))?;
         let sum = u64::from(config.failure_ppm)
@@ -124,9 +130,19 @@ impl Sandbox {
                 "sandbox settings: shares add up to more than a million".to_owned(),
             ));
         }
+        if config.latency_ms > LATENCY_MS_MAX
+            || config
+                .concurrency
+                .is_some_and(|most| !(1..=CONCURRENCY_MAX).contains(&most))
+        {
+            return Err(ConfigError(format!(
+                "sandbox settings: latency_ms is at most {LATENCY_MS_MAX}, concurrency 1 to {CONCURRENCY_MAX}"
+            )));
+        }
         let journal = match &config.journal {
-            Some(path) => {
-                let opened = Journal::open(path);
+            Some(name) => {
+                let path = grants.journal(name)?;
+                let opened = Journal::open(&path);
                 Some(Mutex::new(opened.map_err(|error| {
                     ConfigError(format!("journal {}: {error}", path.display()))
                 })?))
@@ -283,6 +299,7 @@ mod tests {
     fn the_script_is_the_same_every_time_and_about_as_often_as_asked() {
         let sandbox = Sandbox::new(
             &serde_json::json!({"seed": 7, "failure_ppm": 10_000, "retry_ppm": 50_000}),
+            &Grants::default(),
         )
         .unwrap();
         let results: Vec<SendResult> = (0..100_000)
@@ -310,7 +327,8 @@ mod tests {
 
     #[test]
     fn settings_that_are_not_known_are_refused() {
-        let error = Sandbox::new(&serde_json::json!({"latency": 5})).unwrap_err();
+        let error =
+            Sandbox::new(&serde_json::json!({"latency": 5}), &Grants::default()).unwrap_err();
         assert!(error.to_string().contains("latency"), "{error}");
     }
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_orchestrator::ledger::SlotIndex;
 use tidegate_orchestrator::permit::NotNow;
 
+use super::grants::Grants;
 use super::{CheckReport, ConfigError, Person, SendGate, SendResult, TargetTrouble, Trouble};
 use crate::clock::Clock;
 use answer::Answer;
@@ -120,7 +121,11 @@ impl Scim {
     /// # Errors
     ///
     /// When the settings are not understood.
-    pub fn new(config: &serde_json::Value, clock: &Clock) -> Result<Self, ConfigError> {
+    pub fn new(
+        config: &serde_json::Value,
+        grants: &Grants,
+        clock: &Clock,
+    ) -> Result<Self, ConfigError> {
         credential::check_reference(config)?;
         let config: ScimConfig = serde_json::from_value(config.clone())
             .map_err(|error| ConfigError(format!("scim settings: {error}")))?;
@@ -129,7 +134,7 @@ impl Scim {
             let sentence = "scim settings: concurrency is 1 to 256, timeout_seconds 1 to 300";
             return Err(ConfigError(sentence.to_owned()));
         }
-        let client = Client::new(&config, clock)?;
+        let client = Client::new(&config, grants, clock)?;
         Ok(Self {
             line: Line::new(config.concurrency, clock.clone()),
             proofs: Proofs::default(),

@@ -96,6 +96,18 @@ async fn remembered(app: &App, request: Request, next: Next) -> Result<Response,
     keep(app, &caller.name, &key, lane, response).await
 }
 
+/// What is remembered of an answer: all of it but the secret of a token, which is shown once.
+fn without_secret(body: &[u8]) -> Vec<u8> {
+    let fields = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body);
+    let Ok(mut fields) = fields else {
+        return body.to_vec();
+    };
+    match fields.remove("token") {
+        Some(_) => serde_json::to_vec(&fields).unwrap_or_default(),
+        None => body.to_vec(),
+    }
+}
+
 /// A key must not make a stop wait: it is remembered in the lane of holds.
 fn lane_of(path: &str) -> Lane {
     let stops = path == "/v1/holds" || path.ends_with("/halt") || path.ends_with("/pause");
@@ -189,8 +201,9 @@ async fn keep(
             .collect();
         let headers = serde_json::to_string(&headers).unwrap_or_default();
         let status = parts.status.as_u16();
+        let kept_body = without_secret(&bytes);
         transact!(app.store, lane, "key_keep", |txn| {
-            keys::key_keep(txn, principal, key, status, &headers, &bytes).await
+            keys::key_keep(txn, principal, key, status, &headers, &kept_body).await
         })
     };
     if let Err(error) = kept {

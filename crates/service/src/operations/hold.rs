@@ -4,13 +4,14 @@
 //! record, whatever the size of what it covers. The permit of this process is withdrawn before the
 //! call returns; other processes hear of the epoch by their next renewal.
 
-use chrono::TimeDelta;
+use chrono::{Datelike, TimeDelta};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::hold::{
     Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Placement, Release, Scope, Wanted,
 };
 use tidegate_orchestrator::ids::{HoldId, Principal, TargetId, Timestamp, WaveNumber};
+use tidegate_orchestrator::permit::PERMIT_MILLIS;
 
 use super::view::{HoldView, ScopeView, WorkerView};
 use super::{Actor, OperationError, Page, load, target};
@@ -21,9 +22,8 @@ use crate::store::{Lane, StoreError, Txn, rollout as rollouts, transact, worker}
 
 /// The longest reason, in characters: a paragraph, not a document.
 const REASON_CHARS_MAX: usize = 4000;
-/// A worker not heard for this long can no longer send: its permit is dead (two seconds) and every
-/// request it had begun has timed out.
-const WORKER_SILENT_SECONDS: i64 = 40;
+/// How much longer than its permit and one request a worker must be silent to be taken for dead.
+const WORKER_SILENT_MARGIN: TimeDelta = TimeDelta::seconds(5);
 
 /// A hold somebody asks for.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -81,6 +81,15 @@ pub fn check_reason(reason: &str) -> Result<(), OperationError> {
 /// When the reason is missing, the scope does not exist, or the store cannot be reached.
 pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, OperationError> {
     check_reason(&new.reason)?;
+    if new
+        .review_at
+        .is_some_and(|at| !(1970..=9999).contains(&at.year()))
+    {
+        return Err(OperationError::invalid(
+            "review_at_invalid",
+            "`review_at` must lie between the years 1970 and 9999",
+        ));
+    }
     let kind = match HoldKind::from_name(&new.kind) {
         Some(kind @ (HoldKind::Pause | HoldKind::Halt)) => kind,
         _ => {
@@ -410,6 +419,20 @@ async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, Operat
     Ok(Scope::Wave(row.id, WaveNumber(wave)))
 }
 
+/// Returns the processes that may still send: those heard since a permit and a request that was begun
+/// at its last moment would have ended. On SQLite there is this one only.
+async fn workers(app: &App) -> Result<Vec<worker::WorkerRow>, StoreError> {
+    let longest = app.connectors.request_timeout_max();
+    let longest = TimeDelta::from_std(longest).unwrap_or(WORKER_SILENT_MARGIN);
+    let silent = TimeDelta::milliseconds(i64::from(PERMIT_MILLIS)) + longest + WORKER_SILENT_MARGIN;
+    let since = app.store.now().await? - silent;
+    let mut workers = worker::workers_seen(app.store.read(), since).await?;
+    if !app.store.is_postgres() {
+        workers.retain(|worker| worker.id == app.worker);
+    }
+    Ok(workers)
+}
+
 /// Shows a hold, with who may still send under it.
 ///
 /// # Errors
@@ -417,8 +440,7 @@ async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, Operat
 /// When the store cannot be reached.
 pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
     let workers = if hold.is_in_force() {
-        let since = app.store.now().await? - TimeDelta::seconds(WORKER_SILENT_SECONDS);
-        worker::workers_seen(app.store.read(), since).await?
+        workers(app).await?
     } else {
         Vec::new()
     };

@@ -9,7 +9,6 @@ mod sweep;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::ids::{
     ImportId, PopulationId, PopulationVersionId, Timestamp, WorkerId,
@@ -24,8 +23,10 @@ use super::{Actor, Detail, OperationError};
 pub use sweep::sweep;
 
 use crate::app::App;
+use crate::source::block::Block;
 use crate::source::mapping::Mapping;
-use crate::source::pack::{KeyDigest, Packed, Packer, Tally};
+use crate::source::pack::{Found, KeyDigest, Packed, Packer, Tally};
+use crate::source::relay::relay;
 use crate::source::rows::{BadRow, Compression, RowFormat, RowsError, read};
 use crate::store::population::{self as rows, ImportRow, PopulationRow, VersionRow};
 use crate::store::{Lane, Open, StoreError, transact};
@@ -202,7 +203,7 @@ fn read_file(
     stream: impl std::io::Read,
     mapping: Mapping,
     options: &ImportOptions,
-    blocks: &mpsc::Sender<(u32, Vec<u8>)>,
+    blocks: &mpsc::Sender<(u32, Block)>,
 ) -> Result<ReadFile, RowsError> {
     let mut hasher = Sha256::new();
     // The same bytes under another mapping are another import.
@@ -212,17 +213,14 @@ fn read_file(
         hasher,
     };
     let bad_rows_max = options.bad_rows_max.unwrap_or(BAD_ROWS_MAX);
-    let mut packer = Packer::new(mapping, bad_rows_max, |number, bytes| {
-        blocks.blocking_send((number, bytes)).is_ok()
+    let mut packer = Packer::new(mapping, bad_rows_max, |number, block| {
+        blocks.blocking_send((number, block)).is_ok()
     });
-    read(
-        &mut stream,
-        options.compression,
-        options.format,
-        &mut packer,
-    )?;
+    relay(&mut packer, |rows| {
+        read(&mut stream, options.compression, options.format, rows)
+    })?;
     let gave_up = packer.gave_up;
-    let packed = packer.finish()?;
+    let packed = packer.finish();
     // Whatever a compressor left after its end belongs to the file as well.
     std::io::copy(&mut stream, &mut std::io::sink())?;
     Ok(ReadFile {
@@ -230,6 +228,13 @@ fn read_file(
         source_digest: Digest(stream.hasher.finalize().into()),
         gave_up,
     })
+}
+
+fn encode(blocks: &[(u32, Block)]) -> std::io::Result<Vec<(u32, Vec<u8>)>> {
+    blocks
+        .iter()
+        .map(|(number, block)| Ok((*number, block.encode()?)))
+        .collect()
 }
 
 /// Opens a transaction that marks the version as being written, for as long as it is open.
@@ -340,22 +345,26 @@ impl<'a> Import<'a> {
 
     async fn write_blocks(
         &mut self,
-        mut receiver: mpsc::Receiver<(u32, Vec<u8>)>,
+        mut receiver: mpsc::Receiver<(u32, Block)>,
     ) -> Result<(), OperationError> {
         let mut blocks = Vec::with_capacity(BLOCKS_PER_TXN);
         while receiver.recv_many(&mut blocks, BLOCKS_PER_TXN).await > 0 {
-            let last = blocks
+            let full = std::mem::replace(&mut blocks, Vec::with_capacity(BLOCKS_PER_TXN));
+            let last = full
                 .last()
-                .map_or(0, |(number, _): &(u32, Vec<u8>)| u64::from(*number) + 1);
+                .map_or(0, |(number, _): &(u32, Block)| u64::from(*number) + 1);
+            // On a thread of its own: meanwhile the next rows are read.
+            let packed = tokio::task::spawn_blocking(move || encode(&full));
+            let packed = packed.await.map_err(StoreError::corrupt)?;
+            let packed = packed.map_err(StoreError::corrupt)?;
             self.report.tally.rows_read = last * u64::from(crate::source::block::BLOCK_MEMBERS);
             self.row.report = serde_json::to_string(&self.report).map_err(StoreError::corrupt)?;
             let written: Result<(), StoreError> =
                 transact!(self.app.store, Lane::Ordinary, "import_blocks", |txn| {
-                    rows::blocks_insert(txn, self.version, &blocks).await?;
+                    rows::blocks_insert(txn, self.version, &packed).await?;
                     rows::import_put(txn, &self.row).await
                 });
             written?;
-            blocks.clear();
         }
         Ok(())
     }
@@ -373,11 +382,7 @@ impl<'a> Import<'a> {
     }
 
     /// Counts who joined and who left, and refuses a file in which too many are missing.
-    async fn compare(
-        &mut self,
-        current: &VersionRow,
-        found: &HashMap<KeyDigest, u32>,
-    ) -> Result<(), OperationError> {
+    async fn compare(&mut self, current: &VersionRow, found: &Found) -> Result<(), OperationError> {
         let mut stayed = 0;
         for bucket in 0..bucket_count(current.members) {
             let body = rows::key_bucket(self.app.store.read(), current.id, bucket)
@@ -486,7 +491,7 @@ impl<'a> Import<'a> {
     }
 
     /// Writes the index of directory ids: sorted digests with their ordinals, in buckets.
-    async fn write_index(&self, found: &HashMap<KeyDigest, u32>) -> Result<(), OperationError> {
+    async fn write_index(&self, found: &Found) -> Result<(), OperationError> {
         let members = count(found.len());
         let mut entries: Vec<(KeyDigest, u32)> = found
             .iter()

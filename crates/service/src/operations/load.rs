@@ -1,12 +1,12 @@
 //! Reads what decisions are made from: a rollout, its plan, its waves, and the holds on it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::store::Connection;
 use tidegate_orchestrator::hold::{HoldSet, InForce, Place};
 use tidegate_orchestrator::ids::{
-    PlanId, Principal, RolloutId, Timestamp, WaveNumber, from_millis,
+    Epoch, PlanId, Principal, RolloutId, Timestamp, WaveNumber, from_millis,
 };
 use tidegate_orchestrator::plan::Plan;
 use tidegate_orchestrator::planner::{Approval, Snapshot, WaveFacts};
@@ -15,7 +15,31 @@ use tidegate_orchestrator::rollout::{Claims, Rollout, record};
 use super::OperationError;
 use crate::app::App;
 use crate::store::rollout::{self as rollouts, RolloutRow};
+use crate::store::wave::WaveRow;
 use crate::store::{StoreError, hold, ledger, plan as plans, target, wave};
+
+/// How many plans are remembered: those of the rollouts that are looked at over and over.
+const PLANS_REMEMBERED: usize = 64;
+
+/// Plans as they were last read. A plan never changes, so what is remembered is true.
+#[derive(Debug, Clone, Default)]
+pub struct PlanCache(Arc<Mutex<VecDeque<(PlanId, Arc<Plan>)>>>);
+
+impl PlanCache {
+    fn of(&self, id: PlanId) -> Option<Arc<Plan>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.iter().find(|(of, _)| *of == id);
+        found.map(|(_, plan)| Arc::clone(plan))
+    }
+
+    fn remember(&self, id: PlanId, plan: &Arc<Plan>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.push_back((id, Arc::clone(plan)));
+        if known.len() > PLANS_REMEMBERED {
+            known.pop_front();
+        }
+    }
+}
 
 /// Everything the planner looks at, read in one go.
 #[derive(Debug)]
@@ -25,9 +49,13 @@ pub struct Seen {
     /// Its record.
     pub rollout: Rollout,
     /// Its plan, once it has one.
-    pub plan: Option<Plan>,
+    pub plan: Option<Arc<Plan>>,
     /// Its waves.
     pub waves: Vec<WaveFacts>,
+    /// The same waves as they are stored.
+    pub wave_rows: Vec<WaveRow>,
+    /// The epoch.
+    pub epoch: Epoch,
     /// The holds in force.
     pub holds: Arc<HoldSet>,
     /// Until when the target wants to be left alone.
@@ -82,8 +110,8 @@ pub fn record(row: &RolloutRow) -> Result<Rollout, StoreError> {
 /// # Errors
 ///
 /// When there is none, or it is damaged.
-pub async fn plan(app: &App, id: PlanId) -> Result<Plan, StoreError> {
-    plan_in(app.store.read(), id).await
+pub async fn plan(app: &App, id: PlanId) -> Result<Arc<Plan>, StoreError> {
+    plan_in(app, app.store.read(), id).await
 }
 
 /// Reads a plan inside a transaction.
@@ -91,11 +119,21 @@ pub async fn plan(app: &App, id: PlanId) -> Result<Plan, StoreError> {
 /// # Errors
 ///
 /// When there is none, or it is damaged.
-pub async fn plan_in<C: Connection>(db: &C, id: PlanId) -> Result<Plan, StoreError> {
+pub async fn plan_in<C: Connection>(
+    app: &App,
+    db: &C,
+    id: PlanId,
+) -> Result<Arc<Plan>, StoreError> {
+    if let Some(known) = app.plans.of(id) {
+        return Ok(known);
+    }
     let row = plans::plan_load(db, id)
         .await?
         .ok_or(StoreError::NotFound)?;
-    serde_json::from_str(&row.body).map_err(StoreError::corrupt)
+    let plan: Plan = serde_json::from_str(&row.body).map_err(StoreError::corrupt)?;
+    let plan = Arc::new(plan);
+    app.plans.remember(id, &plan);
+    Ok(plan)
 }
 
 /// Returns the most severe hold on a rollout, or on one of its waves.
@@ -130,14 +168,18 @@ pub async fn seen<C: Connection>(
 ) -> Result<Seen, StoreError> {
     let rollout = record(&row)?;
     let plan = match rollout.lifecycle.plan() {
-        Some(bound) => Some(plan_in(db, bound.id).await?),
+        Some(bound) => Some(plan_in(app, db, bound.id).await?),
         None => None,
     };
-    let waves = match &plan {
-        Some(plan) => facts(db, row.id, plan, now).await?,
+    let wave_rows = match &plan {
+        Some(_) => wave::waves_load(db, row.id).await?,
         None => Vec::new(),
     };
-    let (_, holds) = hold::holds_known(db, app.store.hold_cache()).await?;
+    let waves = match &plan {
+        Some(plan) => facts(db, row.id, plan, &wave_rows, now).await?,
+        None => Vec::new(),
+    };
+    let (epoch, holds) = hold::holds_known(db, app.store.hold_cache()).await?;
     let door = target::target_door(db, row.target, false).await?;
     let closed_until = Some(door.closed_until).filter(|until| *until > now);
     Ok(Seen {
@@ -145,6 +187,8 @@ pub async fn seen<C: Connection>(
         rollout,
         plan,
         waves,
+        wave_rows,
+        epoch,
         holds,
         closed_until,
     })
@@ -154,9 +198,9 @@ async fn facts<C: Connection>(
     db: &C,
     id: RolloutId,
     plan: &Plan,
+    rows: &[WaveRow],
     now: Timestamp,
 ) -> Result<Vec<WaveFacts>, StoreError> {
-    let rows = wave::waves_load(db, id).await?;
     let mut approvals: BTreeMap<WaveNumber, Vec<Approval>> = BTreeMap::new();
     for row in wave::approvals_load(db, id).await? {
         let approval = Approval {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId};
-use tidegate_orchestrator::population::{Column, KeyColumn, Population};
+use tidegate_orchestrator::population::{Column, Population, TextColumn};
 use tidegate_policy::{AttributeType, AttributeValue};
 
 use super::{OperationError, population};
@@ -144,7 +144,7 @@ impl Schema {
     fn value<'a>(&'a self, block: &'a Block, column: usize, place: usize) -> Option<&'a str> {
         let text = match block.columns.get(column + 1)? {
             BlockColumn::Empty => return None,
-            BlockColumn::Plain(texts) => texts.get(place)?.as_str(),
+            BlockColumn::Plain(texts) => texts.get(place)?,
             BlockColumn::Codes(codes) => {
                 let code = usize::try_from(codes.get(place)?.checked_sub(1)?).ok()?;
                 self.dictionaries.get(column)?.get(code)?.as_str()
@@ -161,7 +161,7 @@ impl Schema {
         };
         let key = key
             .ok_or_else(|| StoreError::corrupt(format!("member {ordinal} is missing")))?
-            .clone();
+            .to_owned();
         let mut attributes = BTreeMap::new();
         for (index, column) in self.columns.iter().enumerate() {
             let value = self
@@ -308,7 +308,7 @@ impl Building {
         match block.columns.get(self.index + 1) {
             Some(BlockColumn::Codes(codes)) => self.codes.extend(codes),
             Some(BlockColumn::Plain(texts)) => {
-                for text in texts {
+                for text in texts.iter() {
                     let code = self.code(text);
                     self.codes.push(code);
                 }
@@ -383,7 +383,7 @@ pub async fn load(
             codes: Vec::with_capacity(usize::try_from(row.members).unwrap_or(0)),
         });
     }
-    let mut keys = KeyColumn::with_capacity(usize::try_from(row.members).unwrap_or(0), 0);
+    let mut keys = TextColumn::with_capacity(usize::try_from(row.members).unwrap_or(0), 0);
     let blocks = u32::try_from(row.members.div_ceil(u64::from(BLOCK_MEMBERS))).unwrap_or(u32::MAX);
     let mut from = 0;
     while from < blocks {

@@ -237,14 +237,14 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
         .wave(batch.address.wave)
         .map(|wave| wave.name.clone())
         .unwrap_or_default();
-    let standing = status::of(app, &row).await?;
-    view.why = why(
-        state,
-        (batch.address.wave.get(), &wave_name),
-        (&slots, index),
-        failed.as_ref(),
-        &standing,
-    );
+    view.why = match state {
+        // Only whoever waits stands where they stand because of the rollout.
+        SlotState::Queued => {
+            let standing = status::of(app, &row).await?;
+            queued(&wave_name, &standing, batch.address.wave.get())
+        }
+        _ => why(state, (&slots, index), failed.as_ref()),
+    };
     view.wave = Some(WaveRef {
         number: batch.address.wave.get(),
         name: wave_name,
@@ -307,10 +307,8 @@ async fn not_in(
 
 fn why(
     state: SlotState,
-    (number, wave): (u32, &str),
     (slots, index): (&Slots, SlotIndex),
     failed: Option<&FailureRow>,
-    standing: &super::view::RolloutView,
 ) -> String {
     let said = failed
         .map(|failed| format!(": {} ({})", failed.message, failed.code))
@@ -320,7 +318,7 @@ fn why(
         .map(|due| format!(" after {}", tidegate_orchestrator::sentence::instant(due)))
         .unwrap_or_default();
     match state {
-        SlotState::Queued => queued(wave, standing, number),
+        SlotState::Queued => "waits for its turn".to_owned(),
         SlotState::InFlight => "a request for this person is under way".to_owned(),
         SlotState::Awaiting => {
             format!("the target accepted and has not confirmed yet; it is asked again{due}")

@@ -14,7 +14,7 @@ use super::{OperationError, hold, load};
 use crate::app::App;
 use crate::store::rollout::RolloutRow;
 use crate::store::wave::WaveRow;
-use crate::store::{StoreError, hold as holds, population, target, wave};
+use crate::store::{StoreError, hold as holds, population, target};
 
 /// Returns how a rollout stands.
 ///
@@ -25,7 +25,7 @@ pub async fn of(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationErr
     let now = app.clock.now();
     let db = app.store.read();
     let seen = load::seen(app, db, row.clone(), now).await?;
-    let rows = wave::waves_load(db, row.id).await?;
+    let rows = &seen.wave_rows;
     let report = step(&seen.snapshot(), now).report;
     let covering = covering(app, &seen).await?;
     let population = population::population_find(db, &row.population.to_string())
@@ -58,7 +58,7 @@ pub async fn of(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationErr
             .lifecycle
             .plan()
             .map(|plan| plan.digest.to_string()),
-        epoch: holds::epoch_load(db).await?,
+        epoch: seen.epoch,
         population: PopulationRef {
             id: row.population,
             name: population.name,
@@ -71,7 +71,7 @@ pub async fn of(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationErr
         holds: covering,
         why_not_now,
         totals,
-        waves: waves(&seen, &rows, now),
+        waves: waves(&seen, rows, now),
         in_flight: tally.get(SlotState::InFlight),
         rate_per_second,
         expected_end: expected_end(&tally, rate_per_second, now),

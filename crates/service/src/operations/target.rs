@@ -6,7 +6,7 @@ use tidegate_orchestrator::ids::{Generation, TargetId, Timestamp};
 
 use super::{Actor, OperationError, Page, population};
 use crate::app::App;
-use crate::connector::{CheckReport, Connector};
+use crate::connector::CheckReport;
 use crate::store::target::{self as rows, TargetRow};
 use crate::store::{Lane, StoreError, transact};
 
@@ -67,8 +67,8 @@ pub async fn find(app: &App, name: &str) -> Result<TargetRow, OperationError> {
 }
 
 fn check_config(app: &App, connector: &str, config: &Value) -> Result<(), OperationError> {
-    Connector::new(connector, config, &app.clock)
-        .map(|_| ())
+    app.connectors
+        .check(connector, config, &app.clock)
         .map_err(|error| OperationError::invalid("config_invalid", error.to_string()))
 }
 

@@ -50,6 +50,8 @@ pub enum Permission {
     ReleaseHalt,
     /// Make and revoke tokens.
     ManageTokens,
+    /// Say which credential a target is sent, and where it is sent to.
+    UseCredential,
 }
 
 impl Role {
@@ -301,6 +303,7 @@ mod tests {
             P::Halt,
             P::ReleaseHalt,
             P::ManageTokens,
+            P::UseCredential,
         ];
         let mut table = String::new();
         for role in Role::ALL {

@@ -6,6 +6,7 @@
 //! The first column holds the directory ids. All numbers are little-endian.
 
 use tidegate_orchestrator::ledger::FormatError;
+use tidegate_orchestrator::population::TextColumn;
 
 /// How many members a block holds.
 pub const BLOCK_MEMBERS: u32 = 4096;
@@ -19,7 +20,7 @@ const BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlockColumn {
     /// Texts as they are; an empty one is a missing value.
-    Plain(Vec<String>),
+    Plain(TextColumn),
     /// Codes into a dictionary.
     Codes(Vec<u32>),
     /// Nobody has a value.
@@ -94,7 +95,7 @@ impl Block {
             match column {
                 BlockColumn::Plain(texts) => {
                     plain.push(0);
-                    for text in texts {
+                    for text in texts.iter() {
                         varint(&mut plain, text.len());
                         plain.extend(text.as_bytes());
                     }
@@ -132,11 +133,7 @@ impl Block {
         for _ in 0..count {
             let [form] = reader.array()?;
             columns.push(match form {
-                0 => BlockColumn::Plain(
-                    (0..members)
-                        .map(|_| text(&mut reader))
-                        .collect::<Result<_, _>>()?,
-                ),
+                0 => BlockColumn::Plain(texts(&mut reader, members)?),
                 1 => {
                     let codes = (0..members).map(|_| reader.array().map(u32::from_le_bytes));
                     BlockColumn::Codes(codes.collect::<Result<_, _>>()?)
@@ -153,12 +150,18 @@ impl Block {
     }
 }
 
-fn text(reader: &mut Reader<'_>) -> Result<String, FormatError> {
+fn texts(reader: &mut Reader<'_>, members: u16) -> Result<TextColumn, FormatError> {
+    let mut column = TextColumn::with_capacity(usize::from(members), usize::from(members) * 16);
+    for _ in 0..members {
+        column.push(text(reader)?);
+    }
+    Ok(column)
+}
+
+fn text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, FormatError> {
     let length = reader.varint()?;
     let bytes = reader.take(length)?;
-    std::str::from_utf8(bytes)
-        .map(str::to_owned)
-        .map_err(|_| FormatError::Truncated)
+    std::str::from_utf8(bytes).map_err(|_| FormatError::Truncated)
 }
 
 /// Packs a list of texts, such as a part of a dictionary: `1`, then length and bytes of each.
@@ -185,7 +188,7 @@ pub fn decode_texts(bytes: &[u8]) -> Result<Vec<String>, FormatError> {
     let mut reader = Reader(packed);
     let mut texts = Vec::new();
     while !reader.0.is_empty() {
-        texts.push(text(&mut reader)?);
+        texts.push(text(&mut reader)?.to_owned());
     }
     Ok(texts)
 }
@@ -203,7 +206,7 @@ mod tests {
             let block = Block {
                 members: u16::try_from(members).unwrap(),
                 columns: vec![
-                    BlockColumn::Plain(texts[..members].to_vec()),
+                    BlockColumn::Plain(texts[..members].iter().map(String::as_str).collect()),
                     BlockColumn::Codes(codes[..members].to_vec()),
                     BlockColumn::Empty,
                 ],
@@ -225,7 +228,7 @@ mod tests {
         let block = Block {
             members: 2,
             columns: vec![
-                BlockColumn::Plain(vec!["e1".to_owned(), "zoë".to_owned()]),
+                BlockColumn::Plain(["e1", "zoë"].into_iter().collect()),
                 BlockColumn::Codes(vec![0, 7]),
                 BlockColumn::Empty,
             ],

@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tidegate_orchestrator::digest::{Digest, DigestBuilder};
+use tidegate_orchestrator::population::TextColumn;
 use tidegate_policy::AttributeType;
 
 use super::block::{BLOCK_MEMBERS, Block, BlockColumn};
@@ -25,6 +27,10 @@ pub const BAD_ROWS_NAMED: usize = 100;
 
 /// The first half of the SHA-256 of a directory id: what a member is found by.
 pub type KeyDigest = [u8; 16];
+
+/// Where each directory id is. Ids are looked up a million times an import; the hash need not be slow to
+/// be safe, because its keys are digests.
+pub type Found = HashMap<KeyDigest, u32, RandomState>;
 
 /// Returns what a member is found by.
 #[must_use]
@@ -66,7 +72,7 @@ struct Column {
     attribute: String,
     said_type: Option<AttributeType>,
     /// Codes by value; `None` once there are too many values.
-    codes: Option<HashMap<String, u32>>,
+    codes: Option<HashMap<String, u32, RandomState>>,
     dictionary: Vec<String>,
     block: BlockColumn,
 }
@@ -82,7 +88,7 @@ impl Column {
             header: header.to_owned(),
             attribute: attribute.to_owned(),
             said_type,
-            codes: Some(HashMap::new()),
+            codes: Some(HashMap::default()),
             dictionary: Vec::new(),
             block: BlockColumn::Codes(vec![0; members]),
         }
@@ -92,7 +98,7 @@ impl Column {
         if value.is_empty() {
             match &mut self.block {
                 BlockColumn::Codes(codes) => codes.push(0),
-                BlockColumn::Plain(texts) => texts.push(String::new()),
+                BlockColumn::Plain(texts) => texts.push(""),
                 BlockColumn::Empty => {}
             }
             return;
@@ -100,11 +106,11 @@ impl Column {
         let code = self.code(value);
         match (&mut self.block, code) {
             (BlockColumn::Codes(codes), Some(code)) => codes.push(code),
-            (BlockColumn::Plain(texts), _) => texts.push(value.to_owned()),
+            (BlockColumn::Plain(texts), _) => texts.push(value),
             (BlockColumn::Codes(_) | BlockColumn::Empty, _) => {
                 self.unpack();
                 if let BlockColumn::Plain(texts) = &mut self.block {
-                    texts.push(value.to_owned());
+                    texts.push(value);
                 }
             }
         }
@@ -131,14 +137,10 @@ impl Column {
         if let BlockColumn::Codes(codes) = &self.block {
             let text = |code: &u32| {
                 let place = usize::try_from(code.checked_sub(1)?).ok()?;
-                self.dictionary.get(place).cloned()
+                self.dictionary.get(place).map(String::as_str)
             };
-            self.block = BlockColumn::Plain(
-                codes
-                    .iter()
-                    .map(|code| text(code).unwrap_or_default())
-                    .collect(),
-            );
+            let texts = codes.iter().map(|code| text(code).unwrap_or_default());
+            self.block = BlockColumn::Plain(texts.collect());
         }
     }
 
@@ -146,7 +148,7 @@ impl Column {
         let next = if self.codes.is_some() {
             BlockColumn::Codes(Vec::new())
         } else {
-            BlockColumn::Plain(Vec::new())
+            BlockColumn::Plain(TextColumn::default())
         };
         let block = std::mem::replace(&mut self.block, next);
         match &block {
@@ -190,10 +192,10 @@ pub struct Packer<F> {
     /// By place in the row: the place among `columns`, or none for what is left out.
     places: Vec<Option<usize>>,
     columns: Vec<Column>,
-    /// The places of `columns` in the order of their attributes' names.
-    sorted: Vec<usize>,
-    keys: Vec<String>,
-    found: HashMap<KeyDigest, u32>,
+    /// The places of `columns` in the order of their attributes' names, each with its place in the row.
+    sorted: Vec<(usize, usize)>,
+    keys: TextColumn,
+    found: Found,
     content: u128,
     blocks: u32,
     emit: F,
@@ -222,12 +224,12 @@ pub struct Packed {
     /// The dictionaries, in the same order.
     pub dictionaries: Vec<Vec<String>>,
     /// Where each directory id is.
-    pub found: HashMap<KeyDigest, u32>,
+    pub found: Found,
     /// What the content is known by, whatever the order of rows and columns.
     pub content_digest: Digest,
 }
 
-impl<F: FnMut(u32, Vec<u8>) -> bool> Packer<F> {
+impl<F: FnMut(u32, Block) -> bool> Packer<F> {
     /// Begins to pack; `emit` takes each block by its number and says whether to go on.
     pub fn new(mapping: Mapping, bad_rows_max: u64, emit: F) -> Self {
         Self {
@@ -237,8 +239,8 @@ impl<F: FnMut(u32, Vec<u8>) -> bool> Packer<F> {
             places: Vec::new(),
             columns: Vec::new(),
             sorted: Vec::new(),
-            keys: Vec::new(),
-            found: HashMap::new(),
+            keys: TextColumn::default(),
+            found: Found::default(),
             content: 0,
             blocks: 0,
             emit,
@@ -248,13 +250,9 @@ impl<F: FnMut(u32, Vec<u8>) -> bool> Packer<F> {
     }
 
     /// Packs what is left and returns everything that was learned.
-    ///
-    /// # Errors
-    ///
-    /// When a block cannot be compressed.
-    pub fn finish(mut self) -> std::io::Result<Packed> {
+    pub fn finish(mut self) -> Packed {
         if !self.keys.is_empty() {
-            self.flush()?;
+            self.flush();
         }
         let columns = self.columns.iter().map(|column| ColumnInfo {
             name: column.attribute.clone(),
@@ -270,13 +268,13 @@ impl<F: FnMut(u32, Vec<u8>) -> bool> Packer<F> {
                 .to_le_bytes(),
         );
         builder.part(&self.content.to_le_bytes());
-        for place in &self.sorted {
+        for (place, _) in &self.sorted {
             if let Some(column) = columns.get(*place) {
                 builder.part(column.name.as_bytes());
                 builder.part(column.attribute_type.name().as_bytes());
             }
         }
-        Ok(Packed {
+        Packed {
             tally: self.tally,
             content_digest: builder.finish(),
             dictionaries: self
@@ -286,19 +284,17 @@ impl<F: FnMut(u32, Vec<u8>) -> bool> Packer<F> {
                 .collect(),
             columns,
             found: self.found,
-        })
+        }
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) {
         let members = u16::try_from(self.keys.len()).unwrap_or(u16::MAX);
         let mut columns = vec![BlockColumn::Plain(std::mem::take(&mut self.keys))];
         columns.extend(self.columns.iter_mut().map(Column::take_block));
-        let bytes = Block { members, columns }.encode()?;
-        if !(self.emit)(self.blocks, bytes) {
+        if !(self.emit)(self.blocks, Block { members, columns }) {
             self.gave_up = true;
         }
         self.blocks += 1;
-        Ok(())
     }
 
     /// Returns what is wrong with a row, if anything is.
@@ -351,17 +347,8 @@ impl<F: FnMut(u32, Vec<u8>) -> bool> Packer<F> {
     fn digest_row(&mut self, key: &str, values: &[&str]) {
         let mut hasher = Sha256::new();
         hasher.update(key.as_bytes());
-        let by_column: Vec<(usize, &str)> = self
-            .places
-            .iter()
-            .zip(values)
-            .filter_map(|(place, value)| place.map(|place| (place, *value)))
-            .collect();
-        for place in &self.sorted {
-            let value = by_column
-                .iter()
-                .find(|(found, _)| found == place)
-                .map_or("", |(_, value)| value);
+        for (place, at) in &self.sorted {
+            let value = values.get(*at).copied().unwrap_or_default();
             if let (false, Some(column)) = (value.is_empty(), self.columns.get(*place)) {
                 hasher.update([0]);
                 hasher.update(column.attribute.as_bytes());
@@ -375,7 +362,7 @@ impl<F: FnMut(u32, Vec<u8>) -> bool> Packer<F> {
     }
 }
 
-impl<F: FnMut(u32, Vec<u8>) -> bool> RowSink for Packer<F> {
+impl<F: FnMut(u32, Block) -> bool> RowSink for Packer<F> {
     fn columns(&mut self, names: &[String]) -> Result<(), RowsError> {
         if names.len() > COLUMNS_MAX {
             return Err(RowsError::Head(format!(
@@ -417,8 +404,11 @@ impl<F: FnMut(u32, Vec<u8>) -> bool> RowSink for Packer<F> {
             });
             self.places.push(place);
         }
-        self.sorted = (0..self.columns.len()).collect();
-        self.sorted.sort_by_key(|place| {
+        let places = self.places.iter().enumerate();
+        self.sorted = places
+            .filter_map(|(at, place)| place.map(|place| (place, at)))
+            .collect();
+        self.sorted.sort_by_cached_key(|(place, _)| {
             self.columns
                 .get(*place)
                 .map(|column| column.attribute.clone())
@@ -437,15 +427,15 @@ impl<F: FnMut(u32, Vec<u8>) -> bool> RowSink for Packer<F> {
         }
         self.tally.rows_read += 1;
         self.digest_row(key, values);
-        self.keys.push(key.to_owned());
+        self.keys.push(key);
         for (value, place) in values.iter().zip(&self.places) {
             if let Some(column) = place.and_then(|place| self.columns.get_mut(place)) {
                 column.push(value);
             }
         }
         let is_full = u32::try_from(self.keys.len()).is_ok_and(|members| members >= BLOCK_MEMBERS);
-        if is_full && self.flush().is_err() {
-            self.gave_up = true;
+        if is_full {
+            self.flush();
         }
         !self.gave_up
     }
@@ -470,7 +460,8 @@ mod tests {
 
     fn packed(text: &str, mapping: Mapping) -> (Packed, Vec<Block>) {
         let mut blocks = Vec::new();
-        let mut packer = Packer::new(mapping, 1000, |_, bytes: Vec<u8>| {
+        let mut packer = Packer::new(mapping, 1000, |_, block: Block| {
+            let bytes = block.encode().unwrap();
             blocks.push(Block::decode(&bytes).unwrap());
             true
         });
@@ -481,7 +472,7 @@ mod tests {
             &mut packer,
         )
         .unwrap();
-        (packer.finish().unwrap(), blocks)
+        (packer.finish(), blocks)
     }
 
     #[test]
@@ -532,18 +523,18 @@ mod tests {
         let BlockColumn::Plain(texts) = &blocks[17].columns[1] else {
             panic!("codes")
         };
-        assert_eq!(texts[0], format!("m{}", 17 * 4096));
+        assert_eq!(texts.get(0), Some(format!("m{}", 17 * 4096).as_str()));
         // The block in which the dictionary ran full holds texts from its first row on.
         let BlockColumn::Plain(texts) = &blocks[16].columns[1] else {
             panic!("codes")
         };
-        assert_eq!(texts[0], format!("m{}", 16 * 4096));
+        assert_eq!(texts.get(0), Some(format!("m{}", 16 * 4096).as_str()));
         assert!(matches!(blocks[17].columns[2], BlockColumn::Codes(_)));
     }
 
     #[test]
     fn a_file_without_the_column_of_the_id_is_refused_with_those_there_are() {
-        let mut packer = Packer::new(Mapping::default(), 10, |_, _: Vec<u8>| true);
+        let mut packer = Packer::new(Mapping::default(), 10, |_, _: Block| true);
         let refused = read(
             &b"id,name\n1,x\n"[..],
             Compression::None,

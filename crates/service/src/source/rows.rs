@@ -91,7 +91,7 @@ pub fn read(
     stream: impl Read,
     compression: Compression,
     format: RowFormat,
-    sink: &mut impl RowSink,
+    sink: &mut (impl RowSink + ?Sized),
 ) -> Result<(), RowsError> {
     match compression {
         Compression::None => read_plain(stream, format, sink),
@@ -107,7 +107,7 @@ pub fn read(
 fn read_plain(
     stream: impl Read,
     format: RowFormat,
-    sink: &mut impl RowSink,
+    sink: &mut (impl RowSink + ?Sized),
 ) -> Result<(), RowsError> {
     match format {
         RowFormat::Csv => read_csv(stream, sink),
@@ -168,7 +168,7 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
-fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError> {
+fn read_csv(stream: impl Read, sink: &mut (impl RowSink + ?Sized)) -> Result<(), RowsError> {
     let seen = Watch::default();
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -186,12 +186,10 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
     }
     let head = head_of(&record)?;
     sink.columns(&head)?;
-    let mut values: Vec<&str> = Vec::new();
     let mut last = Last::default();
     let mut line = 1;
     while next_record(&mut reader, &mut record, &seen)? {
         line = record.position().map_or(0, csv::Position::line);
-        values.clear();
         let bad = check_record(&record, head.len(), line);
         last = Last::of(&record, bad.is_some());
         let goes_on = match bad {
@@ -199,12 +197,10 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
             None => match std::str::from_utf8(record.as_slice()) {
                 Ok(_) => {
                     // Every field of a record that is UTF-8 as a whole and was cut at commas is UTF-8.
-                    values.extend(
-                        record
-                            .iter()
-                            .map(|field| std::str::from_utf8(field).unwrap_or_default()),
-                    );
-                    values.resize(head.len(), "");
+                    let fields = record.iter();
+                    let values: Vec<&str> = fields
+                        .map(|field| std::str::from_utf8(field).unwrap_or_default())
+                        .collect();
                     sink.row(line, &values)
                 }
                 Err(_) => sink.bad(BadRow::new(line, "not_utf8", "the row is not UTF-8")),
@@ -213,7 +209,6 @@ fn read_csv(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError>
         if !goes_on {
             return Ok(());
         }
-        values = Vec::new();
     }
     if seen.cuts(last) {
         return Err(cut_off(line));
@@ -321,7 +316,7 @@ fn check_record(record: &csv::ByteRecord, columns: usize, line: u64) -> Option<B
     None
 }
 
-fn read_ndjson(stream: impl Read, sink: &mut impl RowSink) -> Result<(), RowsError> {
+fn read_ndjson(stream: impl Read, sink: &mut (impl RowSink + ?Sized)) -> Result<(), RowsError> {
     let mut reader = BufReader::with_capacity(1 << 18, stream);
     let mut names: Vec<String> = Vec::new();
     let mut line_bytes = Vec::new();
@@ -375,7 +370,7 @@ fn json_row(
     values: Object,
     line: u64,
     names: &mut Vec<String>,
-    sink: &mut impl RowSink,
+    sink: &mut (impl RowSink + ?Sized),
 ) -> Result<bool, RowsError> {
     let mut texts: Vec<String> = vec![String::new(); names.len()];
     let known = names.len();

@@ -195,7 +195,7 @@ const NEVER: i64 = -1;
 /// Saves a rollout whose generation is still `row.generation`, and counts the generation up.
 ///
 /// Anything else means that somebody else changed it since it was read: `Conflict`. The next look is
-/// moved only if it still is what was read, `wake_was`: whoever rang meanwhile wants the look that comes.
+/// moved unless somebody rang since `wake_was` was read: they want the look that comes.
 pub async fn rollout_save<C: ConnectionTrait>(
     db: &C,
     row: &mut RolloutRow,
@@ -222,7 +222,8 @@ pub async fn rollout_save<C: ConnectionTrait>(
         db,
         "UPDATE rollout SET generation = $3, name = $4, population_id = $5, target_id = $6, \
          spec_format = $7, spec_text = $8, spec_digest = $9, lifecycle = $10, state = $11, \
-         plan_id = $12, wake_at = CASE WHEN COALESCE(wake_at, -1) = $14 THEN $13 ELSE wake_at END \
+         plan_id = $12, wake_at = CASE WHEN wake_at IS NULL OR wake_at = $14 OR $13 < wake_at THEN $13 \
+         ELSE wake_at END \
          WHERE id = $1 AND generation = $2",
         values,
     )

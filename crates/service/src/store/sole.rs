@@ -6,6 +6,7 @@
 //! many processes and has none.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
 
 use super::{DatabaseUrl, StoreError};
 
@@ -25,7 +26,7 @@ impl Sole {
         let DatabaseUrl::Sqlite(path) = url else {
             return Ok(None);
         };
-        let beside = format!("{path}.lock");
+        let beside = format!("{}.lock", real_path(path)?.display());
         let failed = |error: &std::io::Error| StoreError::Unavailable(format!("{beside}: {error}"));
         let file = OpenOptions::new()
             .create(true)
@@ -41,4 +42,22 @@ impl Sole {
             Err(TryLockError::Error(error)) => Err(failed(&error)),
         }
     }
+}
+
+/// Returns the path of a database whatever links lead to it, so that there is one lock for it. A file that
+/// is not there yet is made: only what exists has one true path.
+fn real_path(path: &str) -> Result<PathBuf, StoreError> {
+    let failed = |error: std::io::Error| StoreError::Unavailable(format!("{path}: {error}"));
+    if let Some(folder) = Path::new(path).parent()
+        && !folder.as_os_str().is_empty()
+    {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path);
+    file.map_err(failed)?;
+    std::fs::canonicalize(path).map_err(failed)
 }

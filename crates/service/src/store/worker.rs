@@ -75,6 +75,17 @@ pub async fn workers_seen<C: ConnectionTrait>(
         .collect()
 }
 
+/// Forgets a worker that has ended: it sends no more.
+pub async fn worker_end<C: ConnectionTrait>(db: &C, id: WorkerId) -> Result<(), StoreError> {
+    query::execute(
+        db,
+        "DELETE FROM worker WHERE id = $1",
+        [id.to_string().into()],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Forgets workers that were last heard before an instant.
 pub async fn workers_forget<C: ConnectionTrait>(
     db: &C,

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::{conduct, dispatch, permit, recover, sweep};
 use crate::app::App;
 use crate::operations::import;
-use crate::store::StoreError;
+use crate::store::{Lane, StoreError, transact, worker};
 
 /// How long work that is under way may take to end.
 const END_MAX: Duration = Duration::from_secs(10);
@@ -49,5 +49,12 @@ impl Driver {
         })
         .await;
         self.tasks.shutdown().await;
+        // Nothing of this process sends any more: a hold need not wait until it is taken for dead.
+        let ended = transact!(self.app.store, Lane::Ordinary, "worker_end", |txn| {
+            worker::worker_end(txn, self.app.worker).await
+        });
+        if let Err(error) = ended {
+            tracing::warn!(%error, "the other processes could not be told that this one has ended");
+        }
     }
 }

@@ -18,12 +18,27 @@ fn a_halt_of_400_days_is_looked_at_never_and_changes_nothing() {
     let mut world = mid_wave();
     world.holds.add(halt());
     let before = world.rollout.clone();
+    // The first look under it closes what was open, so that no sender looks for work that is held.
+    let first = world.pass(15);
+    assert_eq!(
+        first.effects,
+        [Effect::CloseClaims {
+            wave: WaveNumber(1)
+        }]
+    );
+    assert_eq!((first.events.len(), first.wake_at), (0, None));
     for now in [20, DAY, 400 * DAY] {
         let step = world.pass(now);
         assert!(step.events.is_empty() && step.effects.is_empty());
         assert_eq!((why(&step), step.wake_at), ("halted", None));
     }
     assert_eq!(world.rollout, before);
+    world.holds.remove(halt().id);
+    let after = world.pass(401 * DAY);
+    assert!(matches!(
+        after.effects.as_slice(),
+        [Effect::OpenClaims { .. }]
+    ));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::ids::PopulationVersionId;
 use crate::plan::{Plan, compile};
-use crate::population::{KeyColumn, Population};
+use crate::population::{Population, TextColumn};
 use crate::spec::{Spec, SpecFormat};
 
 /// How far the preview of an instant may be off: a window reached in the same look, and its answers.
@@ -36,7 +36,7 @@ fn plan(now: Timestamp) -> Plan {
              schedule: {{cron: \"0 30 2 * * *\", zone: {zone}, window: 2m}}}}\n"
         ));
     }
-    let mut keys = KeyColumn::default();
+    let mut keys = TextColumn::default();
     (0..2000).for_each(|number| keys.push(&format!("e{number:05}")));
     let version = PopulationVersionId::new(Uuid::nil());
     let people = Population::new(version, Digest::of(b"people"), keys, BTreeMap::new()).unwrap();

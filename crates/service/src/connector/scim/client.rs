@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::ScimConfig;
 use super::answer::{Answer, Class, class, retry_after};
-use super::credential::Keeper;
+use super::credential::{Credential, Keeper};
 use super::user::{Found, filter};
 use crate::clock::Clock;
+use crate::connector::grants::Grants;
 use crate::connector::{ConfigError, Trouble};
 
 const MEDIA_TYPE: &str = "application/scim+json";
@@ -28,8 +29,21 @@ pub(super) struct Client {
     clock: Clock,
 }
 
+fn is_loopback(url: &Url) -> bool {
+    match url.host_str().unwrap_or_default() {
+        "localhost" | "[::1]" => true,
+        host => host
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|ip| ip.is_loopback()),
+    }
+}
+
 impl Client {
-    pub(super) fn new(config: &ScimConfig, clock: &Clock) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        config: &ScimConfig,
+        grants: &Grants,
+        clock: &Clock,
+    ) -> Result<Self, ConfigError> {
         // The address is not repeated: it may hold what does not belong there.
         let mut base = Url::parse(&config.base_url)
             .map_err(|error| ConfigError(format!("scim settings: base_url: {error}")))?;
@@ -45,6 +59,15 @@ impl Client {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
+        let credential = match &config.credential {
+            Some(Credential::File(name)) => Some(Credential::File(grants.credential(name)?)),
+            other => other.clone(),
+        };
+        if credential.is_some() && base.scheme() == "http" && !is_loopback(&base) {
+            let sentence =
+                "scim settings: a credential is sent over https, or to this machine itself";
+            return Err(ConfigError(sentence.to_owned()));
+        }
         let timeout = Duration::from_secs(config.timeout_seconds);
         let http = reqwest::Client::builder()
             .timeout(timeout)
@@ -58,7 +81,7 @@ impl Client {
         Ok(Self {
             http,
             base,
-            keeper: Keeper::new(config.credential.clone(), clock.clone()),
+            keeper: Keeper::new(credential, clock.clone()),
             clock: clock.clone(),
         })
     }

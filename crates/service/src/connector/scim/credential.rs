@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::connector::ConfigError;
+use crate::connector::grants::CREDENTIAL_PREFIX;
 
 /// How long a token is remembered: reading it for each of a thousand requests a second would be
 /// waste, and a renewed one is taken up within this time, or at once when the old one is refused.
@@ -18,7 +19,7 @@ const REMEMBERED_MS: u64 = 2000;
 pub enum Credential {
     /// In an environment variable of the service.
     Env(String),
-    /// In a file that the service can read.
+    /// In a file of the folder of credentials.
     File(PathBuf),
 }
 
@@ -31,7 +32,7 @@ pub(super) fn check_reference(config: &serde_json::Value) -> Result<(), ConfigEr
             let value = value.as_str().unwrap_or_default();
             match kind.as_str() {
                 "env" => is_variable(value),
-                "file" => value.starts_with('/'),
+                "file" => is_path(value),
                 _ => false,
             }
         }),
@@ -40,15 +41,19 @@ pub(super) fn check_reference(config: &serde_json::Value) -> Result<(), ConfigEr
     if is_fine {
         return Ok(());
     }
-    let sentence = "scim settings: credential is {\"env\": \"NAME_OF_A_VARIABLE\"} or {\"file\": \"/path\"}; \
-                    the secret itself is never given here";
+    let sentence = "scim settings: credential is {\"env\": \"TIDEGATE_CREDENTIAL_NAME\"} or \
+                    {\"file\": \"name inside the folder of credentials\"}; the secret itself is never given here";
     Err(ConfigError(sentence.to_owned()))
 }
 
 fn is_variable(name: &str) -> bool {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name.chars().all(plain)
+    name.starts_with(CREDENTIAL_PREFIX) && name.chars().all(plain)
+}
+
+fn is_path(name: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);
+    !name.is_empty() && name.chars().all(plain)
 }
 
 /// Reads the token of one server.
@@ -71,6 +76,7 @@ impl std::fmt::Debug for Remembered {
 }
 
 impl Keeper {
+    /// Keeps what is read from a variable, or from a file whose whole path is known by now.
     pub(super) fn new(from: Option<Credential>, clock: Clock) -> Self {
         Self {
             from,
@@ -156,7 +162,8 @@ mod tests {
         for credential in [
             json!("hunter2"),
             json!({"env": "hunter2-and-more"}),
-            json!({"file": "hunter2"}),
+            json!({"env": "TIDEGATE_DATABASE"}),
+            json!({"file": "hunter2 "}),
             json!({"token": "hunter2"}),
             json!(["hunter2"]),
         ] {
@@ -166,8 +173,8 @@ mod tests {
         }
         for credential in [
             json!(null),
-            json!({"env": "M365"}),
-            json!({"file": "/run/m365"}),
+            json!({"env": "TIDEGATE_CREDENTIAL_M365"}),
+            json!({"file": "m365"}),
         ] {
             check_reference(&json!({"credential": credential})).unwrap();
         }

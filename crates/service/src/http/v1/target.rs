@@ -62,6 +62,16 @@ pub(in crate::http) async fn list(
     ))
 }
 
+/// Whoever names a credential, or changes where one is sent, could have it sent to a server of their own.
+fn needed(wanted: &Value, known: Option<&Value>) -> Permission {
+    let names_one = |config: &Value| config.get("credential").is_some_and(|one| !one.is_null());
+    if names_one(wanted) || known.is_some_and(names_one) {
+        Permission::UseCredential
+    } else {
+        Permission::Manage
+    }
+}
+
 /// Create a target; nothing is sent to it.
 #[utoipa::path(post, path = "/v1/targets", tag = "targets", request_body = NewTarget, responses((status = 201, body = TargetView)))]
 pub(in crate::http) async fn create(
@@ -69,7 +79,7 @@ pub(in crate::http) async fn create(
     caller: Caller,
     Body(body): Body<NewTarget>,
 ) -> Result<Tagged<TargetView>, Problem> {
-    let actor = caller.may(Permission::Manage)?;
+    let actor = caller.may(needed(&body.config, None))?;
     let view = target::create(&app, &actor, &body.name, &body.connector, &body.config).await?;
     Ok(tagged(StatusCode::CREATED, view.generation, view))
 }
@@ -95,7 +105,10 @@ pub(in crate::http) async fn configure(
     seen: IfMatch,
     Body(body): Body<NewConfig>,
 ) -> Result<Tagged<TargetView>, Problem> {
-    let actor = caller.may(Permission::Manage)?;
+    // Asked before the target is looked up, so that nobody learns names by guessing.
+    caller.may(Permission::Manage)?;
+    let known = target::get(&app, &id).await?;
+    let actor = caller.may(needed(&body.config, Some(&known.config)))?;
     let view = target::configure(
         &app,
         &actor,

@@ -34,6 +34,8 @@ const LEASE_MIN: Duration = Duration::from_secs(20);
 const RECORD_EVERY: Duration = Duration::from_millis(500);
 /// A sender that waits longer than this ends; it is started again when something is ready.
 const LINGER: Duration = Duration::from_millis(1500);
+/// How long a sender that found everything held leaves the planner to close it.
+const HELD: Duration = Duration::from_millis(250);
 /// How long to wait before the database is asked again that was not there.
 const STORE_AWAY: Duration = Duration::from_millis(250);
 
@@ -170,6 +172,7 @@ impl Sender {
             }
             NotClaimed::Held => {
                 self.ring_planner().await?;
+                tokio::time::sleep(HELD).await;
                 return Ok(false);
             }
             NotClaimed::NothingReady(None) | NotClaimed::Enough => return Ok(false),

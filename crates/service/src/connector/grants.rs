@@ -1,0 +1,88 @@
+//! What the operator lets targets reach on this machine: two folders, and nothing else.
+//!
+//! Settings of targets come from people over HTTP. Without this, whoever may create a target could have
+//! any file of the machine sent to a server of their own, or written to.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::ConfigError;
+
+/// What an environment variable begins with that targets may name.
+pub const CREDENTIAL_PREFIX: &str = "TIDEGATE_CREDENTIAL_";
+
+/// The folders that settings of targets may name files in.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Credentials, one file each.
+    pub credentials: Option<PathBuf>,
+    /// Journals of sandboxes.
+    pub sandbox: Option<PathBuf>,
+}
+
+impl Grants {
+    /// Returns the file of a credential.
+    ///
+    /// # Errors
+    ///
+    /// When there is no folder of credentials, or the name leads out of it.
+    pub fn credential(&self, name: &Path) -> Result<PathBuf, ConfigError> {
+        inside(
+            self.credentials.as_deref(),
+            name,
+            "credential",
+            "--credentials",
+        )
+    }
+
+    /// Returns the file of a sandbox's journal.
+    ///
+    /// # Errors
+    ///
+    /// When there is no folder of journals, or the name leads out of it.
+    pub fn journal(&self, name: &Path) -> Result<PathBuf, ConfigError> {
+        inside(self.sandbox.as_deref(), name, "journal", "--sandbox-files")
+    }
+}
+
+fn inside(
+    folder: Option<&Path>,
+    name: &Path,
+    what: &str,
+    option: &str,
+) -> Result<PathBuf, ConfigError> {
+    let Some(folder) = folder else {
+        return Err(ConfigError(format!(
+            "this service has no folder of files for {what}s: start it with {option} FOLDER"
+        )));
+    };
+    let mut parts = name.components().peekable();
+    let is_inside =
+        parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)));
+    if is_inside {
+        Ok(folder.join(name))
+    } else {
+        Err(ConfigError(format!(
+            "a {what} is named by its path inside the folder given with {option}"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside_the_folder_and_nothing_is_granted_by_itself() {
+        let grants = Grants {
+            credentials: Some(PathBuf::from("/run/credentials")),
+            sandbox: None,
+        };
+        let file = |name: &str| grants.credential(Path::new(name)).ok();
+        assert_eq!(file("m365"), Some(PathBuf::from("/run/credentials/m365")));
+        assert_eq!(file("a/b"), Some(PathBuf::from("/run/credentials/a/b")));
+        for name in ["", "/etc/shadow", "../x", "a/../../x", "."] {
+            assert_eq!(file(name), None, "{name}");
+        }
+        assert!(grants.journal(Path::new("j")).is_err());
+    }
+}
