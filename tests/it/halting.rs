@@ -32,7 +32,7 @@ async fn a_halted_rollout_moves_nobody_until_its_release(database: Database) {
         "a resume lets go of pauses alone"
     );
     let later = api.get("/v1/rollouts/move").await.ok();
-    assert_eq!(later["totals"], halted["totals"]);
+    assert_eq!(later["totals"]["done"], halted["totals"]["done"]);
     let path = format!("/v1/holds/{}/release", placed["id"].as_str().unwrap());
     api.post(&path, json!({"reason": "the vendor delivered"}))
         .await

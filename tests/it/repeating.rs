@@ -16,6 +16,7 @@ use crate::support::until;
 use crate::support::wire::Wire;
 
 on_each_database!(
+    the_secret_of_a_token_is_in_the_first_answer_alone,
     a_repeat_gets_the_first_answer_and_changes_nothing,
     replayed_idempotency_key_with_another_body_is_refused,
     a_key_belongs_to_the_one_who_used_it,
@@ -42,13 +43,13 @@ async fn trail(api: &Api) -> usize {
 async fn a_repeat_gets_the_first_answer_and_changes_nothing(database: Database) {
     let service = Service::start(&database);
     let api = &service.api;
-    let body = json!({"name": "ci", "role": "auditor"});
-    let first = post(api, "/v1/tokens", "key-1", &body).await;
+    let body = json!({"name": "ci"});
+    let first = post(api, "/v1/populations", "key-1", &body).await;
     assert_eq!(first.status, 201);
     assert!(!first.headers.contains_key("idempotency-replayed"));
     let entries = trail(api).await;
     for _ in 0..3 {
-        let again = post(api, "/v1/tokens", "key-1", &body).await;
+        let again = post(api, "/v1/populations", "key-1", &body).await;
         assert_eq!((again.status, &again.text), (first.status, &first.text));
         assert_eq!(again.headers["content-type"], first.headers["content-type"]);
         assert_eq!(again.headers["idempotency-replayed"], "true");
@@ -61,6 +62,16 @@ async fn a_repeat_gets_the_first_answer_and_changes_nothing(database: Database) 
     let made = post(api, "/v1/populations", "key-2", &json!({"name": "p"})).await;
     let again = post(api, "/v1/populations", "key-2", &json!({"name": "p"})).await;
     assert_eq!(again.etag(), made.etag());
+}
+
+async fn the_secret_of_a_token_is_in_the_first_answer_alone(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    let body = json!({"name": "ci", "role": "auditor"});
+    let first = post(api, "/v1/tokens", "key-1", &body).await.ok();
+    let again = post(api, "/v1/tokens", "key-1", &body).await.ok();
+    assert!(first["token"].is_string() && again.get("token").is_none());
+    assert_eq!(again["id"], first["id"]);
 }
 
 async fn replayed_idempotency_key_with_another_body_is_refused(database: Database) {
@@ -99,8 +110,8 @@ async fn a_key_belongs_to_the_one_who_used_it(database: Database) {
 async fn twenty_repeats_at_once_create_exactly_one(database: Database) {
     let service = Service::start(&database);
     let api = &service.api;
-    let body = json!({"name": "once", "role": "auditor"});
-    let answers = join_all((0..20).map(|_| post(api, "/v1/tokens", "key", &body))).await;
+    let body = json!({"name": "once"});
+    let answers = join_all((0..20).map(|_| post(api, "/v1/populations", "key", &body))).await;
     let mut texts = Vec::new();
     for answer in &answers {
         match answer.status {
@@ -114,7 +125,7 @@ async fn twenty_repeats_at_once_create_exactly_one(database: Database) {
         1,
         "all who got an answer got the same one: {texts:?}"
     );
-    let again = post(api, "/v1/tokens", "key", &body).await;
+    let again = post(api, "/v1/populations", "key", &body).await;
     assert_eq!((again.status, &again.text), (201, &texts[0]));
     let audit = api.get("/v1/audit?limit=1000").await.ok();
     let created = audit["items"]

@@ -222,13 +222,10 @@ async fn ring(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
 async fn ring_released(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
     let now = txn.now();
     match scope {
-        Scope::Everything => rollouts::rollouts_ring(txn, now, None, usize::MAX >> 1).await?,
-        Scope::Target(target) => {
-            rollouts::rollouts_ring(txn, now, Some(*target), usize::MAX >> 1).await?
-        }
-        Scope::Rollout(_) | Scope::Wave(..) => return ring(txn, scope).await,
-    };
-    Ok(())
+        Scope::Everything => rollouts::rollouts_ring_all(txn, now, None).await,
+        Scope::Target(target) => rollouts::rollouts_ring_all(txn, now, Some(*target)).await,
+        Scope::Rollout(_) | Scope::Wave(..) => ring(txn, scope).await,
+    }
 }
 
 /// The target of a wide hold, for the planner's bell; nothing for a hold on one rollout.

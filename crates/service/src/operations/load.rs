@@ -23,7 +23,9 @@ const PLANS_REMEMBERED: usize = 64;
 
 /// Plans as they were last read. A plan never changes, so what is remembered is true.
 #[derive(Debug, Clone, Default)]
-pub struct PlanCache(Arc<Mutex<VecDeque<(PlanId, Arc<Plan>)>>>);
+pub struct PlanCache(Arc<Mutex<VecDeque<KnownPlan>>>);
+
+type KnownPlan = (PlanId, Arc<Plan>);
 
 impl PlanCache {
     fn of(&self, id: PlanId) -> Option<Arc<Plan>> {

@@ -16,12 +16,29 @@ use crate::store::rollout::RolloutRow;
 use crate::store::wave::WaveRow;
 use crate::store::{StoreError, hold as holds, population, target};
 
+/// How often a rollout is looked at again that changes while it is looked at.
+const LOOKS: u32 = 3;
+
 /// Returns how a rollout stands.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached or a record is damaged.
 pub async fn of(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationError> {
+    let mut row = row.clone();
+    for _ in 0..LOOKS {
+        let view = look(app, &row).await?;
+        // A change in the middle would show new holds beside old waves.
+        let after = load::row(app, row.id).await?;
+        if after.generation == row.generation {
+            return Ok(view);
+        }
+        row = after;
+    }
+    look(app, &row).await
+}
+
+async fn look(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationError> {
     let now = app.clock.now();
     let db = app.store.read();
     let seen = load::seen(app, db, row.clone(), now).await?;

@@ -235,18 +235,20 @@ pub async fn rollout_save<C: ConnectionTrait>(
     Ok(())
 }
 
-/// Moves only the next look of the planner, from `wake_was`; no generation, because nothing else changes.
-/// Nothing is moved when somebody rang meanwhile.
+/// Moves only the next look of the planner, unless somebody rang since `wake_was` was read; no generation,
+/// because nothing else changes.
+///
+/// Anything but the stored generation means that somebody else changed it since it was read: `Conflict`.
 pub async fn rollout_wake<C: ConnectionTrait>(
     db: &C,
     id: RolloutId,
     generation: Generation,
     (wake_was, wake_at): (Option<Timestamp>, Option<Timestamp>),
 ) -> Result<(), StoreError> {
-    query::execute(
+    let changed = query::execute(
         db,
-        "UPDATE rollout SET wake_at = $3 \
-         WHERE id = $1 AND generation = $2 AND COALESCE(wake_at, -1) = $4",
+        "UPDATE rollout SET wake_at = CASE WHEN wake_at IS NULL OR wake_at = $4 OR $3 < wake_at \
+         THEN $3 ELSE wake_at END WHERE id = $1 AND generation = $2",
         [
             id.to_string().into(),
             generation.get().into(),
@@ -255,7 +257,11 @@ pub async fn rollout_wake<C: ConnectionTrait>(
         ],
     )
     .await?;
-    Ok(())
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict)
+    }
 }
 
 /// Only what runs is looked at; a draft or an ended rollout has nothing to do.
@@ -272,6 +278,25 @@ pub async fn rollout_ring<C: ConnectionTrait>(
 ) -> Result<(), StoreError> {
     let sql = format!("UPDATE rollout SET wake_at = {RING} WHERE id = $2 AND {RUNNING}");
     query::execute(db, sql, [millis(now).into(), rollout.to_string().into()]).await?;
+    Ok(())
+}
+
+/// Asks for a look of the planner now at every rollout, or every one onto a target, also at those that
+/// are being looked at: what they see may be over.
+pub async fn rollouts_ring_all<C: ConnectionTrait>(
+    db: &C,
+    now: Timestamp,
+    target: Option<TargetId>,
+) -> Result<(), StoreError> {
+    let of_target = if target.is_some() {
+        " AND target_id = $2"
+    } else {
+        ""
+    };
+    let sql = format!("UPDATE rollout SET wake_at = {RING} WHERE {RUNNING}{of_target}");
+    let mut values: Vec<Value> = vec![millis(now).into()];
+    values.extend(target.map(|target| Value::from(target.to_string())));
+    query::execute(db, sql, values).await?;
     Ok(())
 }
 

@@ -172,7 +172,7 @@ async fn save(
     for effect in &step.effects {
         entries.extend(carry_out(app, txn, row, effect, now).await?);
     }
-    if step.events.is_empty() && step.effects.is_empty() {
+    if step.events.is_empty() {
         let looks = (row.wake_at, step.wake_at);
         rollouts::rollout_wake(txn, row.id, row.generation, looks).await?;
     } else {

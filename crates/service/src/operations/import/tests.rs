@@ -160,7 +160,9 @@ async fn an_import_that_another_process_is_reading_is_left_alone() {
         created(&app).await;
         let actor = Actor::task("test");
         let import = Import::begin(&app, &actor, find(&app, "staff").await.unwrap(), options()).await;
-        let version = import.unwrap().version;
+        // Kept: an import that is dropped lets go of its lock.
+        let import = import.unwrap();
+        let version = import.version;
         assert_eq!(sweep(&app).await.unwrap(), 0, "its own");
         let other = App::new(app.store.clone(), app.clock.clone(), app.ids);
         let swept = sweep(&other).await.unwrap();
