@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::client::escape;
 use super::context::{Change, Context, text_of};
 use super::error::CliError;
-use super::table::Table;
 
 /// What to do with holds.
 #[derive(Debug, Subcommand)]
@@ -47,24 +46,11 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
             };
             let items = context.client.list(path, 1000).await?;
             context.show(&Value::from(items), |items| {
-                let mut table =
-                    Table::new(&["kind", "scope", "since", "by", "reason", "released", "id"]);
-                for item in items.as_array().into_iter().flatten() {
-                    table.row([
-                        text_of(item, "/kind"),
-                        format!(
-                            "{} {}",
-                            text_of(item, "/scope/type"),
-                            text_of(item, "/scope/id")
-                        ),
-                        text_of(item, "/placed_at"),
-                        text_of(item, "/placed_by"),
-                        text_of(item, "/reason"),
-                        text_of(item, "/released_at"),
-                        text_of(item, "/id"),
-                    ]);
+                let holds = items.as_array().map(Vec::as_slice).unwrap_or_default();
+                if holds.is_empty() {
+                    return vec!["nothing is held".to_owned()];
                 }
-                table.lines(context.width())
+                holds.iter().flat_map(hold_lines).collect()
             });
         }
         HoldCommand::Show { hold } => {
@@ -78,6 +64,38 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
         }
     }
     Ok(())
+}
+
+/// A hold in three lines: the id is whole, because releasing it needs it.
+fn hold_lines(hold: &Value) -> Vec<String> {
+    let scope = match (hold.pointer("/scope/id"), hold.pointer("/scope/wave")) {
+        (None, _) => text_of(hold, "/scope/type"),
+        (Some(_), None) => format!(
+            "{} {}",
+            text_of(hold, "/scope/type"),
+            text_of(hold, "/scope/id")
+        ),
+        (Some(_), Some(wave)) => format!("wave {wave} of rollout {}", text_of(hold, "/scope/id")),
+    };
+    let mut lines = vec![
+        format!(
+            "{} of {scope}, since {} by {}",
+            text_of(hold, "/kind"),
+            text_of(hold, "/placed_at"),
+            text_of(hold, "/placed_by")
+        ),
+        format!("  {}", text_of(hold, "/reason")),
+        format!("  {}", text_of(hold, "/id")),
+    ];
+    if hold.get("released_at").is_some_and(|at| !at.is_null()) {
+        lines.push(format!(
+            "  released {} by {}: {}",
+            text_of(hold, "/released_at"),
+            text_of(hold, "/released_by"),
+            text_of(hold, "/release_reason")
+        ));
+    }
+    lines
 }
 
 /// Runs `release`.

@@ -333,7 +333,10 @@ fn import_lines(answer: &Value) -> Vec<String> {
     }];
     let bad = count_of(answer, "/rows_bad");
     if bad > 0 {
-        lines.push(format!("{} rows are bad and were left out:", grouped(bad)));
+        lines.push(format!(
+            "{} rows are bad and were left out; whoever stands in them counts as not there:",
+            grouped(bad)
+        ));
         for row in answer
             .get("bad_rows")
             .and_then(Value::as_array)

@@ -180,6 +180,14 @@ pub async fn rescue(rescue: Rescue) -> Result<(), CliError> {
 ///
 /// When the database cannot be reached; differences end with code 2.
 pub async fn fsck(fsck: Fsck, output: OutputFormat) -> Result<(), CliError> {
+    // A wrong path must not be made, and then found to be in order.
+    if let DatabaseUrl::Sqlite(path) = &fsck.database.database
+        && !std::path::Path::new(path).exists()
+    {
+        return Err(CliError::Failed(format!(
+            "there is no database at `{path}`"
+        )));
+    }
     let app = open(&fsck.database).await?;
     let found = checks::check(&app)
         .await

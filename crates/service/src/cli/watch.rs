@@ -230,7 +230,11 @@ pub async fn why(context: &Context, why: &Why) -> Result<(), CliError> {
         Some(rollout) => vec![rollout.clone()],
         None => {
             let items = context.client.list("/v1/rollouts", 1000).await?;
-            items.iter().map(|item| text_of(item, "/name")).collect()
+            // Nobody is in a rollout that has no plan.
+            let planned =
+                |item: &&Value| item.get("plan_digest").is_some_and(|plan| !plan.is_null());
+            let planned = items.iter().filter(planned);
+            planned.map(|item| text_of(item, "/name")).collect()
         }
     };
     let mut found = Vec::new();

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use axum::extract::State;
+use tidegate_orchestrator::ledger::SlotState;
 
 use super::App;
 use super::error::Problem;
@@ -69,7 +70,8 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
     );
     text.family("people", "gauge", "People of a rollout by state.");
     for view in rollout::list(&app, None, ROLLOUTS_MAX).await?.items {
-        for (state, people) in &view.totals {
+        let states = view.totals.iter();
+        for (state, people) in states.filter(|(name, _)| SlotState::from_name(name).is_some()) {
             let _ = writeln!(
                 text.0,
                 "tidegate_people{{rollout=\"{}\",state=\"{state}\"}} {people}",
