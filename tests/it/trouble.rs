@@ -45,7 +45,11 @@ async fn silent_people_keep_the_next_wave_shut_and_are_listed(database: Database
     let api = &service.api;
     import(api, 1_000).await;
     sandbox(api, json!({"silence_ppm": 100_000, "seed": 3})).await;
-    started(api, &spec("failures_at_most: 0, unknown_at_most: 1, silence: 1s")).await;
+    started(
+        api,
+        &spec("failures_at_most: 0, unknown_at_most: 1, silence: 1s"),
+    )
+    .await;
     until("the silence is over", 30, async || {
         view(api).await["waves"][0]["state"] == "gated"
     })
