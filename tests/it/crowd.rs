@@ -12,7 +12,7 @@ use crate::support::service::Service;
 const HALTED: u32 = 3_000;
 const PAUSED: u32 = 300;
 /// What the service may keep in memory among them: more than it needs alone, far less than a copy of each.
-const MEMORY_MAX: u64 = 400 << 20;
+const MEMORY_MAX: u64 = 200 << 20;
 
 /// Copies the one rollout there is, with its plan, ledger and hold, so many times. Each is due at once.
 fn copies() -> Vec<String> {
