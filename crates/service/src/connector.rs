@@ -265,6 +265,15 @@ impl Connector {
         }
     }
 
+    /// Returns the attribute that accounts get their user names from, when the target has user names.
+    #[must_use]
+    pub fn user_name_attribute(&self) -> Option<&str> {
+        match self {
+            Self::Sandbox(_) => None,
+            Self::Scim(scim) => Some(scim.user_name_attribute()),
+        }
+    }
+
     /// Returns how long one request may take.
     #[must_use]
     pub fn request_timeout(&self) -> Duration {

@@ -11,6 +11,9 @@ use super::error::{CliError, Exit, Problem};
 use super::lists::read_spec;
 use super::table::{Table, grouped};
 
+/// How many warnings and how many overlaps are shown one by one.
+const SENTENCES_SHOWN: usize = 8;
+
 /// Options of `plan`.
 #[derive(Debug, Args)]
 pub struct Plan {
@@ -236,13 +239,11 @@ pub fn plan_lines(answer: &Value, width: usize) -> Vec<String> {
         grouped(count_of(answer, "/excluded")),
         grouped(count_of(answer, "/unassigned"))
     ));
-    for (field, word) in [("overlaps", "overlap"), ("warnings", "warning")] {
-        for item in answer
-            .get(field)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+    // Warnings first: one that matters must not be lost below many overlaps.
+    for (field, word) in [("warnings", "warning"), ("overlaps", "overlap")] {
+        let items = answer.get(field).and_then(Value::as_array);
+        let items = items.map(Vec::as_slice).unwrap_or_default();
+        for item in items.iter().take(SENTENCES_SHOWN) {
             let sentence = match item {
                 Value::String(sentence) => sentence.clone(),
                 other => ["/sentence", "/message"]
@@ -251,6 +252,13 @@ pub fn plan_lines(answer: &Value, width: usize) -> Vec<String> {
                     .map_or_else(|| other.to_string(), str::to_owned),
             };
             lines.push(format!("{word}: {sentence}"));
+        }
+        if let Some(more) = items
+            .len()
+            .checked_sub(SENTENCES_SHOWN)
+            .filter(|more| *more > 0)
+        {
+            lines.push(format!("{word}: and {more} more; `-o json` shows them all"));
         }
     }
     lines

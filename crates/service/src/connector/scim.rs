@@ -144,6 +144,12 @@ impl Scim {
         })
     }
 
+    /// Returns the attribute that accounts get their user names from.
+    #[must_use]
+    pub fn user_name_attribute(&self) -> &str {
+        &self.config.mapping.user_name
+    }
+
     /// Returns how long one request may take.
     #[must_use]
     pub const fn request_timeout(&self) -> Duration {

@@ -268,9 +268,11 @@ impl Caller {
             ));
         }
         let detail = format!(
-            "`{}` has the role {}, which may not do this ({permission:?})",
+            "`{}` has the role {}, which may not {}; these may: {}",
             self.name,
-            self.role.name()
+            self.role.name(),
+            permission.verb(),
+            permission.roles()
         );
         Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
     }

@@ -216,9 +216,14 @@ fn read_file(
     let mut packer = Packer::new(mapping, bad_rows_max, |number, block| {
         blocks.blocking_send((number, block)).is_ok()
     });
-    relay(&mut packer, |rows| {
+    let done = relay(&mut packer, |rows| {
         read(&mut stream, options.compression, options.format, rows)
-    })?;
+    });
+    if done.is_err() || packer.gave_up {
+        // The rest is taken in and thrown away: a client that is cut off while it sends hears no reason.
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    }
+    done?;
     let gave_up = packer.gave_up;
     let packed = packer.finish();
     // Whatever a compressor left after its end belongs to the file as well.

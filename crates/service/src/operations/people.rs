@@ -243,11 +243,7 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
             let standing = status::of(app, &row).await?;
             queued(&wave_name, &standing, batch.address.wave.get())
         }
-        SlotState::Failed if load::record(&row)?.lifecycle.is_over() => {
-            let said = failed.as_ref().map(|failed| failed.message.clone());
-            let said = said.unwrap_or_default();
-            format!("failed for good: {said}; the rollout is over, so another one must move them")
-        }
+        SlotState::Failed if load::record(&row)?.lifecycle.is_over() => too_late(failed.as_ref()),
         _ => why(state, (&slots, index), failed.as_ref()),
     };
     view.wave = Some(WaveRef {
@@ -264,6 +260,11 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
         at: failed.at,
     });
     Ok(view)
+}
+
+fn too_late(failed: Option<&FailureRow>) -> String {
+    let said = failed.map_or("", |failed| failed.message.as_str());
+    format!("failed for good: {said}; the rollout is over, so another one must move them")
 }
 
 async fn slot_of(

@@ -1,7 +1,7 @@
 //! Plans: a spec put against the current version of its population, kept with its rosters.
 
 use serde_json::json;
-use tidegate_orchestrator::ids::{BatchSeq, PlanId, Principal, RolloutId};
+use tidegate_orchestrator::ids::{BatchSeq, PlanId, PopulationVersionId, Principal, RolloutId};
 use tidegate_orchestrator::plan::{Compiled, Plan, PlanRefusal, compile, difference};
 use tidegate_orchestrator::rollout::{Command, PlanRef};
 use tidegate_orchestrator::roster;
@@ -11,9 +11,10 @@ use super::view::{PlanView, PlanWaveView};
 use super::{Actor, Detail, OperationError, load, member, rollout};
 use crate::app::App;
 use crate::source::mapping::Mapping;
+use crate::source::pack::ColumnInfo;
 use crate::store::plan::{self as rows, PlanRosterRow, PlanRow};
 use crate::store::rollout::RolloutRow;
-use crate::store::{Lane, StoreError, population as populations, transact};
+use crate::store::{Lane, StoreError, population as populations, target as targets, transact};
 
 /// How many rosters one transaction writes.
 const ROSTERS_PER_TXN: usize = 64;
@@ -86,7 +87,39 @@ pub async fn compiled(app: &App, row: &RolloutRow) -> Result<Compiled, Operation
     let compiled = tokio::task::spawn_blocking(move || compile(&spec, &loaded, now))
         .await
         .map_err(StoreError::corrupt)?;
-    compiled.map_err(|refusal| refused(&refusal))
+    let mut compiled = compiled.map_err(|refusal| refused(&refusal))?;
+    let unnamed = unnamed(app, row, version).await?;
+    compiled.plan.warnings.splice(0..0, unnamed);
+    Ok(compiled)
+}
+
+/// Warns of a target whose user names come from an attribute that nobody has: accounts would be called
+/// by their directory ids, for good.
+async fn unnamed(
+    app: &App,
+    row: &RolloutRow,
+    version: PopulationVersionId,
+) -> Result<Option<String>, OperationError> {
+    let target = targets::target_load(app.store.read(), row.target).await?;
+    let connector = app.connectors.of(&target, &app.clock);
+    let named_by = connector
+        .ok()
+        .and_then(|way| way.user_name_attribute().map(str::to_owned));
+    let Some(attribute) = named_by else {
+        return Ok(None);
+    };
+    let columns = populations::version_load(app.store.read(), version)
+        .await?
+        .columns;
+    let columns: Vec<ColumnInfo> = serde_json::from_str(&columns).map_err(StoreError::corrupt)?;
+    let is_known = columns.iter().any(|column| column.name == attribute);
+    Ok((!is_known).then(|| {
+        format!(
+            "the population has no attribute `{attribute}`, which target `{}` takes user names from: every account \
+             would be called by its directory id. Say which attribute it is in the target's `mapping.user_name`",
+            target.name
+        )
+    }))
 }
 
 /// Says what changed between the plan a rollout is bound to and the plan there would be now.

@@ -54,6 +54,31 @@ pub enum Permission {
     UseCredential,
 }
 
+impl Permission {
+    /// Says what it is to do, after "may not".
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Read => "look at rollouts",
+            Self::ReadAudit => "read the audit trail",
+            Self::Manage => "change populations, targets and rollouts",
+            Self::Approve => "approve a wave",
+            Self::Pause => "pause, or let go of a pause",
+            Self::Halt => "halt",
+            Self::ReleaseHalt => "let go of a halt",
+            Self::ManageTokens => "make and revoke tokens",
+            Self::UseCredential => "say which credential a target is sent, and where",
+        }
+    }
+
+    /// Names the roles that may.
+    #[must_use]
+    pub fn roles(self) -> String {
+        let may = Role::ALL.into_iter().filter(|role| role.may(self));
+        may.map(Role::name).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Role {
     /// Every role.
     pub const ALL: [Self; 6] = [

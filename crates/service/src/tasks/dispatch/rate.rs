@@ -122,12 +122,26 @@ impl Rate {
         })
     }
 
+    /// Returns how many people begin in so many microseconds at the steady rate.
+    #[must_use]
+    pub fn people_within(self, micros: i64) -> u32 {
+        u32::try_from(micros / self.interval_us).unwrap_or(u32::MAX)
+    }
+
     /// Returns when the next person may be let in, in microseconds since 1970.
     #[must_use]
     pub fn open_us(self, tat_us: i64, ahead_us: i64) -> i64 {
         tat_us
             .saturating_sub(self.interval_us.saturating_mul(self.burst - 1))
             .saturating_sub(ahead_us)
+    }
+
+    /// Returns when the next `people` may be let in at once, in microseconds since 1970.
+    #[must_use]
+    pub fn open_us_for(self, tat_us: i64, ahead_us: i64, people: u32) -> i64 {
+        let more = i64::from(people.saturating_sub(1));
+        self.open_us(tat_us, ahead_us)
+            .saturating_add(self.interval_us.saturating_mul(more))
     }
 }
 
@@ -186,6 +200,19 @@ mod tests {
         }
         assert_eq!(begun[2], 2 * SECOND, "the burst");
         assert_eq!(begun[49] - begun[2], 47 * SECOND / 100, "the rate");
+    }
+
+    #[test]
+    fn several_are_let_in_when_the_last_of_them_may_be() {
+        let rate = Rate::new(20, 1, 1).unwrap();
+        let (tat, ahead) = (10 * SECOND, SECOND);
+        let open = rate.open_us_for(tat, ahead, 10);
+        assert_eq!(rate.grant(tat, open, ahead, 10).unwrap().people, 10);
+        assert!(
+            rate.grant(tat, open - 1, ahead, 10)
+                .is_none_or(|grant| grant.people < 10)
+        );
+        assert_eq!(rate.people_within(SECOND / 2), 10);
     }
 
     #[test]

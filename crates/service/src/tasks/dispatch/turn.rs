@@ -557,11 +557,16 @@ impl RateDoor {
         let Some(rate) = self.rate else {
             return Ok(wanted);
         };
+        // Half a second's worth at least: a claim for each single person would be a transaction and an
+        // audit entry for each.
+        let least = rate
+            .people_within(RATE_AHEAD_US / 2)
+            .clamp(1, wanted.max(1));
         match rate.grant(self.tat_us, self.now_us, RATE_AHEAD_US, wanted) {
-            Some(grant) => Ok(grant.people),
-            None => {
+            Some(grant) if grant.people >= least => Ok(grant.people),
+            _ => {
                 let open_us = rate
-                    .open_us(self.tat_us, RATE_AHEAD_US)
+                    .open_us_for(self.tat_us, RATE_AHEAD_US, least)
                     .max(self.now_us + 1);
                 Err(Timestamp::from_timestamp_micros(open_us).unwrap_or(Timestamp::MAX_UTC))
             }
