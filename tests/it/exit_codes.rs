@@ -275,7 +275,7 @@ async fn why_says_one_sentence_for_every_person(database: Database) {
     until_status(api, "move", "completed", 30).await;
     for (state, part) in [
         ("done", "moved"),
-        ("failed", "tidegate retry"),
+        ("failed", "the rollout is over"),
         ("review", "needs a decision"),
     ] {
         let page = api

@@ -263,8 +263,10 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
 }
 
 fn too_late(failed: Option<&FailureRow>) -> String {
-    let said = failed.map_or("", |failed| failed.message.as_str());
-    format!("failed for good: {said}; the rollout is over, so another one must move them")
+    let said = failed.map_or(String::new(), |failed| {
+        format!(": {} ({})", failed.message, failed.code)
+    });
+    format!("failed for good{said}; the rollout is over, so another one must move them")
 }
 
 async fn slot_of(
