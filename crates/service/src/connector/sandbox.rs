@@ -156,7 +156,7 @@ impl Sandbox {
     #[must_use]
     pub const fn batches_at_once(&self) -> usize {
         if self.config.latency_ms == 0 && self.config.journal.is_none() {
-            16
+            8
         } else {
             2
         }
