@@ -26,7 +26,7 @@ bench:        ## measure the budgets beside their references
 	@tests/setup/bench.sh
 
 conformance:  ## the connectors against other people's servers
-	tests/setup/with-postgres.sh cargo nextest run --test conformance
+	tests/setup/ensure-targets.sh && tests/setup/with-postgres.sh cargo test -p tidegate-service --test it conformance::
 
 openapi:      ## write docs/openapi.json anew
 	INSTA_UPDATE=always UPDATE_OPENAPI=1 cargo test --quiet -p tidegate-service openapi
