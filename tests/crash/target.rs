@@ -18,7 +18,7 @@ async fn scimmy_has_everybody_once_through_kills_and_lost_answers(database: Data
     let Some(target) = Target::scimmy(&[]).await else {
         return;
     };
-    let killed = killed_again_and_again(&database, &target, 3_000, 20).await;
+    let killed = killed_again_and_again(&database, &target, 5_000, 50).await;
     let stats = target.figures("/_stats").await;
     assert_eq!(stats["duplicated_external_ids"], json!([]));
     assert_eq!(stats["users"], killed, "{stats:#}");

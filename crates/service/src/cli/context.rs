@@ -106,7 +106,12 @@ impl Context {
         let terminal = console::Term::stdout();
         match terminal.size_checked() {
             Some((_, columns)) => usize::from(columns).max(40),
-            None => 120,
+            // In a pipe nobody knows; whoever does says so the usual way.
+            None => {
+                let said = std::env::var("COLUMNS").ok();
+                let said = said.and_then(|text| text.parse::<usize>().ok());
+                said.map_or(120, |columns| columns.max(40))
+            }
         }
     }
 

@@ -116,6 +116,7 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     }
     let address = listener.local_addr().map_err(|error| failed(&error))?;
     println!("tidegate is listening on http://{address}");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, worker = app.worker_name, "the service answers");
     let ending = app.ending.clone();
     app.background.spawn(async move {
         interrupted().await;

@@ -143,6 +143,8 @@ pub async fn place_wanted(
             Ok((hold, is_new))
         });
     let (hold, is_new) = placed?;
+    tracing::info!(hold = %hold.id, kind = hold.kind.name(), scope = hold.scope.name(), epoch = hold.placed_epoch.get(),
+        is_new, "a hold is in force");
     if let Some(in_force) = hold.in_force() {
         let cache = app.store.hold_cache();
         cache.follow(hold.placed_epoch, |holds| holds.add(in_force.clone()));
@@ -255,6 +257,7 @@ pub async fn release(
             end(txn, actor, id, reason).await
         });
     let hold = released?;
+    tracing::info!(hold = %hold.id, kind = hold.kind.name(), scope = hold.scope.name(), "a hold was released");
     if let Some(release) = &hold.released {
         let cache = app.store.hold_cache();
         cache.follow(release.epoch, |holds| {

@@ -52,6 +52,7 @@ struct Schema {
     columns: Vec<ColumnInfo>,
     dictionaries: Vec<Vec<String>>,
     number: i64,
+    members: u64,
 }
 
 /// Unpacked parts of versions, which never change.
@@ -115,6 +116,7 @@ async fn schema(app: &App, version: PopulationVersionId) -> Result<Arc<Schema>, 
         columns,
         dictionaries,
         number: row.number,
+        members: row.members,
     });
     app.members.remember_schema(version, schema.clone());
     Ok(schema)
@@ -232,11 +234,11 @@ pub async fn ordinal_of(
     version: PopulationVersionId,
     key: &str,
 ) -> Result<Option<Ordinal>, StoreError> {
-    let row = rows::version_load(app.store.read(), version).await?;
+    // A published version never changes, so how many it has may be remembered.
+    let members = schema(app, version).await?.members;
     let digest = key_digest(key);
-    let Some(body) =
-        rows::key_bucket(app.store.read(), version, bucket_of(&digest, row.members)).await?
-    else {
+    let bucket = bucket_of(&digest, members);
+    let Some(body) = rows::key_bucket(app.store.read(), version, bucket).await? else {
         return Ok(None);
     };
     for entry in body.chunks_exact(20) {

@@ -166,6 +166,12 @@ async fn save(
     let actor = Actor::task("planner");
     let subject = format!("rollout:{}", row.id);
     for event in &step.events {
+        tracing::info!(
+            rollout = row.name,
+            wave = event.change.wave().map(WaveNumber::get),
+            event = event.change.code(),
+            "a rollout changed"
+        );
         let detail = json!({"wave": event.change.wave(), "change": event.change});
         entries.push(actor.entry(event.change.code(), subject.clone(), detail));
     }
