@@ -135,11 +135,13 @@ pub async fn steer(context: &Context, verb: &str, steer: &Steer) -> Result<(), C
         .post_if(&format!("{path}/{verb}"), &body, steer.change.expect_rev)
         .await?;
     context.show(&answer, |answer| {
-        vec![format!(
-            "{verb}: `{}` is {}",
-            text_of(answer, "/name"),
-            text_of(answer, "/status")
-        )]
+        let (name, status) = (text_of(answer, "/name"), text_of(answer, "/status"));
+        let still = verb == "resume" && ["halted", "held", "paused"].contains(&status.as_str());
+        vec![if still {
+            format!("resume: the pauses on `{name}` are released; it is still {status}: `tidegate hold list` says by whom")
+        } else {
+            format!("{verb}: `{name}` is {status}")
+        }]
     });
     match text_of(&answer, "/status").as_str() {
         "halted" if verb != "cancel" => Err(CliError::Silent(Exit::Halted)),
