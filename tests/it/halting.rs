@@ -6,6 +6,7 @@ use crate::support::database::Database;
 use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
 use crate::support::service::Service;
+use crate::support::until;
 
 on_each_database!(
     a_halted_rollout_moves_nobody_until_its_release,
@@ -22,7 +23,13 @@ async fn a_halted_rollout_moves_nobody_until_its_release(database: Database) {
     let hold = json!({"kind": "halt", "scope": {"type": "rollout", "id": "move"}, "reason": "state actor"});
     let placed = api.post("/v1/holds?wait=quiesced", hold).await.ok();
     assert_eq!(placed["quiesced"], true, "{placed:#}");
-    let halted = until_status(api, "move", "halted", 5).await;
+    until_status(api, "move", "halted", 5).await;
+    // Nobody is sent any more; what was answered before that is written within a moment.
+    until("what had come back is written", 5, async || {
+        api.get("/v1/rollouts/move").await.ok()["in_flight"] == 0
+    })
+    .await;
+    let halted = api.get("/v1/rollouts/move").await.ok();
     let resumed = api
         .post("/v1/rollouts/move/resume", json!({"reason": "go"}))
         .await
