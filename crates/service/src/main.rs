@@ -10,7 +10,8 @@ async fn main() -> ExitCode {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // `println!` panics when nobody reads on, such as `tidegate audit list | head`.
-        if panic.to_string().contains("Broken pipe") {
+        let said = panic.to_string();
+        if said.contains("failed printing to stdout") && said.contains("Broken pipe") {
             std::process::exit(READER_GONE);
         }
         report(panic);

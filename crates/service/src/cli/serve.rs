@@ -77,6 +77,16 @@ pub struct Fsck {
     database: Database,
 }
 
+/// A wrong path must not be made into a new database, and then found to be in order.
+fn must_exist(database: &Database) -> Result<(), CliError> {
+    match &database.database {
+        DatabaseUrl::Sqlite(path) if !std::path::Path::new(path).exists() => Err(CliError::Failed(
+            format!("there is no database at `{path}`"),
+        )),
+        DatabaseUrl::Sqlite(_) | DatabaseUrl::Postgres(_) => Ok(()),
+    }
+}
+
 async fn open(database: &Database) -> Result<App, CliError> {
     let (clock, ids) = (Clock::system(), Ids::system());
     let store = Store::open(&database.database, clock.clone(), &ids)
@@ -166,6 +176,7 @@ pub async fn migrate(migrate: Migrate, output: OutputFormat) -> Result<(), CliEr
 ///
 /// When the database cannot be reached or the name is taken.
 pub async fn rescue(rescue: Rescue) -> Result<(), CliError> {
+    must_exist(&rescue.database)?;
     let app = open(&rescue.database).await?;
     let made = token::rescue(&app, &rescue.name)
         .await
@@ -181,14 +192,7 @@ pub async fn rescue(rescue: Rescue) -> Result<(), CliError> {
 ///
 /// When the database cannot be reached; differences end with code 2.
 pub async fn fsck(fsck: Fsck, output: OutputFormat) -> Result<(), CliError> {
-    // A wrong path must not be made, and then found to be in order.
-    if let DatabaseUrl::Sqlite(path) = &fsck.database.database
-        && !std::path::Path::new(path).exists()
-    {
-        return Err(CliError::Failed(format!(
-            "there is no database at `{path}`"
-        )));
-    }
+    must_exist(&fsck.database)?;
     let app = open(&fsck.database).await?;
     let found = checks::check(&app)
         .await
