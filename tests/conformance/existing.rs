@@ -186,6 +186,8 @@ async fn whoever_is_there_under_another_name_is_found_when_looked_for_first(serv
         now["userName"], "user5@example.test",
         "one account, renamed"
     );
+    let member = api.get("/v1/rollouts/move/members/e0000005").await.ok();
+    assert_eq!(member["remote_id"], id, "{member:#}");
     service.end_and_fsck();
 }
 

@@ -38,6 +38,8 @@ mod misuse;
 mod paging;
 mod planning;
 mod repeating;
+mod resting;
+mod schema;
 mod specs;
 mod stopping;
 mod storm;

@@ -111,6 +111,16 @@ mod tests {
         }
     }
 
+    /// The bytes that version 1 wrote must decode for ever.
+    #[test]
+    fn a_roster_of_version_1_decodes_for_ever() {
+        let people: Vec<Ordinal> = [0, 1, 5, 1_499_999, 4_000_000_000].map(Ordinal).into();
+        let bytes = encode(&people).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "010500000003d9c65ba089d1f20e");
+        assert_eq!(decode(&bytes).unwrap(), people);
+    }
+
     #[test]
     fn neighbours_cost_a_byte_each() {
         let ordinals: Vec<Ordinal> = (5000..6024).map(Ordinal).collect();

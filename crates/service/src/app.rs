@@ -56,7 +56,7 @@ pub struct Wake(Arc<WakeBells>);
 struct WakeBells {
     planner: Notify,
     dispatch: Notify,
-    /// The targets that a wide hold has stopped or let go; none of them for everything.
+    /// The targets that a wide hold has stopped; none of them for everything.
     stopped: Mutex<Vec<Option<TargetId>>>,
 }
 
@@ -67,7 +67,7 @@ impl Wake {
         self.0.dispatch.notify_one();
     }
 
-    /// A wide hold began or ended: the planner looks at everything it covers, after this call returns.
+    /// A wide hold began: the planner looks at everything it covers, after this call returns.
     pub fn stop(&self, target: Option<TargetId>) {
         let mut stopped = self
             .0

@@ -205,10 +205,16 @@ impl Slots {
         }
     }
 
-    /// Takes up to `limit` people that are due, in order of place.
-    pub fn claim(&mut self, limit: u32, now: Timestamp) -> Claimed {
+    /// Takes up to `limit` people that are due, in order of place; of those whom nobody has begun, up to
+    /// `fresh`. Whoever was begun before is taken up again however many may still be begun.
+    pub fn claim(&mut self, limit: u32, fresh: u32, now: Timestamp) -> Claimed {
         let at = millis(now);
-        let everybody = limit >= u32::from(self.size);
+        let size = u32::from(self.size);
+        let is_begun = self
+            .states
+            .same()
+            .is_some_and(|state| state != SlotState::Queued);
+        let everybody = limit >= size && (fresh >= size || is_begun);
         if let (true, Some(state), Some(due), Some(attempts)) = (
             everybody,
             self.states.same(),
@@ -232,10 +238,10 @@ impl Slots {
                 })
                 .collect();
         }
-        self.claim_each(limit, at)
+        self.claim_each(limit, fresh, at)
     }
 
-    fn claim_each(&mut self, limit: u32, at: i64) -> Claimed {
+    fn claim_each(&mut self, limit: u32, mut fresh: u32, at: i64) -> Claimed {
         let mut claimed = Vec::new();
         for index in (0..self.size).map(SlotIndex) {
             if u32::try_from(claimed.len()).is_ok_and(|taken| taken >= limit) {
@@ -247,6 +253,12 @@ impl Slots {
             let is_due = self.due.get(index.get()).is_some_and(|due| due <= at);
             if !state.is_claimable() || !is_due {
                 continue;
+            }
+            if state == SlotState::Queued {
+                let Some(left) = fresh.checked_sub(1) else {
+                    continue;
+                };
+                fresh = left;
             }
             let attempt = self
                 .attempts

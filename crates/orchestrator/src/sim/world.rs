@@ -457,22 +457,15 @@ impl People {
         let queued = self.tally().get(SlotState::Queued);
         let begun = u64::from(self.terms.people).saturating_sub(queued);
         let mut limit = speed;
-        if let Some(most) = begin_at_most {
-            // Whoever is to be asked again was begun before; they come first in their batches.
-            let begun_before = [SlotState::Retry, SlotState::Unknown, SlotState::Awaiting];
-            let again: u64 = begun_before
-                .iter()
-                .map(|state| self.tally().get(*state))
-                .sum();
-            let room = most.saturating_sub(begun).saturating_add(again);
-            limit = limit.min(u32::try_from(room).unwrap_or(u32::MAX));
-        }
+        let mut fresh = begin_at_most.map_or(u64::MAX, |most| most.saturating_sub(begun));
         let mut taken = Vec::new();
         for batch_index in 0..self.batches.len() {
             let Some(batch) = self.batches.get_mut(batch_index) else {
                 continue;
             };
-            let claimed = batch.claim(limit, now);
+            let before = batch.tally().get(SlotState::Queued);
+            let claimed = batch.claim(limit, u32::try_from(fresh).unwrap_or(u32::MAX), now);
+            fresh = fresh.saturating_sub(before - batch.tally().get(SlotState::Queued));
             limit = limit.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX));
             for slot in claimed {
                 let who = (batch_index, slot.index);

@@ -1,7 +1,7 @@
 //! The people of a rollout: by state, and one of them with the reason why they stand there.
 
 use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId, WaveNumber};
-use tidegate_orchestrator::ledger::{SlotIndex, SlotState, Slots};
+use tidegate_orchestrator::ledger::{SlotIndex, SlotState, Slots, receipt};
 use tidegate_orchestrator::roster;
 
 use super::view::{FailureView, MemberItem, PersonView, WaveRef};
@@ -221,6 +221,7 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
         state: "not_in_rollout".to_owned(),
         attempts: 0,
         changed_at: None,
+        remote_id: None,
         failure: None,
         why: String::new(),
     };
@@ -253,6 +254,7 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
     state.name().clone_into(&mut view.state);
     view.attempts = slots.attempts(index).unwrap_or(0);
     view.changed_at = slots.changed_at(index);
+    view.remote_id = remote_id(app, batch.address, index).await?;
     view.failure = failed.map(|failed| FailureView {
         code: failed.code,
         message: failed.message,
@@ -260,6 +262,21 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
         at: failed.at,
     });
     Ok(view)
+}
+
+/// Returns what the target calls somebody; what it said last counts.
+async fn remote_id(
+    app: &App,
+    address: BatchAddress,
+    index: SlotIndex,
+) -> Result<Option<String>, StoreError> {
+    let mut last = None;
+    for body in failure::receipts_load(app.store.read(), address).await? {
+        let names = receipt::decode(&body).map_err(StoreError::corrupt)?;
+        let named = names.into_iter().rev().find(|(found, _)| *found == index);
+        last = named.map(|(_, name)| name).or(last);
+    }
+    Ok(last)
 }
 
 fn too_late(failed: Option<&FailureRow>) -> String {

@@ -310,6 +310,8 @@ pub struct PersonView {
     /// When the state last changed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub changed_at: Option<Timestamp>,
+    /// What the target calls them, when it said so.
+    pub remote_id: Option<String>,
     /// What went wrong, when something did.
     pub failure: Option<FailureView>,
     /// One sentence: why the person is where the person is.

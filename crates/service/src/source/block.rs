@@ -222,6 +222,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn texts_of_version_1_decode_for_ever() {
+        let bytes = encode_texts(["DE", "", "zoë"].into_iter());
+        assert_eq!(bytes, *b"\x01\x02DE\x00\x04zo\xc3\xab");
+        assert_eq!(decode_texts(&bytes).unwrap(), ["DE", "", "zoë"]);
+    }
+
     /// The bytes that version 1 wrote must decode for ever.
     #[test]
     fn a_block_of_version_1_decodes_for_ever() {

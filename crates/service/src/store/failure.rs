@@ -128,6 +128,27 @@ pub async fn failures_between<C: ConnectionTrait>(
         .collect()
 }
 
+#[derive(Debug, FromQueryResult)]
+struct RawReceipt {
+    body: Vec<u8>,
+}
+
+/// Reads what a target called the people of a batch, the earliest first.
+pub async fn receipts_load<C: ConnectionTrait>(
+    db: &C,
+    address: BatchAddress,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let sql = "SELECT body FROM receipt WHERE rollout_id = $1 AND wave_no = $2 AND seq = $3 \
+               ORDER BY fence, part";
+    let values = [
+        address.rollout.to_string().into(),
+        i64::from(address.wave.get()).into(),
+        i64::from(address.seq.get()).into(),
+    ];
+    let raws: Vec<RawReceipt> = query::all(db, sql, values).await?;
+    Ok(raws.into_iter().map(|raw| raw.body).collect())
+}
+
 /// Keeps what a target called our people: one row per recorded outcome of a batch.
 pub async fn receipt_put<C: ConnectionTrait>(
     db: &C,

@@ -138,17 +138,23 @@ fn batch_row(rollout: RolloutId, raw: RawBatch) -> Result<BatchRow, StoreError> 
 }
 
 /// Reads up to `limit` batches of a wave that have something to claim now, in order of sequence of
-/// readiness, and locks them against other replicas.
+/// readiness, and locks them against other replicas. `begun_only`: only those with somebody who was
+/// begun and is not settled.
 pub async fn batches_claimable<C: ConnectionTrait>(
     db: &C,
     rollout: RolloutId,
     wave: WaveNumber,
     now_ms: i64,
-    limit: usize,
+    (limit, begun_only): (usize, bool),
 ) -> Result<Vec<BatchRow>, StoreError> {
     let lock = query::skip_locked(db);
+    let begun = if begun_only {
+        " AND in_flight + awaiting + retry + unknown > 0"
+    } else {
+        ""
+    };
     let sql = format!(
-        "SELECT {COLUMNS} FROM batch WHERE rollout_id = $1 AND wave_no = $2 AND ready_at <= $3 \
+        "SELECT {COLUMNS} FROM batch WHERE rollout_id = $1 AND wave_no = $2 AND ready_at <= $3{begun} \
          ORDER BY ready_at, seq LIMIT $4{lock}"
     );
     let values = [
@@ -409,18 +415,6 @@ pub async fn batches_survey<C: ConnectionTrait>(db: &C) -> Result<(), StoreError
         query::execute(db, "ANALYZE batch", []).await?;
     }
     Ok(())
-}
-
-/// How many batches a wave has, and how many people are in them.
-pub async fn batches_count<C: ConnectionTrait>(
-    db: &C,
-    rollout: RolloutId,
-    wave: WaveNumber,
-) -> Result<u64, StoreError> {
-    let sql = "SELECT COUNT(*) AS number FROM batch WHERE rollout_id = $1 AND wave_no = $2";
-    let values = [rollout.to_string().into(), i64::from(wave.get()).into()];
-    let row: Option<query::Number> = query::one(db, sql, values).await?;
-    query::unsigned64(row.map_or(0, |row| row.number))
 }
 
 #[derive(Debug, FromQueryResult)]

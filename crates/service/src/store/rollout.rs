@@ -143,16 +143,6 @@ pub async fn rollouts_wake_at<C: ConnectionTrait>(db: &C) -> Result<Option<Times
         .transpose()
 }
 
-/// Returns the rollouts in a lifecycle.
-pub async fn rollouts_in<C: ConnectionTrait>(
-    db: &C,
-    lifecycle: &str,
-) -> Result<Vec<RolloutId>, StoreError> {
-    let sql = "SELECT id FROM rollout WHERE lifecycle = $1 AND plan_id IS NOT NULL ORDER BY id";
-    let rows: Vec<Due> = query::all(db, sql, [lifecycle.into()]).await?;
-    rows.iter().map(|row| query::id(&row.id)).collect()
-}
-
 /// Writes a new rollout; a name in use is `Conflict`.
 pub async fn rollout_insert<C: ConnectionTrait>(
     db: &C,

@@ -30,6 +30,16 @@ pub async fn run(app: App) {
         if !app.ending.is_cancelled() {
             start_senders(&app, &mut senders, &mut active).await;
         }
+        rest(&app, &mut senders, &mut active).await;
+    }
+}
+
+/// Waits for the bell or the next look. The end of a sender is neither: one that found nothing would be
+/// started again at once, and find nothing again.
+async fn rest(app: &App, senders: &mut JoinSet<RolloutId>, active: &mut HashSet<RolloutId>) {
+    let until = tokio::time::sleep(SLEEP);
+    tokio::pin!(until);
+    loop {
         tokio::select! {
             Some(ended) = senders.join_next() => match ended {
                 Ok(rollout) => {
@@ -42,8 +52,8 @@ pub async fn run(app: App) {
                     senders.abort_all();
                 }
             },
-            () = app.wake.dispatch() => {}
-            () = tokio::time::sleep(SLEEP) => {}
+            () = app.wake.dispatch() => return,
+            () = &mut until => return,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tidegate_orchestrator::hold::{InForce, Place, Scope};
-use tidegate_orchestrator::ids::{Epoch, Timestamp, WorkerId};
+use tidegate_orchestrator::ids::{Epoch, Timestamp};
 use tidegate_orchestrator::permit::{
     Deadline, Moment, NotNow, PERMIT_MILLIS, PERMIT_RENEW_MILLIS, Permit, may_send,
 };
@@ -218,12 +218,6 @@ async fn tell(
     })?;
     *told = Some((epoch, in_flight, now));
     Ok(())
-}
-
-/// Returns whether this worker id is the process's own.
-#[must_use]
-pub fn is_own(app: &App, worker: WorkerId) -> bool {
-    app.worker == worker
 }
 
 #[cfg(test)]

@@ -16,13 +16,13 @@ use crate::source::mapping::Mapping;
 use crate::source::rows::{Compression, RowFormat};
 use crate::store::testing::each_app;
 
-const TWO_WAVES: &str = "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  - {name: canary, count: 50, gate: {failures_at_most: 5}}\n  - {name: rest, rest: true}\n";
+pub(super) const TWO_WAVES: &str = "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  - {name: canary, count: 50, gate: {failures_at_most: 5}}\n  - {name: rest, rest: true}\n";
 
 fn actor() -> Actor {
     Actor::person("manager", None)
 }
 
-async fn with_people(app: &App, number: u32, script: serde_json::Value) {
+pub(super) async fn with_people(app: &App, number: u32, script: serde_json::Value) {
     population::create(app, &actor(), "staff", &Mapping::default())
         .await
         .unwrap();
@@ -51,14 +51,15 @@ async fn with_people(app: &App, number: u32, script: serde_json::Value) {
         .unwrap();
 }
 
-async fn started(app: &App, spec: &str) {
-    rollout::create(app, &actor(), spec, SpecFormat::Yaml)
+pub(super) async fn started(app: &App, spec: &str) -> tidegate_orchestrator::ids::RolloutId {
+    let view = rollout::create(app, &actor(), spec, SpecFormat::Yaml)
         .await
         .unwrap();
     let made = plan::make(app, &actor(), "move").await.unwrap();
     rollout::start(app, &actor(), "move", None, &made.digest)
         .await
         .unwrap();
+    view.id
 }
 
 /// Waits until the rollout is as wanted; a minute is far more than any of this takes.

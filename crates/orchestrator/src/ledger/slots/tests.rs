@@ -24,7 +24,7 @@ struct Person {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Claim(u32),
+    Claim(u32, u32),
     Record(Vec<(u16, Outcome)>),
     Lapse,
     Apply(u16, SlotCommand),
@@ -46,7 +46,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn step(size: u16) -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (0..2 * u32::from(size)).prop_map(Step::Claim),
+        3 => (0..2 * u32::from(size), prop_oneof![Just(u32::MAX), 0..2 * u32::from(size)])
+            .prop_map(|(limit, fresh)| Step::Claim(limit, fresh)),
         4 => prop::collection::vec((0..size + 2, outcome()), 0..usize::from(size) + 2).prop_map(Step::Record),
         1 => Just(Step::Lapse),
         2 => (0..size + 2, prop::sample::select(vec![SlotCommand::Again, SlotCommand::Skip, SlotCommand::Depart, SlotCommand::Revert, SlotCommand::Disprove]))
@@ -90,10 +91,13 @@ fn model_record(people: &mut [Person], index: u16, outcome: Outcome) {
     person.due = due;
 }
 
-fn model_claim(people: &mut [Person], limit: u32, now: i64) -> usize {
-    let mut taken = 0;
+fn model_claim(people: &mut [Person], (limit, fresh): (u32, u32), now: i64) -> usize {
+    let (mut taken, mut begun) = (0, 0);
     for person in people {
-        if taken < limit && person.state.is_claimable() && person.due <= now {
+        let is_new = person.state == SlotState::Queued;
+        let has_room = taken < limit && (!is_new || begun < fresh);
+        if has_room && person.state.is_claimable() && person.due <= now {
+            begun += u32::from(is_new);
             person.state = SlotState::InFlight;
             person.attempts = person.attempts.saturating_add(1);
             person.due = 0;
@@ -105,9 +109,10 @@ fn model_claim(people: &mut [Person], limit: u32, now: i64) -> usize {
 
 fn run(slots: &mut Slots, people: &mut [Person], step: &Step, now: Timestamp) {
     match step {
-        Step::Claim(limit) => {
-            let claimed = slots.claim(*limit, now);
-            assert_eq!(claimed.len(), model_claim(people, *limit, millis(now)));
+        Step::Claim(limit, fresh) => {
+            let claimed = slots.claim(*limit, *fresh, now);
+            let expected = model_claim(people, (*limit, *fresh), millis(now));
+            assert_eq!(claimed.len(), expected);
         }
         Step::Record(outcomes) => {
             let outcomes: Vec<_> = outcomes
@@ -184,7 +189,7 @@ proptest! {
     #[test]
     fn one_wrong_byte_never_breaks_the_reader(place in 0usize..64, byte in any::<u8>()) {
         let mut slots = Slots::new(40);
-        slots.claim(7, at(1));
+        slots.claim(7, u32::MAX, at(1));
         slots.record(&[done(3)], at(2));
         let mut bytes = slots.encode();
         let count = bytes.len();
@@ -197,7 +202,7 @@ proptest! {
 fn a_thousand_people_who_agree_cost_a_few_bytes() {
     let mut slots = Slots::new(1024);
     assert_eq!(slots.encode().len(), 3 + 2 + 2 + 9 + 9 + 2);
-    let claimed = slots.claim(2000, at(1));
+    let claimed = slots.claim(2000, u32::MAX, at(1));
     assert_eq!(claimed.len(), 1024);
     let outcomes: Vec<_> = (0..1024).map(done).collect();
     let recorded = slots.record(&outcomes, at(2));
@@ -210,9 +215,9 @@ fn a_thousand_people_who_agree_cost_a_few_bytes() {
 #[test]
 fn a_lost_worker_leaves_everybody_to_be_looked_up() {
     let mut slots = Slots::new(10);
-    slots.claim(4, at(1));
+    slots.claim(4, u32::MAX, at(1));
     assert_eq!(slots.lapse(at(60)).len(), 4);
-    let claimed = slots.claim(10, at(61));
+    let claimed = slots.claim(10, u32::MAX, at(61));
     let doubtful: Vec<bool> = claimed.iter().map(|slot| slot.doubtful).collect();
     assert_eq!(
         doubtful,
@@ -223,10 +228,22 @@ fn a_lost_worker_leaves_everybody_to_be_looked_up() {
 }
 
 #[test]
+fn whoever_was_begun_is_taken_up_again_when_nobody_new_may_be() {
+    let mut slots = Slots::new(4);
+    slots.claim(2, u32::MAX, at(1));
+    let again = Outcome::Retry { not_before: at(9) };
+    slots.record(&[done(0), (SlotIndex(1), again)], at(2));
+    assert!(slots.claim(10, 0, at(8)).is_empty());
+    let claimed = slots.claim(10, 0, at(9));
+    assert_eq!(claimed.len(), 1);
+    assert_eq!((claimed[0].index, claimed[0].attempt), (SlotIndex(1), 2));
+}
+
+#[test]
 fn a_lost_worker_is_no_attempt() {
     let mut slots = Slots::new(1);
     for crash in 0..20 {
-        assert_eq!(slots.claim(1, at(crash))[0].attempt, 1);
+        assert_eq!(slots.claim(1, u32::MAX, at(crash))[0].attempt, 1);
         slots.lapse(at(crash));
     }
     assert_eq!(slots.attempts(SlotIndex(0)), Some(0));
@@ -235,7 +252,7 @@ fn a_lost_worker_is_no_attempt() {
 #[test]
 fn an_outcome_that_comes_twice_or_late_changes_nothing() {
     let mut slots = Slots::new(3);
-    slots.claim(3, at(1));
+    slots.claim(3, u32::MAX, at(1));
     assert_eq!(slots.record(&[done(1)], at(2)).changed, [SlotIndex(1)]);
     let again = slots.record(&[(SlotIndex(1), Outcome::Failed), done(7)], at(3));
     assert_eq!(again.changed, []);
@@ -246,7 +263,7 @@ fn an_outcome_that_comes_twice_or_late_changes_nothing() {
 #[test]
 fn what_was_never_sent_is_no_attempt() {
     let mut slots = Slots::new(2);
-    slots.claim(2, at(1));
+    slots.claim(2, u32::MAX, at(1));
     slots.record(
         &[(SlotIndex(0), Outcome::NotSent { doubtful: false })],
         at(2),
@@ -260,7 +277,7 @@ fn what_was_never_sent_is_no_attempt() {
 #[test]
 fn whoever_is_in_flight_belongs_to_the_worker() {
     let mut slots = Slots::new(1);
-    slots.claim(1, at(1));
+    slots.claim(1, u32::MAX, at(1));
     assert!(
         slots
             .apply(SlotIndex(0), SlotCommand::Depart, at(2))
@@ -273,7 +290,7 @@ fn whoever_is_in_flight_belongs_to_the_worker() {
 #[test]
 fn bytes_of_version_1_decode_for_ever() {
     let mut slots = Slots::new(6);
-    slots.claim(5, at(1));
+    slots.claim(5, u32::MAX, at(1));
     slots.record(
         &[
             done(0),

@@ -7,6 +7,9 @@
 //!
 //! Pure: no clock, no database.
 
+/// How far ahead people are let in and paced: one claim a second is enough at any rate.
+pub(super) const RATE_AHEAD_US: i64 = 1_000_000;
+
 /// A rate and its burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {

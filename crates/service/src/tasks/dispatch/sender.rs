@@ -34,8 +34,6 @@ const LEASE_MIN: Duration = Duration::from_secs(20);
 const RECORD_EVERY: Duration = Duration::from_millis(500);
 /// A sender that waits longer than this ends; it is started again when something is ready.
 const LINGER: Duration = Duration::from_millis(1500);
-/// How long a sender that found everything held leaves the planner to close it.
-const HELD: Duration = Duration::from_millis(250);
 /// How long to wait before the database is asked again that was not there.
 const STORE_AWAY: Duration = Duration::from_millis(250);
 
@@ -122,9 +120,9 @@ impl Sender {
         let mut idle_since: Option<Instant> = None;
         loop {
             self.gather();
-            // Read before the claim is asked for: a lease counts from the transaction that gave it.
+            // Read before the lease is asked for: whoever is late is late here first.
             let asked = self.app.clock.moment();
-            let turn = match self.turn().await {
+            let turn = match self.turn(asked).await {
                 Ok(turn) => turn,
                 Err(OperationError::Failed(error)) if error.is_passing() && !self.is_quiet() => {
                     tracing::warn!(rollout = %self.rollout, %error, "what came back could not be written yet");
@@ -174,7 +172,6 @@ impl Sender {
             }
             NotClaimed::Held => {
                 self.ring_planner().await?;
-                tokio::time::sleep(HELD).await;
                 return Ok(false);
             }
             NotClaimed::NothingReady(None) | NotClaimed::Enough => return Ok(false),
@@ -187,14 +184,12 @@ impl Sender {
     }
 
     /// One transaction: what came back, and what comes next.
-    async fn turn(&mut self) -> Result<Turn, OperationError> {
+    async fn turn(&mut self, asked: Moment) -> Result<Turn, OperationError> {
         let room = self
             .connector
             .batches_at_once()
             .saturating_sub(self.flights.len());
         let is_ending = self.app.ending.is_cancelled();
-        // Read before the lease is asked for: whoever is late is late here first.
-        let asked = self.app.clock.moment();
         let epoch = self.app.permit.epoch(asked);
         let finished = std::mem::take(&mut self.ready);
         let order = TurnOrder {
@@ -449,3 +444,6 @@ impl Sender {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,24 +8,27 @@
 //! A turn is bounded (batches per turn) so that it takes a few milliseconds: a hold never waits for
 //! longer than one turn. It sends nothing.
 
+mod door;
+mod open;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tidegate_orchestrator::hold::{HoldSet, Place};
+use tidegate_orchestrator::hold::Place;
 use tidegate_orchestrator::ids::{
     BatchSeq, Epoch, Fence, Ordinal, RolloutId, TargetId, Timestamp, WaveNumber, WorkerId, millis,
 };
-use tidegate_orchestrator::ledger::{
-    ClaimedSlot, Outcome, SlotIndex, SlotState, Slots, Tally, history,
-};
+use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, history};
 
 use super::rate::{Pace, Rate};
 use crate::operations::Actor;
 use crate::store::audit::Entry;
 use crate::store::failure::{self, FailureRow};
-use crate::store::ledger::{self, BatchAddress, BatchRow, BatchWrite};
-use crate::store::wave::{self, CountChange, WaveRow};
+use crate::store::ledger::{self, BatchAddress, BatchRow};
+use crate::store::wave::{self, CountChange};
 use crate::store::{StoreError, Txn, hold, rollout as rollouts, target};
+use door::{RateDoor, WaveDoor, to_begin, wave_door};
+use open::Open;
 
 /// What became of some of the people of a claimed batch.
 #[derive(Debug, Clone)]
@@ -133,9 +136,6 @@ pub struct TurnOrder<'a> {
     pub lease_ms: i64,
 }
 
-/// How far ahead people are let in and paced: one claim a second is enough at any rate.
-pub const RATE_AHEAD_US: i64 = 1_000_000;
-
 /// Runs one turn inside a transaction.
 ///
 /// # Errors
@@ -162,56 +162,6 @@ fn by_wave(finished: &[Finished]) -> BTreeMap<(RolloutId, WaveNumber), Vec<&Fini
             .push(item);
     }
     waves
-}
-
-/// A batch as the turn goes through it: read once, changed perhaps twice, written once.
-struct Open {
-    row: BatchRow,
-    slots: Slots,
-    before: (Tally, u64),
-    changed: Vec<SlotIndex>,
-    fence: Fence,
-    lease: Option<(WorkerId, i64)>,
-}
-
-impl Open {
-    fn read(row: BatchRow) -> Result<Self, StoreError> {
-        let slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
-        let before = (slots.tally(), slots.adopted());
-        let fence = row.fence;
-        Ok(Self {
-            row,
-            slots,
-            before,
-            changed: Vec::new(),
-            fence,
-            lease: None,
-        })
-    }
-
-    /// Whoever was in flight under a lease that is over becomes unknown.
-    fn lapse(&mut self, now: Timestamp) {
-        self.changed.extend(self.slots.lapse(now));
-    }
-
-    fn write(&self, epoch: Epoch) -> BatchWrite {
-        BatchWrite {
-            address: self.row.address,
-            fence_was: self.row.fence,
-            fence: self.fence,
-            // Only a claim is made under an epoch.
-            epoch: if self.fence == self.row.fence {
-                self.row.epoch
-            } else {
-                epoch
-            },
-            slots: self.slots.encode(),
-            tally: self.slots.tally(),
-            adopted: self.slots.adopted(),
-            ready_at: ledger::ready_of(&self.slots, self.lease.map(|(_, until)| until)),
-            lease: self.lease,
-        }
-    }
 }
 
 /// What a turn has gathered so far.
@@ -318,7 +268,8 @@ impl Pass {
         let mut door = RateDoor::new(order.rate, door.rate_tat_us, self.now);
         let (mut held, mut later) = (false, None);
         for wave in wave::waves_load(txn, order.rollout).await? {
-            match self.wave_is_open(order, &wave, &holds) {
+            let place = Place::wave(order.target, order.rollout, wave.number);
+            match wave_door(&wave, &place, &holds, self.now) {
                 WaveDoor::Open => {}
                 WaveDoor::Held => {
                     held = true;
@@ -328,17 +279,18 @@ impl Pass {
             }
             let left = order.claim_max.saturating_sub(self.claimed.len());
             let mut begin = to_begin(&wave);
-            if begin == Some(0) {
-                continue;
-            }
-            let rows =
-                ledger::batches_claimable(txn, order.rollout, wave.number, millis(self.now), left)
-                    .await?;
+            // A full tranche begins nobody; whoever was begun is still tried again and looked up.
+            let is_full = begin == Some(0);
+            let rows = ledger::batches_claimable(
+                txn,
+                order.rollout,
+                wave.number,
+                millis(self.now),
+                (left, is_full),
+            )
+            .await?;
             let is_dry = rows.len() < left;
             for row in rows {
-                if begin == Some(0) {
-                    break;
-                }
                 if let Err(open_at) = self.claim_batch(order, row, &mut door, &mut begin)? {
                     door.save(txn, order.target).await?;
                     return Ok(NotClaimed::RateUsedUp(open_at));
@@ -347,6 +299,9 @@ impl Pass {
             if !is_dry {
                 door.save(txn, order.target).await?;
                 return Ok(NotClaimed::Enough);
+            }
+            if is_full {
+                continue;
             }
             let ready_at = ledger::wave_ready_at(txn, order.rollout, wave.number).await?;
             let ready_at = ready_at.and_then(tidegate_orchestrator::ids::from_millis);
@@ -360,16 +315,6 @@ impl Pass {
         })
     }
 
-    fn wave_is_open(&self, order: &TurnOrder<'_>, wave: &WaveRow, holds: &HoldSet) -> WaveDoor {
-        if !wave.claimable || wave.claim_until.is_some_and(|until| until <= self.now) {
-            return WaveDoor::Closed;
-        }
-        match holds.worst(&Place::wave(order.target, order.rollout, wave.number)) {
-            Some(_) => WaveDoor::Held,
-            None => WaveDoor::Open,
-        }
-    }
-
     /// Claims one batch: a lease that ran out lapses first, so that nobody stays in flight.
     fn claim_batch(
         &mut self,
@@ -380,7 +325,9 @@ impl Pass {
     ) -> Result<Result<(), Timestamp>, StoreError> {
         let address = row.address;
         // A batch recorded a moment ago in this turn is claimed again from what it became.
-        let mut open = match self.opened.remove(&address) {
+        let known = self.opened.remove(&address);
+        let is_known = known.is_some();
+        let mut open = match known {
             Some(mut open) => {
                 open.row.roster = row.roster;
                 open
@@ -392,22 +339,27 @@ impl Pass {
                 .row
                 .lease_until
                 .is_some_and(|until| until <= millis(self.now));
-        if is_lapsed && open.fence == open.row.fence {
+        let is_lapsed = is_lapsed && open.fence == open.row.fence;
+        if is_lapsed {
             open.lapse(self.now);
         }
         let room = match door.room(open.row.size) {
             Ok(room) => room,
             Err(open_at) => {
-                self.opened.insert(address, open);
+                if is_known || is_lapsed {
+                    self.opened.insert(address, open);
+                }
                 return Ok(Err(open_at));
             }
         };
-        let room = begin.map_or(room, |begin| {
-            room.min(u32::try_from(begin).unwrap_or(u32::MAX))
-        });
-        let slots = open.slots.claim(room, self.now);
-        *begin =
-            begin.map(|begin| begin.saturating_sub(u64::try_from(slots.len()).unwrap_or(u64::MAX)));
+        let slots = open.claim(room, begin, self.now);
+        if slots.is_empty() && !is_lapsed {
+            // Nobody in it may be begun now: a batch that is not touched is not written.
+            if is_known {
+                self.opened.insert(address, open);
+            }
+            return Ok(Ok(()));
+        }
         open.fence = open.row.fence.next();
         open.changed.extend(slots.iter().map(|slot| slot.index));
         open.lease = None;
@@ -513,80 +465,6 @@ impl Pass {
             data: Some(self.history()),
         })
         .await?;
-        Ok(())
-    }
-}
-
-/// How many people of a wave may still be begun by its ramp; `None`: everybody. Whoever is tried again
-/// counts as begun anew, which errs on the side of fewer.
-fn to_begin(wave: &WaveRow) -> Option<u64> {
-    let gone = wave.tally.get(SlotState::Skipped) + wave.tally.get(SlotState::Departed);
-    let begun = wave
-        .size
-        .saturating_sub(gone)
-        .saturating_sub(wave.tally.get(SlotState::Queued));
-    wave.begin_at_most.map(|most| most.saturating_sub(begun))
-}
-
-enum WaveDoor {
-    Open,
-    Held,
-    Closed,
-}
-
-/// The rate of the target within one turn.
-struct RateDoor {
-    rate: Option<Rate>,
-    tat_us: i64,
-    now_us: i64,
-    is_moved: bool,
-}
-
-impl RateDoor {
-    fn new(rate: Option<Rate>, tat_us: i64, now: Timestamp) -> Self {
-        Self {
-            rate,
-            tat_us,
-            now_us: now.timestamp_micros(),
-            is_moved: false,
-        }
-    }
-
-    /// How many of `wanted` people there is room for; nobody before the instant returned.
-    fn room(&self, wanted: u32) -> Result<u32, Timestamp> {
-        let Some(rate) = self.rate else {
-            return Ok(wanted);
-        };
-        // Half a second's worth at least: a claim for each single person would be a transaction and an
-        // audit entry for each.
-        let least = rate
-            .people_within(RATE_AHEAD_US / 2)
-            .clamp(1, wanted.max(1));
-        match rate.grant(self.tat_us, self.now_us, RATE_AHEAD_US, wanted) {
-            Some(grant) if grant.people >= least => Ok(grant.people),
-            _ => {
-                let open_us = rate
-                    .open_us_for(self.tat_us, RATE_AHEAD_US, least)
-                    .max(self.now_us + 1);
-                Err(Timestamp::from_timestamp_micros(open_us).unwrap_or(Timestamp::MAX_UTC))
-            }
-        }
-    }
-
-    /// Takes the room of `people` and returns when each of them may begin.
-    fn take(&mut self, people: u32) -> Option<Pace> {
-        let grant = self
-            .rate?
-            .grant(self.tat_us, self.now_us, RATE_AHEAD_US, people)?;
-        self.tat_us = grant.tat_us;
-        self.is_moved = true;
-        Some(grant.pace)
-    }
-
-    async fn save(&self, txn: &mut Txn, target: TargetId) -> Result<(), StoreError> {
-        if self.is_moved {
-            target::target_rate_set(txn, target, self.tat_us).await?;
-        }
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use tidegate_orchestrator::ids::{Ordinal, Timestamp};
-use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, SlotState};
+use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, SlotState, receipt};
 use tidegate_orchestrator::permit::Monotonic;
 
 use crate::connector::{Lease, SendResult, Trouble};
@@ -77,7 +77,7 @@ impl Flight {
             ..
         } = &result
         {
-            push_receipt(&mut self.receipt, index, remote_id);
+            receipt::push(&mut self.receipt, index, remote_id);
         }
         let (outcome, trouble) = outcome_of(result, slot, ordinal, now);
         let state = match outcome {
@@ -167,15 +167,6 @@ fn back_off(attempt: u8, ordinal: Ordinal) -> TimeDelta {
         .min(RETRY_MAX_MS);
     let spread = i64::from(ordinal.get().wrapping_mul(2_654_435_761) >> 16) % 1000;
     TimeDelta::milliseconds(doubled - doubled / 4 + doubled / 2 * spread / 1000)
-}
-
-/// Adds what the target called somebody: place (2 bytes little-endian), length (1 byte) and text.
-fn push_receipt(receipt: &mut Vec<u8>, index: SlotIndex, remote_id: &str) {
-    let bytes = remote_id.as_bytes();
-    let bytes = bytes.get(..255).unwrap_or(bytes);
-    receipt.extend(index.0.to_le_bytes());
-    receipt.push(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
-    receipt.extend(bytes);
 }
 
 #[cfg(test)]
