@@ -20,6 +20,11 @@ impl Times {
         self.0.push(time.as_secs_f64() * 1e3);
     }
 
+    /// Adds those of another.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Returns how many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -57,41 +62,27 @@ impl Times {
 /// How often each kind of question is asked.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
-/// What became of questions that were asked at a steady pace.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Answers {
-    /// From when each was due: a question that waited for the one before counts its wait, so that a
-    /// stall is not counted once only.
-    pub(crate) due: Times,
-    /// From when each was sent.
-    pub(crate) sent: Times,
-}
-
-impl Answers {
-    /// Adds those of another.
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.due.0.extend(other.due.0);
-        self.sent.0.extend(other.sent.0);
-    }
-}
-
-/// Asks one question again and again, at a steady pace, until told to end.
-pub(crate) async fn ask<F>(api: Api, end: Arc<AtomicBool>, seed: u64, path: F) -> Answers
+/// Asks one question again and again, at a steady pace, until told to end; returns how long each answer took.
+///
+/// A question that had to wait for the answer before counts from when it was due, so that a stall does not
+/// count once only. Otherwise it counts from when it was sent: our own timer fires up to a millisecond late.
+pub(crate) async fn ask<F>(api: Api, end: Arc<AtomicBool>, seed: u64, path: F) -> Times
 where
     F: Fn(&mut Random) -> String + Send + 'static,
 {
-    let mut answers = Answers::default();
+    let mut times = Times::default();
     let mut random = Random(seed);
     let mut ticks = tokio::time::interval(ASK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut answered = Instant::now();
     while !end.load(Ordering::Relaxed) {
-        let due = ticks.tick().await;
-        let sent = Instant::now();
+        let due = ticks.tick().await.into_std();
+        let begun = if answered > due { due } else { Instant::now() };
         api.get(&path(&mut random)).await.ok();
-        answers.sent.push(sent.elapsed());
-        answers.due.push(due.elapsed());
+        times.push(begun.elapsed());
+        answered = Instant::now();
     }
-    answers
+    times
 }
 
 /// Forgets the peak of a process's memory, so that the next one is of what comes next.

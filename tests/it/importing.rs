@@ -24,6 +24,7 @@ on_each_database!(
     an_import_under_way_is_seen_by_nobody,
     a_file_published_meanwhile_is_what_the_next_is_compared_with,
     two_imports_at_once_publish_two_whole_versions,
+    uploads_that_stand_still_hold_up_no_halt_and_no_look,
     a_mapping_says_which_column_is_the_directory_id,
     files_without_people_or_head_are_refused,
 );
@@ -350,6 +351,37 @@ async fn a_file_published_meanwhile_is_what_the_next_is_compared_with(database: 
         answer.contains("suspicious_shrinkage"),
         "100 are few where there are 1,000 by now: {answer}"
     );
+}
+
+async fn uploads_that_stand_still_hold_up_no_halt_and_no_look(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 1_000).await;
+    let mut standing = Vec::new();
+    for _ in 0..4 {
+        let lines = ["content-length: 1000000".to_owned()];
+        let mut wire = Wire::begin(api, "POST /v1/populations/staff/imports", &lines).await;
+        wire.write(csv(0..2_000).as_bytes()).await;
+        standing.push(wire);
+    }
+    let refused = "one more is refused, and says so";
+    until(refused, 10, async || {
+        let answer = send_file(api, "", None, csv(0..1_010).into_bytes()).await;
+        answer.status == 409 && answer.text.contains("\"imports_busy\"")
+    })
+    .await;
+    let halt = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "found inside"});
+    let begun = std::time::Instant::now();
+    api.post("/v1/holds", halt).await.ok();
+    staff(api).await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2));
+    drop(standing);
+    until("the places are free again", 10, async || {
+        let answer = send_file(api, "", None, csv(0..1_010).into_bytes()).await;
+        answer.status == 201 || answer.status == 200
+    })
+    .await;
+    service.end_and_fsck();
 }
 
 async fn two_imports_at_once_publish_two_whole_versions(database: Database) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_orchestrator::ids::{TargetId, WorkerId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -15,6 +15,9 @@ use crate::operations::load::PlanCache;
 use crate::operations::member::MemberCache;
 use crate::store::Store;
 use crate::tasks::permit::PermitCell;
+
+/// How many files one process takes in at once.
+pub const IMPORTS_AT_ONCE: usize = 4;
 
 /// Makes ids: the only part that does.
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,6 +123,8 @@ pub struct App {
     pub permit: PermitCell,
     /// How fast it goes.
     pub meter: Meter,
+    /// Places for imports: each keeps a thread, and on PostgreSQL a connection, until its file has come.
+    pub imports: Arc<Semaphore>,
     /// The name of this process among those that send.
     pub worker: WorkerId,
     /// What people call it: the host and the process.
@@ -144,6 +149,7 @@ impl App {
             connectors: Connectors::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),
+            imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
             worker: ids.make(),
             worker_name: format!("{}:{}", host.trim(), std::process::id()),
             ending: CancellationToken::new(),

@@ -17,6 +17,7 @@ pub mod population;
 pub mod query;
 pub mod rollout;
 mod sole;
+pub mod standing;
 pub mod target;
 pub mod token;
 mod txn;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use sea_orm::{DatabaseConnection, DbBackend};
 use tokio::sync::Mutex;
 
+use connect::Pools;
 pub use connect::{DatabaseUrl, DatabaseUrlError};
 pub use error::StoreError;
 pub use sea_orm::ConnectionTrait as Connection;
@@ -44,8 +46,7 @@ pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    writer: DatabaseConnection,
-    reader: DatabaseConnection,
+    pools: Pools,
     lanes: Lanes,
     clock: Clock,
     holds: hold::HoldCache,
@@ -66,11 +67,10 @@ impl Store {
     ///
     /// When it cannot be reached, or was written by a later version.
     pub async fn open(url: &DatabaseUrl, clock: Clock, ids: &Ids) -> Result<Self, StoreError> {
-        let (writer, reader) = connect::connect(url).await?;
-        migrate::run(&writer).await?;
+        let pools = connect::connect(url).await?;
+        migrate::run(&pools.writer).await?;
         let store = Self(Arc::new(Inner {
-            writer,
-            reader,
+            pools,
             lanes: Lanes::default(),
             clock,
             holds: hold::HoldCache::default(),
@@ -82,7 +82,7 @@ impl Store {
     /// Returns the connections for reading. What they see is committed.
     #[must_use]
     pub fn read(&self) -> &DatabaseConnection {
-        &self.0.reader
+        &self.0.pools.reader
     }
 
     /// Returns the holds in force as they were last read.
@@ -94,7 +94,7 @@ impl Store {
     /// Says which database this is.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
-        self.0.writer.get_database_backend() == DbBackend::Postgres
+        self.0.pools.writer.get_database_backend() == DbBackend::Postgres
     }
 
     /// Gives a new database its identity, its epoch, and the beginning of its audit trail.

@@ -4,30 +4,29 @@
 //! version that nobody sees. Only when the whole file is read, checked and indexed is it published, in
 //! one transaction. Whatever goes wrong before, the staged rows are thrown away.
 
+mod file;
 mod sweep;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::ids::{
     ImportId, PopulationId, PopulationVersionId, Timestamp, WorkerId,
 };
 use tokio::io::AsyncRead;
-use tokio::sync::mpsc;
+use tokio::sync::{SemaphorePermit, mpsc};
 use tokio_util::io::SyncIoBridge;
 
 use super::member::{bucket_count, bucket_of};
 use super::population::{VersionView, find};
 use super::{Actor, Detail, OperationError};
+use file::{ReadFile, encode, read_file, refused_file};
 pub use sweep::sweep;
 
-use crate::app::App;
+use crate::app::{App, IMPORTS_AT_ONCE};
 use crate::source::block::Block;
 use crate::source::mapping::Mapping;
-use crate::source::pack::{Found, KeyDigest, Packed, Packer, Tally};
-use crate::source::relay::relay;
-use crate::source::rows::{BadRow, Compression, RowFormat, RowsError, read};
+use crate::source::pack::{Found, KeyDigest, Tally};
+use crate::source::rows::{BadRow, Compression, RowFormat};
 use crate::store::population::{self as rows, ImportRow, PopulationRow, VersionRow};
 use crate::store::{Lane, Open, StoreError, transact};
 
@@ -112,6 +111,7 @@ struct Import<'a> {
     compared: Option<PopulationVersionId>,
     /// Says to other processes that this one still writes.
     _guard: Option<Open<'a>>,
+    _place: SemaphorePermit<'a>,
 }
 
 /// Reads a file into a population.
@@ -178,70 +178,6 @@ async fn discard_version(app: &App, version: PopulationVersionId) -> Result<(), 
     })
 }
 
-/// Hashes what it passes on.
-struct Hashing<R> {
-    inner: R,
-    hasher: Sha256,
-}
-
-impl<R: std::io::Read> std::io::Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
-        Ok(count)
-    }
-}
-
-/// What the reading thread comes back with.
-struct ReadFile {
-    packed: Packed,
-    source_digest: Digest,
-    gave_up: bool,
-}
-
-fn read_file(
-    stream: impl std::io::Read,
-    mapping: Mapping,
-    options: &ImportOptions,
-    blocks: &mpsc::Sender<(u32, Block)>,
-) -> Result<ReadFile, RowsError> {
-    let mut hasher = Sha256::new();
-    // The same bytes under another mapping are another import.
-    hasher.update(serde_json::to_vec(&mapping).unwrap_or_default());
-    let mut stream = Hashing {
-        inner: stream,
-        hasher,
-    };
-    let bad_rows_max = options.bad_rows_max.unwrap_or(BAD_ROWS_MAX);
-    let mut packer = Packer::new(mapping, bad_rows_max, |number, block| {
-        blocks.blocking_send((number, block)).is_ok()
-    });
-    let done = relay(&mut packer, |rows| {
-        read(&mut stream, options.compression, options.format, rows)
-    });
-    if done.is_err() || packer.gave_up {
-        // The rest is taken in and thrown away: a client that is cut off while it sends hears no reason.
-        let _ = std::io::copy(&mut stream, &mut std::io::sink());
-    }
-    done?;
-    let gave_up = packer.gave_up;
-    let packed = packer.finish();
-    // Whatever a compressor left after its end belongs to the file as well.
-    std::io::copy(&mut stream, &mut std::io::sink())?;
-    Ok(ReadFile {
-        packed,
-        source_digest: Digest(stream.hasher.finalize().into()),
-        gave_up,
-    })
-}
-
-fn encode(blocks: &[(u32, Block)]) -> std::io::Result<Vec<(u32, Vec<u8>)>> {
-    blocks
-        .iter()
-        .map(|(number, block)| Ok((*number, block.encode()?)))
-        .collect()
-}
-
 /// Opens a transaction that marks the version as being written, for as long as it is open.
 async fn guard(app: &App, version: PopulationVersionId) -> Result<Option<Open<'_>>, StoreError> {
     if !app.store.is_postgres() {
@@ -259,6 +195,12 @@ impl<'a> Import<'a> {
         population: PopulationRow,
         options: ImportOptions,
     ) -> Result<Self, OperationError> {
+        let place = app.imports.try_acquire().map_err(|_| {
+            let sentence = format!(
+                "{IMPORTS_AT_ONCE} imports are under way already: try again when one of them has ended"
+            );
+            OperationError::refused("imports_busy", sentence)
+        })?;
         let version: PopulationVersionId = app.ids.make();
         let report = Report {
             file_name: options.file_name.clone(),
@@ -291,6 +233,7 @@ impl<'a> Import<'a> {
             options,
             compared: None,
             _guard: guard,
+            _place: place,
         })
     }
 
@@ -584,17 +527,6 @@ fn detail(row: &BadRow) -> Detail {
     Detail {
         line: usize::try_from(row.line).ok(),
         ..Detail::new(&row.code, row.message.clone())
-    }
-}
-
-fn refused_file(error: &RowsError) -> OperationError {
-    match error {
-        RowsError::Stream(_) => {
-            OperationError::invalid("file_damaged", format!("{error}: nothing is published"))
-        }
-        RowsError::Head(_) => {
-            OperationError::invalid("file_unusable", format!("{error}: nothing is published"))
-        }
     }
 }
 

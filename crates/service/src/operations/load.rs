@@ -5,18 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::store::Connection;
 use tidegate_orchestrator::hold::{HoldSet, InForce, Place};
-use tidegate_orchestrator::ids::{
-    Epoch, PlanId, Principal, RolloutId, Timestamp, WaveNumber, from_millis,
-};
+use tidegate_orchestrator::ids::{PlanId, Principal, RolloutId, Timestamp, WaveNumber};
 use tidegate_orchestrator::plan::Plan;
 use tidegate_orchestrator::planner::{Approval, Snapshot, WaveFacts};
 use tidegate_orchestrator::rollout::{Claims, Rollout, record};
+use tidegate_orchestrator::wave::gate::Gate;
 
 use super::OperationError;
 use crate::app::App;
 use crate::store::rollout::{self as rollouts, RolloutRow};
-use crate::store::wave::WaveRow;
-use crate::store::{StoreError, hold, ledger, plan as plans, target, wave};
+use crate::store::standing::{Standing, standing_load};
+use crate::store::{StoreError, hold, plan as plans, wave};
 
 /// How many plans are remembered: those of the rollouts that are looked at over and over.
 const PLANS_REMEMBERED: usize = 64;
@@ -54,14 +53,12 @@ pub struct Seen {
     pub plan: Option<Arc<Plan>>,
     /// Its waves.
     pub waves: Vec<WaveFacts>,
-    /// The same waves as they are stored.
-    pub wave_rows: Vec<WaveRow>,
-    /// The epoch.
-    pub epoch: Epoch,
+    /// The same waves as they are stored, and what lies around the rollout.
+    pub standing: Standing,
     /// The holds in force.
     pub holds: Arc<HoldSet>,
-    /// Until when the target wants to be left alone.
-    pub closed_until: Option<Timestamp>,
+    /// When it was looked at.
+    pub now: Timestamp,
 }
 
 impl Seen {
@@ -73,7 +70,7 @@ impl Seen {
             rollout: &self.rollout,
             waves: self.waves.clone(),
             holds: &self.holds,
-            target_closed_until: self.closed_until,
+            target_closed_until: Some(self.standing.closed_until).filter(|until| *until > self.now),
         }
     }
 }
@@ -173,26 +170,20 @@ pub async fn seen<C: Connection>(
         Some(bound) => Some(plan_in(app, db, bound.id).await?),
         None => None,
     };
-    let wave_rows = match &plan {
-        Some(_) => wave::waves_load(db, row.id).await?,
-        None => Vec::new(),
-    };
+    let standing = standing_load(db, row.id).await?;
     let waves = match &plan {
-        Some(plan) => facts(db, row.id, plan, &wave_rows, now).await?,
+        Some(plan) => facts(db, row.id, plan, &standing, now).await?,
         None => Vec::new(),
     };
-    let (epoch, holds) = hold::holds_known(db, app.store.hold_cache()).await?;
-    let door = target::target_door(db, row.target, false).await?;
-    let closed_until = Some(door.closed_until).filter(|until| *until > now);
+    let holds = hold::holds_at(db, app.store.hold_cache(), standing.epoch).await?;
     Ok(Seen {
         row,
         rollout,
         plan,
         waves,
-        wave_rows,
-        epoch,
+        standing,
         holds,
-        closed_until,
+        now,
     })
 }
 
@@ -200,10 +191,44 @@ async fn facts<C: Connection>(
     db: &C,
     id: RolloutId,
     plan: &Plan,
-    rows: &[WaveRow],
+    standing: &Standing,
     now: Timestamp,
 ) -> Result<Vec<WaveFacts>, StoreError> {
+    let mut approvals = approvals(db, id, plan).await?;
+    let mut facts = Vec::with_capacity(plan.waves.len());
+    for planned in &plan.waves {
+        let mut rows = standing.waves.iter();
+        let found = rows.find(|(row, _)| row.number == planned.number);
+        let tally = found.map(|(row, _)| row.tally).unwrap_or_default();
+        let mut wave = WaveFacts::planned(planned, &plan.freezes, tally, now);
+        if let Some((row, ready_at)) = found {
+            wave.claims = row.claimable.then_some(Claims {
+                until: row.claim_until,
+                begin_at_most: row.begin_at_most,
+            });
+            wave.ready_at = *ready_at;
+        }
+        wave.approvals = approvals.remove(&planned.number).unwrap_or_default();
+        facts.push(wave);
+    }
+    Ok(facts)
+}
+
+/// Reads who approved what, if a gate of the plan asks for approvals.
+async fn approvals<C: Connection>(
+    db: &C,
+    id: RolloutId,
+    plan: &Plan,
+) -> Result<BTreeMap<WaveNumber, Vec<Approval>>, StoreError> {
     let mut approvals: BTreeMap<WaveNumber, Vec<Approval>> = BTreeMap::new();
+    let asks = |gate: &Gate| gate.approvals.is_some();
+    if !plan
+        .waves
+        .iter()
+        .any(|wave| wave.gate.as_ref().is_some_and(asks))
+    {
+        return Ok(approvals);
+    }
     for row in wave::approvals_load(db, id).await? {
         let approval = Approval {
             by: Principal::new(row.principal),
@@ -212,24 +237,5 @@ async fn facts<C: Connection>(
         };
         approvals.entry(row.wave).or_default().push(approval);
     }
-    let mut facts = Vec::with_capacity(plan.waves.len());
-    for planned in &plan.waves {
-        let row = rows.iter().find(|row| row.number == planned.number);
-        let tally = row.map(|row| row.tally).unwrap_or_default();
-        let mut wave = WaveFacts::planned(planned, &plan.freezes, tally, now);
-        if let Some(row) = row {
-            wave.claims = row.claimable.then_some(Claims {
-                until: row.claim_until,
-                begin_at_most: row.begin_at_most,
-            });
-            if row.claimable {
-                wave.ready_at = ledger::wave_ready_at(db, id, planned.number)
-                    .await?
-                    .and_then(from_millis);
-            }
-        }
-        wave.approvals = approvals.remove(&planned.number).unwrap_or_default();
-        facts.push(wave);
-    }
-    Ok(facts)
+    Ok(approvals)
 }

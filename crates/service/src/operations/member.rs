@@ -122,6 +122,20 @@ async fn schema(app: &App, version: PopulationVersionId) -> Result<Arc<Schema>, 
     Ok(schema)
 }
 
+async fn block_bytes(
+    app: &App,
+    version: PopulationVersionId,
+    number: u32,
+) -> Result<Vec<u8>, StoreError> {
+    let found =
+        rows::blocks_load(app.store.read(), version, number, number.saturating_add(1)).await?;
+    let (_, bytes) = found
+        .into_iter()
+        .next()
+        .ok_or_else(|| StoreError::corrupt(format!("block {number} is missing")))?;
+    Ok(bytes)
+}
+
 async fn block(
     app: &App,
     version: PopulationVersionId,
@@ -130,15 +144,39 @@ async fn block(
     if let Some(block) = app.members.block(version, number) {
         return Ok(block);
     }
-    let found =
-        rows::blocks_load(app.store.read(), version, number, number.saturating_add(1)).await?;
-    let (_, bytes) = found
-        .into_iter()
-        .next()
-        .ok_or_else(|| StoreError::corrupt(format!("block {number} is missing")))?;
+    let bytes = block_bytes(app, version, number).await?;
     let block = Arc::new(Block::decode(&bytes).map_err(StoreError::corrupt)?);
     app.members.remember(version, number, block.clone());
     Ok(block)
+}
+
+/// Returns one member. Whole blocks are remembered for those who send, so this one is not.
+///
+/// # Errors
+///
+/// When the store cannot be reached or the block is damaged.
+pub async fn by_ordinal(
+    app: &App,
+    version: PopulationVersionId,
+    ordinal: Ordinal,
+) -> Result<Member, StoreError> {
+    let schema = schema(app, version).await?;
+    let (number, place) = place_of(ordinal);
+    if let Some(block) = app.members.block(version, number) {
+        return schema.member(&block, usize::from(place), ordinal);
+    }
+    let bytes = block_bytes(app, version, number).await?;
+    let block = Block::decode_one(&bytes, place).map_err(StoreError::corrupt)?;
+    schema.member(&block, 0, ordinal)
+}
+
+/// Returns which block holds a member, and where in it.
+fn place_of(ordinal: Ordinal) -> (u32, u16) {
+    let place = ordinal.get() % BLOCK_MEMBERS;
+    (
+        ordinal.get() / BLOCK_MEMBERS,
+        u16::try_from(place).unwrap_or(u16::MAX),
+    )
 }
 
 impl Schema {
@@ -155,8 +193,7 @@ impl Schema {
         (!text.is_empty()).then_some(text)
     }
 
-    fn member(&self, block: &Block, ordinal: Ordinal) -> Result<Member, StoreError> {
-        let place = usize::try_from(ordinal.get() % BLOCK_MEMBERS).unwrap_or(usize::MAX);
+    fn member(&self, block: &Block, place: usize, ordinal: Ordinal) -> Result<Member, StoreError> {
         let key = match block.columns.first() {
             Some(BlockColumn::Plain(keys)) => keys.get(place),
             _ => None,
@@ -195,7 +232,7 @@ pub async fn by_ordinals(
     let mut members = Vec::with_capacity(ordinals.len());
     let mut current: Option<(u32, Arc<Block>)> = None;
     for ordinal in ordinals {
-        let number = ordinal.get() / BLOCK_MEMBERS;
+        let (number, place) = place_of(*ordinal);
         let block = match &current {
             Some((at, block)) if *at == number => block.clone(),
             _ => {
@@ -204,7 +241,7 @@ pub async fn by_ordinals(
                 block
             }
         };
-        members.push(schema.member(&block, *ordinal)?);
+        members.push(schema.member(&block, usize::from(place), *ordinal)?);
     }
     Ok(members)
 }
@@ -267,9 +304,7 @@ pub async fn get(app: &App, name: &str, key: &str) -> Result<MemberView, Operati
     let ordinal = ordinal_of(app, version, key)
         .await?
         .ok_or_else(|| OperationError::not_found("member", key))?;
-    let schema = schema(app, version).await?;
-    let block = block(app, version, ordinal.get() / BLOCK_MEMBERS).await?;
-    let member = schema.member(&block, ordinal)?;
+    let member = by_ordinal(app, version, ordinal).await?;
     Ok(MemberView {
         key: member.key,
         ordinal: ordinal.get(),
@@ -278,7 +313,7 @@ pub async fn get(app: &App, name: &str, key: &str) -> Result<MemberView, Operati
             .into_iter()
             .map(|(name, value)| (name, json(&value)))
             .collect(),
-        version: schema.number,
+        version: schema(app, version).await?.number,
     })
 }
 

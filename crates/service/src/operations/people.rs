@@ -2,6 +2,7 @@
 
 use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId, WaveNumber};
 use tidegate_orchestrator::ledger::{SlotIndex, SlotState, Slots, receipt};
+use tidegate_orchestrator::plan::Plan;
 use tidegate_orchestrator::roster;
 
 use super::view::{FailureView, MemberItem, PersonView, WaveRef};
@@ -204,11 +205,10 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
     let ordinal = member::ordinal_of(app, version, key)
         .await?
         .ok_or_else(|| OperationError::not_found("member", key))?;
-    let found = member::by_ordinals(app, version, &[ordinal])
-        .await?
-        .into_iter()
-        .next()
-        .ok_or(StoreError::NotFound)?;
+    let (found, slot) = tokio::try_join!(
+        member::by_ordinal(app, version, ordinal),
+        slot_of(app, row.id, ordinal)
+    )?;
     let attributes = found
         .attributes
         .iter()
@@ -225,58 +225,82 @@ pub async fn one(app: &App, name: &str, key: &str) -> Result<PersonView, Operati
         failure: None,
         why: String::new(),
     };
-    let Some((batch, slots, index)) = slot_of(app, row.id, ordinal).await? else {
-        view.why = not_in(app, &row, &plan, ordinal).await?;
-        return Ok(view);
-    };
+    match slot {
+        Some((batch, slots, index)) => {
+            let found = Found {
+                address: batch.address,
+                index,
+                ordinal,
+            };
+            stand(app, (&row, &plan), found, &slots, &mut view).await?;
+        }
+        None => view.why = not_in(app, &row, &plan, ordinal).await?,
+    }
+    Ok(view)
+}
+
+/// Shows where somebody stands who is in a batch.
+async fn stand(
+    app: &App,
+    (row, plan): (&RolloutRow, &Plan),
+    found: Found,
+    slots: &Slots,
+    view: &mut PersonView,
+) -> Result<(), OperationError> {
+    let Found { address, index, .. } = found;
     let state = slots.state(index).ok_or(StoreError::NotFound)?;
-    let failed = failure::failures_between(app.store.read(), row.id, (ordinal, ordinal))
-        .await?
-        .into_iter()
-        .next();
+    // Of somebody who was never begun there is nothing to read.
+    let attempts = slots.attempts(index).unwrap_or(0);
+    let (failed, remote_id) = if attempts > 0 || state != SlotState::Queued {
+        traces(app, found).await?
+    } else {
+        (None, None)
+    };
     let wave_name = plan
-        .wave(batch.address.wave)
+        .wave(address.wave)
         .map(|wave| wave.name.clone())
         .unwrap_or_default();
     view.why = match state {
         // Only whoever waits stands where they stand because of the rollout.
         SlotState::Queued => {
-            let standing = status::of(app, &row).await?;
-            queued(&wave_name, &standing, batch.address.wave.get())
+            let standing = status::of(app, row).await?;
+            queued(&wave_name, &standing, address.wave.get())
         }
-        SlotState::Failed if load::record(&row)?.lifecycle.is_over() => too_late(failed.as_ref()),
-        _ => why(state, (&slots, index), failed.as_ref()),
+        SlotState::Failed if load::record(row)?.lifecycle.is_over() => too_late(failed.as_ref()),
+        _ => why(state, (slots, index), failed.as_ref()),
     };
     view.wave = Some(WaveRef {
-        number: batch.address.wave.get(),
+        number: address.wave.get(),
         name: wave_name,
     });
     state.name().clone_into(&mut view.state);
-    view.attempts = slots.attempts(index).unwrap_or(0);
+    view.attempts = attempts;
     view.changed_at = slots.changed_at(index);
-    view.remote_id = remote_id(app, batch.address, index).await?;
+    view.remote_id = remote_id;
     view.failure = failed.map(|failed| FailureView {
         code: failed.code,
         message: failed.message,
         attempts: failed.attempts,
         at: failed.at,
     });
-    Ok(view)
+    Ok(())
 }
 
-/// Returns what the target calls somebody; what it said last counts.
-async fn remote_id(
+/// Returns what went wrong with somebody, and what the target calls them; what it said last counts.
+async fn traces(
     app: &App,
-    address: BatchAddress,
-    index: SlotIndex,
-) -> Result<Option<String>, StoreError> {
-    let mut last = None;
-    for body in failure::receipts_load(app.store.read(), address).await? {
+    found: Found,
+) -> Result<(Option<FailureRow>, Option<String>), StoreError> {
+    let (db, at) = (app.store.read(), found.address);
+    let failures =
+        failure::failures_between(db, at.rollout, (found.ordinal, found.ordinal)).await?;
+    let mut remote_id = None;
+    for body in failure::receipts_load(db, at).await? {
         let names = receipt::decode(&body).map_err(StoreError::corrupt)?;
-        let named = names.into_iter().rev().find(|(found, _)| *found == index);
-        last = named.map(|(_, name)| name).or(last);
+        let named = names.into_iter().rev().find(|(of, _)| *of == found.index);
+        remote_id = named.map(|(_, name)| name).or(remote_id);
     }
-    Ok(last)
+    Ok((failures.into_iter().next(), remote_id))
 }
 
 fn too_late(failed: Option<&FailureRow>) -> String {
@@ -306,7 +330,7 @@ async fn slot_of(
 async fn not_in(
     app: &App,
     row: &RolloutRow,
-    plan: &tidegate_orchestrator::plan::Plan,
+    plan: &Plan,
     ordinal: Ordinal,
 ) -> Result<String, OperationError> {
     let planned = crate::store::plan::roster_covering(

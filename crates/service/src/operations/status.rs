@@ -12,9 +12,8 @@ use super::view::{
 };
 use super::{OperationError, hold, load};
 use crate::app::App;
+use crate::store::hold as holds;
 use crate::store::rollout::RolloutRow;
-use crate::store::wave::WaveRow;
-use crate::store::{StoreError, hold as holds, population, target};
 
 /// How often a rollout is looked at again that changes while it is looked at.
 const LOOKS: u32 = 3;
@@ -25,34 +24,26 @@ const LOOKS: u32 = 3;
 ///
 /// When the store cannot be reached or a record is damaged.
 pub async fn of(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationError> {
-    let mut row = row.clone();
-    for _ in 0..LOOKS {
-        let view = look(app, &row).await?;
+    let db = app.store.read();
+    let mut seen = load::seen(app, db, row.clone(), app.clock.now()).await?;
+    for _ in 1..LOOKS {
         // A change in the middle would show new holds beside old waves.
-        let after = load::row(app, row.id).await?;
-        if after.generation == row.generation {
-            return Ok(view);
+        if seen.standing.generation == seen.row.generation {
+            break;
         }
-        row = after;
+        let row = load::row(app, row.id).await?;
+        seen = load::seen(app, db, row, app.clock.now()).await?;
     }
-    look(app, &row).await
+    show(app, seen).await
 }
 
-async fn look(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationError> {
-    let now = app.clock.now();
-    let db = app.store.read();
-    let seen = load::seen(app, db, row.clone(), now).await?;
-    let rows = &seen.wave_rows;
+async fn show(app: &App, seen: load::Seen) -> Result<RolloutView, OperationError> {
+    let (row, now) = (&seen.row, seen.now);
+    let rows = || seen.standing.waves.iter().map(|(wave, _)| wave);
     let report = step(&seen.snapshot(), now).report;
     let covering = covering(app, &seen).await?;
-    let population = population::population_find(db, &row.population.to_string())
-        .await?
-        .ok_or(StoreError::NotFound)?;
-    let target = target::target_load(db, row.target).await?;
-    let tally = rows
-        .iter()
-        .fold(Tally::ZERO, |sum, row| sum.plus(&row.tally));
-    let adopted: u64 = rows.iter().map(|row| row.adopted).sum();
+    let tally = rows().fold(Tally::ZERO, |sum, row| sum.plus(&row.tally));
+    let adopted: u64 = rows().map(|row| row.adopted).sum();
     let mut totals = counts(&tally, adopted);
     let people = seen.plan.as_ref().map_or(0, |plan| plan.people);
     totals.insert("people".to_owned(), people);
@@ -75,20 +66,20 @@ async fn look(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationError
             .lifecycle
             .plan()
             .map(|plan| plan.digest.to_string()),
-        epoch: seen.epoch,
+        epoch: seen.standing.epoch,
         population: PopulationRef {
             id: row.population,
-            name: population.name,
+            name: seen.standing.population.clone(),
             version_id: seen.plan.as_ref().map(|plan| plan.population_version),
         },
         target: TargetRef {
             id: row.target,
-            name: target.name,
+            name: seen.standing.target.clone(),
         },
         holds: covering,
         why_not_now,
         totals,
-        waves: waves(&seen, rows, now),
+        waves: waves(&seen, now),
         in_flight: tally.get(SlotState::InFlight),
         rate_per_second,
         expected_end: expected_end(&tally, rate_per_second, now),
@@ -105,7 +96,7 @@ async fn look(app: &App, row: &RolloutRow) -> Result<RolloutView, OperationError
 pub async fn report(app: &App, name: &str) -> Result<ReportView, OperationError> {
     let row = load::find(app, name).await?;
     let seen = load::seen(app, app.store.read(), row, app.clock.now()).await?;
-    let step = step(&seen.snapshot(), app.clock.now());
+    let step = step(&seen.snapshot(), seen.now);
     let lines = step.report.lines.iter().map(|line| ReportLine {
         wave: line.wave().map(WaveNumber::get),
         code: line.code().to_owned(),
@@ -168,14 +159,15 @@ pub fn counts(tally: &Tally, adopted: u64) -> Counts {
     counts
 }
 
-fn waves(seen: &load::Seen, rows: &[WaveRow], now: Timestamp) -> Vec<WaveView> {
+fn waves(seen: &load::Seen, now: Timestamp) -> Vec<WaveView> {
     let Some(plan) = &seen.plan else {
         return Vec::new();
     };
     let mut views = Vec::with_capacity(plan.waves.len());
     for (planned, facts) in plan.waves.iter().zip(&seen.waves) {
         let progress = seen.rollout.wave(planned.number);
-        let row = rows.iter().find(|row| row.number == planned.number);
+        let mut rows = seen.standing.waves.iter().map(|(wave, _)| wave);
+        let row = rows.find(|row| row.number == planned.number);
         let judged = progress.filter(|progress| progress.status != WaveStatus::Pending {});
         let gate = judged
             .map(|progress| facts.judge(&seen.rollout, progress, now).findings)

@@ -120,6 +120,19 @@ impl Block {
     ///
     /// Refuses bytes that `encode` of this or an earlier version did not write.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        Self::decode_part(bytes, |_| true)
+    }
+
+    /// Unpacks one member of a block, which comes as a block of its own: nobody pays for the others.
+    ///
+    /// # Errors
+    ///
+    /// Refuses bytes that `encode` of this or an earlier version did not write.
+    pub fn decode_one(bytes: &[u8], place: u16) -> Result<Self, FormatError> {
+        Self::decode_part(bytes, |found| found == place)
+    }
+
+    fn decode_part(bytes: &[u8], wanted: impl Fn(u16) -> bool) -> Result<Self, FormatError> {
         let (version, packed) = bytes.split_first().ok_or(FormatError::Truncated)?;
         if *version != VERSION {
             return Err(FormatError::Version(*version));
@@ -128,21 +141,21 @@ impl Block {
             zstd::bulk::decompress(packed, BYTES_MAX).map_err(|_| FormatError::Truncated)?;
         let mut reader = Reader(&plain);
         let members = u16::from_le_bytes(reader.array()?);
+        let places: Vec<bool> = (0..members).map(wanted).collect();
+        let kept = places.iter().filter(|wanted| **wanted).count();
         let count = u16::from_le_bytes(reader.array()?);
         let mut columns = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
             let [form] = reader.array()?;
             columns.push(match form {
-                0 => BlockColumn::Plain(texts(&mut reader, members)?),
-                1 => {
-                    let codes = (0..members).map(|_| reader.array().map(u32::from_le_bytes));
-                    BlockColumn::Codes(codes.collect::<Result<_, _>>()?)
-                }
+                0 => BlockColumn::Plain(texts(&mut reader, &places, kept)?),
+                1 => BlockColumn::Codes(codes(&mut reader, &places, kept)?),
                 2 => BlockColumn::Empty,
                 other => return Err(FormatError::Form(other)),
             });
         }
         if reader.0.is_empty() {
+            let members = u16::try_from(kept).unwrap_or(members);
             Ok(Self { members, columns })
         } else {
             Err(FormatError::Trailing(reader.0.len()))
@@ -150,12 +163,27 @@ impl Block {
     }
 }
 
-fn texts(reader: &mut Reader<'_>, members: u16) -> Result<TextColumn, FormatError> {
-    let mut column = TextColumn::with_capacity(usize::from(members), usize::from(members) * 16);
-    for _ in 0..members {
-        column.push(text(reader)?);
+fn texts(reader: &mut Reader<'_>, places: &[bool], kept: usize) -> Result<TextColumn, FormatError> {
+    let mut column = TextColumn::with_capacity(kept, kept * 16);
+    for wanted in places {
+        let length = reader.varint()?;
+        let bytes = reader.take(length)?;
+        if *wanted {
+            column.push(std::str::from_utf8(bytes).map_err(|_| FormatError::Truncated)?);
+        }
     }
     Ok(column)
+}
+
+fn codes(reader: &mut Reader<'_>, places: &[bool], kept: usize) -> Result<Vec<u32>, FormatError> {
+    let mut codes = Vec::with_capacity(kept);
+    for wanted in places {
+        let code = reader.array().map(u32::from_le_bytes)?;
+        if *wanted {
+            codes.push(code);
+        }
+    }
+    Ok(codes)
 }
 
 fn text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, FormatError> {
@@ -200,6 +228,27 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn one_member_of_a_block_reads_as_in_the_whole(texts in prop::collection::vec(".{0,12}", 1..50), place in any::<prop::sample::Index>()) {
+            let members = texts.len();
+            let block = Block {
+                members: u16::try_from(members).unwrap(),
+                columns: vec![
+                    BlockColumn::Plain(texts.iter().map(String::as_str).collect()),
+                    BlockColumn::Codes((0..).take(members).collect()),
+                    BlockColumn::Empty,
+                ],
+            };
+            let place = place.index(members);
+            let one = Block::decode_one(&block.encode().unwrap(), u16::try_from(place).unwrap()).unwrap();
+            let expected = vec![
+                BlockColumn::Plain(std::iter::once(texts[place].as_str()).collect()),
+                BlockColumn::Codes(vec![u32::try_from(place).unwrap()]),
+                BlockColumn::Empty,
+            ];
+            prop_assert_eq!(one, Block { members: 1, columns: expected });
+        }
+
         #[test]
         fn a_block_reads_back(texts in prop::collection::vec(".{0,12}", 0..50), codes in prop::collection::vec(any::<u32>(), 0..50)) {
             let members = texts.len().min(codes.len());

@@ -13,8 +13,11 @@ use super::StoreError;
 
 /// How many connections read SQLite at once.
 const SQLITE_READERS: u32 = 4;
-/// How many connections one process holds to PostgreSQL.
-const POSTGRES_CONNECTIONS: u32 = 16;
+/// How many connections one process holds to PostgreSQL for writing, for holds alone, and for reading. Apart,
+/// because a halt or a look must not wait until an import gives its connection back.
+const POSTGRES_WRITERS: u32 = 10;
+const POSTGRES_FOR_HOLDS: u32 = 2;
+const POSTGRES_READERS: u32 = 6;
 /// How many prepared statements a connection remembers.
 const STATEMENTS: usize = 512;
 
@@ -52,21 +55,30 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-/// Opens the connections for writing and those for reading.
-pub(super) async fn connect(
-    url: &DatabaseUrl,
-) -> Result<(DatabaseConnection, DatabaseConnection), StoreError> {
+/// The connections to a database, by what they are for.
+#[derive(Debug)]
+pub(super) struct Pools {
+    /// For writing.
+    pub(super) writer: DatabaseConnection,
+    /// For writing holds; on SQLite the one writer, at which holds overtake.
+    pub(super) for_holds: DatabaseConnection,
+    /// For reading.
+    pub(super) reader: DatabaseConnection,
+}
+
+/// Opens the connections.
+pub(super) async fn connect(url: &DatabaseUrl) -> Result<Pools, StoreError> {
     match url {
         DatabaseUrl::Sqlite(path) => sqlite(path).await,
-        DatabaseUrl::Postgres(url) => {
-            let pool = postgres(url).await?;
-            let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-            Ok((connection.clone(), connection))
-        }
+        DatabaseUrl::Postgres(url) => Ok(Pools {
+            writer: postgres(url, POSTGRES_WRITERS).await?,
+            for_holds: postgres(url, POSTGRES_FOR_HOLDS).await?,
+            reader: postgres(url, POSTGRES_READERS).await?,
+        }),
     }
 }
 
-async fn sqlite(path: &str) -> Result<(DatabaseConnection, DatabaseConnection), StoreError> {
+async fn sqlite(path: &str) -> Result<Pools, StoreError> {
     if let Some(folder) = std::path::Path::new(path)
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -102,24 +114,30 @@ async fn sqlite(path: &str) -> Result<(DatabaseConnection, DatabaseConnection), 
         .test_before_acquire(false)
         .connect_with(options.read_only(true).create_if_missing(false))
         .await?;
-    Ok((
-        SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
-        SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
-    ))
+    let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
+    Ok(Pools {
+        for_holds: writer.clone(),
+        writer,
+        reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+    })
 }
 
-async fn postgres(url: &str) -> Result<sqlx::PgPool, StoreError> {
+async fn postgres(url: &str, connections: u32) -> Result<DatabaseConnection, StoreError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Unavailable(error.to_string()))?
         .application_name("tidegate")
         .statement_cache_capacity(STATEMENTS);
-    PgPoolOptions::new()
-        .max_connections(POSTGRES_CONNECTIONS)
+    let pool = PgPoolOptions::new()
+        .max_connections(connections)
+        // Opening one takes longer than a look or a halt may.
+        .min_connections(connections)
+        .idle_timeout(None)
         .acquire_timeout(Duration::from_secs(10))
         .test_before_acquire(false)
         .connect_with(options)
         .await
-        .map_err(|error| StoreError::Unavailable(error.to_string()))
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
 }
 
 #[cfg(test)]

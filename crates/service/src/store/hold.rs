@@ -248,15 +248,28 @@ pub async fn holds_known<C: ConnectionTrait>(
     cache: &HoldCache,
 ) -> Result<(Epoch, Arc<HoldSet>), StoreError> {
     let epoch = epoch_load(db).await?;
+    Ok((epoch, holds_at(db, cache, epoch).await?))
+}
+
+/// Returns the holds in force, which are at least as new as an epoch that was read before.
+///
+/// # Errors
+///
+/// When the store cannot be reached or a row is damaged.
+pub async fn holds_at<C: ConnectionTrait>(
+    db: &C,
+    cache: &HoldCache,
+    epoch: Epoch,
+) -> Result<Arc<HoldSet>, StoreError> {
     if let Some(holds) = cache.of(epoch) {
-        return Ok((epoch, holds));
+        return Ok(holds);
     }
     let holds = Arc::new(hold_set(db).await?);
     // Kept only when no hold came or went while they were read.
     if epoch_load(db).await? == epoch {
         cache.keep(epoch, &holds);
     }
-    Ok((epoch, holds))
+    Ok(holds)
 }
 
 /// Returns the holds in force for a transaction that may have written holds itself: what it sees may

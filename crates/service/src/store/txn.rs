@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
+    QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 use tidegate_orchestrator::ids::{Timestamp, from_millis};
 use tokio::sync::MutexGuard;
@@ -190,9 +190,13 @@ impl Store {
     /// When the database cannot be reached.
     pub async fn begin(&self, lane: Lane) -> Result<Open<'_>, StoreError> {
         let inner = &self.0;
+        let pool = match lane {
+            Lane::Hold => &inner.pools.for_holds,
+            Lane::Ordinary => &inner.pools.writer,
+        };
         if self.is_postgres() {
             return Ok(Open {
-                txn: self.begin_txn().await?,
+                txn: self.begin_txn(pool).await?,
                 _gate: None,
                 _place: None,
             });
@@ -203,7 +207,7 @@ impl Store {
         };
         let gate = inner.lanes.gate.lock().await;
         Ok(Open {
-            txn: self.begin_txn().await?,
+            txn: self.begin_txn(pool).await?,
             _gate: Some(gate),
             _place: place,
         })
@@ -213,12 +217,12 @@ impl Store {
         clippy::disallowed_methods,
         reason = "this is the one place where transactions begin"
     )]
-    async fn begin_txn(&self) -> Result<Txn, StoreError> {
+    async fn begin_txn(&self, pool: &DatabaseConnection) -> Result<Txn, StoreError> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let inner = self.0.writer.begin_with_options(options).await?;
+        let inner = pool.begin_with_options(options).await?;
         let now = self.now_in(&inner).await?;
         Ok(Txn {
             inner,

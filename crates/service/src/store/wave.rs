@@ -60,7 +60,7 @@ impl CountChange {
 }
 
 #[derive(Debug, FromQueryResult)]
-struct RawWave {
+pub(super) struct RawWave {
     rollout_id: String,
     wave_no: i64,
     name: String,

@@ -1,11 +1,14 @@
 //! Populations, their imports and their members.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body as RawBody;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use futures_util::TryStreamExt;
+use futures_util::TryStreamExt as _;
 use serde::Deserialize;
+use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::io::StreamReader;
 
 use super::{PageQuery, Tagged, tagged};
@@ -168,6 +171,23 @@ fn options(query: ImportQuery, headers: &HeaderMap) -> Result<ImportOptions, Pro
     })
 }
 
+/// How long an upload may stand still before it is given up: it keeps a place that others wait for.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Passes chunks on; a stream that stands still for too long fails.
+fn patient<T>(
+    chunks: impl Stream<Item = std::io::Result<T>>,
+    silence_max: Duration,
+) -> impl Stream<Item = std::io::Result<T>> {
+    let chunks = chunks.timeout_repeating(tokio::time::interval(silence_max));
+    chunks.map(move |chunk| {
+        chunk.unwrap_or_else(|_| {
+            let sentence = format!("nothing came for {silence_max:?}");
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, sentence))
+        })
+    })
+}
+
 /// Import a file: the body is the file itself.
 #[utoipa::path(post, path = "/v1/populations/{id}/imports", tag = "populations", params(("id" = String, Path), ImportQuery), responses((status = 201, body = ImportView), (status = 200, body = ImportView, description = "the same bytes are already published")))]
 pub(in crate::http) async fn import(
@@ -180,9 +200,8 @@ pub(in crate::http) async fn import(
 ) -> Result<(StatusCode, Json<ImportView>), Problem> {
     let actor = caller.may(Permission::Manage)?;
     let options = options(query, &headers)?;
-    let stream = StreamReader::new(Box::pin(
-        body.into_data_stream().map_err(std::io::Error::other),
-    ));
+    let chunks = body.into_data_stream().map_err(std::io::Error::other);
+    let stream = StreamReader::new(Box::pin(patient(chunks, SILENCE_MAX)));
     // On a task of its own: a client that goes away must not leave half an import behind.
     let running = app.background.spawn({
         let app = app.clone();
@@ -208,4 +227,23 @@ pub(in crate::http) async fn import_status(
 ) -> Result<Json<ImportView>, Problem> {
     caller.may(Permission::Read)?;
     Ok(Json(imports::get(&app, &id).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_stands_still_is_given_up() {
+        let chunks = tokio_stream::iter([Ok("some"), Ok("more")]).chain(tokio_stream::pending());
+        let mut chunks = Box::pin(patient(chunks, Duration::from_millis(20)));
+        assert_eq!(chunks.next().await.unwrap().unwrap(), "some");
+        assert_eq!(chunks.next().await.unwrap().unwrap(), "more");
+        // As often as somebody asks: whoever throws the rest away must not wait for ever either.
+        for _ in 0..2 {
+            let error = chunks.next().await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+            assert_eq!(error.to_string(), "nothing came for 20ms");
+        }
+    }
 }
