@@ -75,14 +75,16 @@ pub(crate) fn report(report: &mut Report, on: &str, point: Costs, others: &[Cost
     for (part, (name, at_point)) in point.parts().into_iter().enumerate() {
         for other in others {
             let (_, cost) = other.parts()[part];
+            // Of fewer people the fixed costs show; what counts is that more people are not dearer.
+            let is_larger = other.people > point.people;
             report.add(Row {
                 what: format!("{name}: cost per person at {}", short(other.people as f64)),
                 on: on.to_owned(),
                 ours: format!("{cost:.2} µs"),
                 reference: format!("{at_point:.2} µs at {}", short(point.people as f64)),
                 ratio: Some(cost / at_point),
-                budget: "± 20 %".to_owned(),
-                met: Some(cost <= DEARER * at_point),
+                budget: if is_larger { "± 20 %" } else { "-" }.to_owned(),
+                met: is_larger.then_some(cost <= DEARER * at_point),
                 note: if name == "drain" { other.parts_of_drain() } else { String::new() },
                 figures: json!({"people": other.people, "micros": cost, "micros_at_design_point": at_point}),
                 ..Row::default()

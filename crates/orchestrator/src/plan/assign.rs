@@ -257,24 +257,35 @@ impl<'a> Assigner<'a> {
                 }
             }
         }
-        self.put_units(&roots);
+        self.put_units(roots);
     }
 
-    fn put_units(&mut self, roots: &BTreeMap<Ordinal, u16>) {
-        if roots.is_empty() {
+    /// Puts whoever is in no wave yet where the representative of their component goes.
+    fn put_units(&mut self, roots: impl IntoIterator<Item = (Ordinal, u16)>) {
+        let mut roots = roots.into_iter().peekable();
+        if roots.peek().is_none() {
             return;
         }
         if self.components.is_apart() {
             for (ordinal, wave) in roots {
-                self.assignment.put(*ordinal, *wave);
+                self.assignment.put(ordinal, wave);
             }
             return;
         }
+        // A place for everybody: looking each person up in a map would cost the more the more there are.
+        let mut goes_to = vec![NONE; self.assignment.waves.len()];
+        for (root, wave) in roots {
+            if let Some(place) = goes_to.get_mut(index(root)) {
+                *place = wave;
+            }
+        }
         for ordinal in self.population.ordinals() {
-            if let Some(wave) = roots.get(&self.components.of(ordinal))
-                && self.assignment.at(ordinal) == NONE
-            {
-                self.assignment.put(ordinal, *wave);
+            let root = index(self.components.of(ordinal));
+            match goes_to.get(root) {
+                Some(&wave) if wave != NONE && self.assignment.at(ordinal) == NONE => {
+                    self.assignment.put(ordinal, wave);
+                }
+                _ => {}
             }
         }
     }
@@ -350,7 +361,7 @@ impl<'a> Assigner<'a> {
         if self.components.is_apart() {
             return;
         }
-        let joined: BTreeMap<Ordinal, u16> = candidates
+        let joined: Vec<(Ordinal, u16)> = candidates
             .iter()
             .filter(|ordinal| self.components.size(**ordinal) > 1)
             .map(|ordinal| (self.components.of(*ordinal), number))
@@ -361,7 +372,7 @@ impl<'a> Assigner<'a> {
             .iter()
             .filter(|wave| **wave == number)
             .count();
-        self.put_units(&joined);
+        self.put_units(joined);
         let pulled = self
             .assignment
             .waves
@@ -383,7 +394,7 @@ impl<'a> Assigner<'a> {
     fn take_exactly(&mut self, place: usize, wave: &WaveSpec, candidates: &[Ordinal], wanted: u64) {
         let units = self.units(candidates);
         let mut missing = wanted;
-        let mut taken: BTreeMap<Ordinal, u16> = BTreeMap::new();
+        let mut is_taken = vec![false; units.len()];
         let mut too_large: Option<Ordinal> = None;
         let mut spread = wave
             .spread_by
@@ -392,20 +403,20 @@ impl<'a> Assigner<'a> {
         // A second look without the shares: groups that move together need not fit into them.
         let looks = if spread.is_some() { 2 } else { 1 };
         for look in 1..=looks {
-            for unit in &units {
+            for (unit, is_taken) in units.iter().zip(&mut is_taken) {
                 if missing == 0 {
                     break;
                 }
                 if unit.size > wanted {
                     too_large.get_or_insert(unit.root);
                 }
-                if unit.size > missing || look > 1 && taken.contains_key(&unit.root) {
+                if unit.size > missing || *is_taken {
                     continue;
                 }
                 let has_seat = spread.as_mut().is_none_or(|spread| spread.take(unit));
                 if has_seat || look > 1 {
                     missing -= unit.size;
-                    taken.insert(unit.root, wave_number(place));
+                    *is_taken = true;
                 }
             }
         }
@@ -431,7 +442,9 @@ impl<'a> Assigner<'a> {
                 message,
             ));
         }
-        self.put_units(&taken);
+        let taken = units.iter().zip(is_taken).filter(|(_, is_taken)| *is_taken);
+        let number = wave_number(place);
+        self.put_units(taken.map(|(unit, _)| (unit.root, number)));
     }
 
     fn units(&self, candidates: &[Ordinal]) -> Vec<Unit> {
@@ -451,12 +464,12 @@ impl<'a> Assigner<'a> {
             }
         }
         singles.extend(units.into_values());
+        // By hash first and alone, which is quick; few share one, and only those are told apart by their ids.
+        singles.sort_unstable_by_key(|unit| unit.hash);
         let key = |unit: &Unit| self.population.key(unit.root).unwrap_or_default();
-        singles.sort_unstable_by(|one, other| {
-            one.hash
-                .cmp(&other.hash)
-                .then_with(|| key(one).cmp(key(other)))
-        });
+        for same in singles.chunk_by_mut(|one, other| one.hash == other.hash) {
+            same.sort_unstable_by(|one, other| key(one).cmp(key(other)));
+        }
         singles
     }
 
