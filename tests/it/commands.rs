@@ -18,6 +18,8 @@ on_each_database!(
     errors_say_what_to_do,
     a_list_beside_the_spec_is_sent_with_it,
     expect_rev_refuses_what_has_changed,
+    what_others_wrote_does_not_steer_the_terminal,
+    the_trail_is_listed_from_its_end_unless_somebody_says_where,
 );
 
 fn text(bytes: &[u8]) -> String {
@@ -409,4 +411,54 @@ async fn expect_rev_refuses_what_has_changed(database: Database) {
         api.get("/v1/rollouts/move").await.ok()["status"],
         "cancelled"
     );
+}
+
+async fn what_others_wrote_does_not_steer_the_terminal(database: Database) {
+    let service = Service::start(&database);
+    let wild = "\u{1b}[2J\u{9b}31m all is well\nreally\u{202e}";
+    let halt = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": wild});
+    let hold = service.api.post("/v1/holds", halt).await.ok();
+    let id = hold["id"].as_str().unwrap();
+    for command in [vec!["hold", "list"], vec!["hold", "show", id]] {
+        let shown = good(&service.cli(&command));
+        assert!(shown.contains("\\u{1b}[2J"), "it is shown: {shown}");
+        for steering in ['\u{1b}', '\u{9b}', '\u{202e}'] {
+            assert!(!shown.contains(steering), "{shown:?}");
+        }
+    }
+    let refused = service.cli(&["status", wild]);
+    let said = text(&refused.stderr);
+    assert!(
+        !said.contains('\u{1b}') && said.contains("all is well"),
+        "{said:?}"
+    );
+    // A program gets what was written.
+    let shown = good(&service.cli(&["-o", "json", "hold", "show", id]));
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["reason"], wild);
+}
+
+async fn the_trail_is_listed_from_its_end_unless_somebody_says_where(database: Database) {
+    let service = Service::start(&database);
+    for number in 1..=6 {
+        let body = json!({"name": format!("staff{number}")});
+        service.api.post("/v1/populations", body).await.ok();
+    }
+    let rows = |arguments: &[&str]| -> Vec<String> {
+        let shown = good(&service.cli(arguments));
+        shown.lines().skip(1).map(str::to_owned).collect()
+    };
+    let all = rows(&["audit", "list", "--after", "0"]);
+    assert!(all.len() > 6, "{all:?}");
+    assert_eq!(rows(&["audit", "list"]), all);
+    assert_eq!(
+        rows(&["audit", "list", "--limit", "2"]),
+        all[all.len() - 2..]
+    );
+    assert_eq!(
+        rows(&["audit", "list", "--after", "1", "--limit", "2"]),
+        all[1..3]
+    );
+    let both = service.api.get("/v1/audit?after=1&last=2").await;
+    both.refused(422, "query_invalid");
 }

@@ -14,6 +14,7 @@ pub mod screen;
 pub mod serve;
 pub mod steer;
 pub mod table;
+pub mod tame;
 pub mod target;
 pub mod token;
 pub mod watch;

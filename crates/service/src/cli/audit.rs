@@ -10,11 +10,11 @@ use super::table::Table;
 /// What to do with the audit trail.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// List entries, oldest first
+    /// List the latest entries, the newest at the end
     List {
-        /// Only entries after this one
-        #[arg(long, default_value_t = 0)]
-        after: i64,
+        /// From the entry after this one on, in place of the latest
+        #[arg(long)]
+        after: Option<i64>,
         /// At most this many
         #[arg(long, default_value_t = 50)]
         limit: usize,
@@ -28,7 +28,11 @@ pub enum AuditCommand {
 pub async fn run(context: &Context, command: AuditCommand) -> Result<(), CliError> {
     match command {
         AuditCommand::List { after, limit } => {
-            let path = format!("/v1/audit?after={after}&limit={}", limit.min(1000));
+            let from = match after {
+                Some(after) => format!("after={after}"),
+                None => format!("last={limit}"),
+            };
+            let path = format!("/v1/audit?{from}&limit={}", limit.min(1000));
             let items = context.client.list(&path, limit).await?;
             context.show(&Value::from(items), |items| {
                 let mut table = Table::new(&[">seq", "at", "who", "did", "to what"]);

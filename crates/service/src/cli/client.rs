@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio_util::io::ReaderStream;
 
 use super::error::{CliError, Problem};
+use super::tame::{tame, tamed};
 use crate::app::Ids;
 
 /// How long an ordinary call may take. An upload has no such limit.
@@ -23,6 +24,8 @@ pub struct Client {
     token: Option<String>,
     http: reqwest::Client,
     ids: Ids,
+    /// Whether answers are for a terminal: what others wrote must not steer it.
+    for_terminal: bool,
 }
 
 /// A body to send as it is.
@@ -51,7 +54,15 @@ impl Client {
             token,
             http,
             ids,
+            for_terminal: true,
         })
+    }
+
+    /// Leaves texts in answers as they are, for programs.
+    #[must_use]
+    pub fn untamed(mut self) -> Self {
+        self.for_terminal = false;
+        self
     }
 
     /// Returns the address this client talks to.
@@ -243,7 +254,7 @@ impl Client {
                 .await
                 .map_err(|error| self.unreachable(&error))?;
             let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-            return serde_json::from_slice(bytes).map_err(|error| {
+            return self.decode(bytes).map_err(|error| {
                 CliError::Failed(format!(
                     "the answer of {} is not what was expected: {error}",
                     self.base
@@ -253,17 +264,25 @@ impl Client {
         Err(self.refusal(response).await)
     }
 
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> serde_json::Result<T> {
+        let mut value: Value = serde_json::from_slice(bytes)?;
+        if self.for_terminal {
+            tame(&mut value);
+        }
+        serde_json::from_value(value)
+    }
+
     async fn refusal(&self, response: Response) -> CliError {
         let status = response.status().as_u16();
         let body = response.text().await.unwrap_or_default();
-        match serde_json::from_str::<Problem>(&body) {
+        match self.decode::<Problem>(body.as_bytes()) {
             Ok(problem) if !problem.code.is_empty() => {
                 CliError::Problem(Problem { status, ..problem })
             }
             _ => CliError::Foreign {
                 url: self.base.clone(),
                 status,
-                body: body.chars().take(200).collect(),
+                body: tamed(&body.chars().take(200).collect::<String>()),
             },
         }
     }

@@ -86,8 +86,12 @@ impl Context {
     /// # Errors
     /// When the system's TLS set-up is unusable.
     pub fn new(connection: &Connection) -> Result<Self, CliError> {
+        let client = Client::new(&connection.url, connection.token.clone(), Ids::system())?;
         Ok(Self {
-            client: Client::new(&connection.url, connection.token.clone(), Ids::system())?,
+            client: match connection.output {
+                OutputFormat::Table => client,
+                OutputFormat::Json => client.untamed(),
+            },
             output: connection.output,
             palette: Palette::detect(),
             clock: Clock::system(),

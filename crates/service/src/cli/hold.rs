@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::client::escape;
 use super::context::{Change, Context, text_of};
 use super::error::CliError;
+use super::table::facts;
 
 /// What to do with holds.
 #[derive(Debug, Subcommand)]
@@ -58,9 +59,7 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
                 .client
                 .get(&format!("/v1/holds/{}", escape(&hold)))
                 .await?;
-            context.show(&answer, |answer| {
-                format!("{answer:#}").lines().map(str::to_owned).collect()
-            });
+            context.show(&answer, facts);
         }
     }
     Ok(())

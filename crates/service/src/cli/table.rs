@@ -1,6 +1,7 @@
 //! Tables that fit a terminal: columns as wide as their content, cut at the terminal's edge.
 
 use console::measure_text_width;
+use serde_json::Value;
 
 /// How a column lines up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,30 @@ impl Table {
     }
 }
 
+/// Writes what is known of one thing, a line each: the name of the field, and its value.
+#[must_use]
+pub fn facts(answer: &Value) -> Vec<String> {
+    let fields = answer.as_object();
+    let fields = fields
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| !value.is_null());
+    let fields: Vec<(String, String)> = fields
+        .map(|(name, value)| {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            (name.replace('_', " "), value)
+        })
+        .collect();
+    let names = fields.iter().map(|(name, _)| measure_text_width(name));
+    let width = names.max().unwrap_or(0);
+    fields
+        .iter()
+        .map(|(name, value)| format!("{}  {value}", pad(name, width, Align::Left)))
+        .collect()
+}
+
 /// Fills a text up to a width.
 #[must_use]
 pub fn pad(text: &str, width: usize, align: Align) -> String {
@@ -114,6 +139,15 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_500_000), "1,500,000");
+    }
+
+    #[test]
+    fn facts_have_a_line_each_and_what_is_unknown_has_none() {
+        let answer = serde_json::json!({"id": "h1", "placed_at": 7, "scope": {"type": "everything"}, "released_at": null});
+        assert_eq!(
+            facts(&answer).join("\n"),
+            "id         h1\nplaced at  7\nscope      {\"type\":\"everything\"}"
+        );
     }
 
     #[test]

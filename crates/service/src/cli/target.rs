@@ -9,7 +9,7 @@ use super::client::escape;
 use super::context::{Context, text_of};
 use super::error::{CliError, Exit};
 use super::palette::Tone;
-use super::table::Table;
+use super::table::{Table, facts};
 
 /// What to do with targets.
 #[derive(Debug, Subcommand)]
@@ -108,9 +108,7 @@ pub async fn run(context: &Context, command: TargetCommand) -> Result<(), CliErr
                 .client
                 .get(&format!("/v1/targets/{}", escape(&target)))
                 .await?;
-            context.show(&answer, |answer| {
-                format!("{answer:#}").lines().map(str::to_owned).collect()
-            });
+            context.show(&answer, facts);
         }
         TargetCommand::Check { target } => check(context, &target).await?,
     }

@@ -19,6 +19,8 @@ use crate::operations::{Page, fsck as checks};
 pub(in crate::http) struct AuditQuery {
     /// Only entries after this one.
     after: Option<i64>,
+    /// Only so many entries at the end.
+    last: Option<i64>,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
     /// How many, up to 1,000.
@@ -45,7 +47,18 @@ pub(in crate::http) async fn list(
                 "the cursor is not one of ours",
             )
         })?;
-    let after = cursor.or(query.after).unwrap_or(0);
+    let after = match (cursor.or(query.after), query.last) {
+        (Some(_), Some(_)) if cursor.is_none() => {
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "query_invalid",
+                "`after` says where to begin and `last` how far from the end: give one of them",
+            ));
+        }
+        (Some(after), _) => after,
+        (None, Some(last)) => audit::last(&app).await?.saturating_sub(last.max(0)),
+        (None, None) => 0,
+    };
     Ok(Json(
         audit::list(&app, after, query.limit.unwrap_or(100).clamp(1, 1000)).await?,
     ))
