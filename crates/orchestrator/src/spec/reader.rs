@@ -55,7 +55,12 @@ impl Fields {
                 known: Vec::new(),
             }),
             Body::Scalar { .. } | Body::List(_) => {
-                errors.add(node.place, path, "type", "this must be a map of fields");
+                errors.add(
+                    node.place,
+                    path,
+                    "type",
+                    "this must be a map of fields, such as {name: value}",
+                );
                 None
             }
         }
@@ -282,7 +287,7 @@ pub(super) fn condition(node: Node, path: &str, errors: &mut Errors) -> Option<C
             place,
             path,
             "condition",
-            "a condition is one of `all`, `any`, `not` or `attribute` with a test",
+            "a condition is `all`, `any` or `not`, or an attribute with a test, such as {attribute: department, equals: Sales}",
         );
         return None;
     }

@@ -43,6 +43,11 @@ impl Client {
     /// # Errors
     /// When the system's TLS set-up is unusable.
     pub fn new(url: &str, token: Option<String>, ids: Ids) -> Result<Self, CliError> {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(CliError::Usage(format!(
+                "`{url}` is no address of a service: write it whole, such as http://127.0.0.1:8787"
+            )));
+        }
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none())

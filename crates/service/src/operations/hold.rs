@@ -189,11 +189,16 @@ pub async fn put(
                 .await?
                 .ok_or(StoreError::NotFound)?;
             let mut hold = row.hold()?;
+            let reason = wanted.reason;
             if !hold.join(by) {
                 return Ok((hold, None));
             }
             rows::hold_save(txn, &HoldRow::of(&hold)?, row.generation).await?;
-            let entry = entry(actor, "hold.join", &hold);
+            let mut entry = entry(actor, "hold.join", &hold);
+            // The hold keeps the reason of whoever placed it; why another one wanted it too is kept here.
+            if let Some(detail) = entry.detail.as_object_mut() {
+                detail.insert("joined_because".to_owned(), json!(reason));
+            }
             Ok((hold, Some(entry)))
         }
     }

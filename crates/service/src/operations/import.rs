@@ -348,7 +348,7 @@ impl<'a> Import<'a> {
         if is_suspicious && self.options.override_shrink_reason.is_none() {
             let sentence = format!(
                 "the file has {members} people, and the population has {}: over 5 % fewer is suspicious. If it is true, \
-                 import it with override_shrink_reason",
+                 say so: override_shrink_reason, or --override-shrink on the command line",
                 current.members
             );
             return Err(OperationError::invalid("suspicious_shrinkage", sentence));

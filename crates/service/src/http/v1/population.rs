@@ -179,7 +179,9 @@ fn patient<T>(
     chunks: impl Stream<Item = std::io::Result<T>>,
     silence_max: Duration,
 ) -> impl Stream<Item = std::io::Result<T>> {
-    let chunks = chunks.timeout_repeating(tokio::time::interval(silence_max));
+    // An interval's first tick would come at once, before a client that asks for leave to send has begun.
+    let first = tokio::time::Instant::now() + silence_max;
+    let chunks = chunks.timeout_repeating(tokio::time::interval_at(first, silence_max));
     chunks.map(move |chunk| {
         chunk.unwrap_or_else(|_| {
             let sentence = format!("nothing came for {silence_max:?}");
@@ -232,6 +234,15 @@ pub(in crate::http) async fn import_status(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_has_not_begun_is_waited_for() {
+        // Such as that of a client that waits for leave to send.
+        let chunks = tokio_stream::pending::<std::io::Result<&str>>();
+        let mut chunks = Box::pin(patient(chunks, Duration::from_secs(3600)));
+        let early = tokio::time::timeout(Duration::from_millis(50), chunks.next()).await;
+        assert!(early.is_err(), "given up at once: {early:?}");
+    }
 
     #[tokio::test]
     async fn an_upload_that_stands_still_is_given_up() {
