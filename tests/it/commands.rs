@@ -18,6 +18,7 @@ on_each_database!(
     errors_say_what_to_do,
     a_list_beside_the_spec_is_sent_with_it,
     expect_rev_refuses_what_has_changed,
+    a_dry_run_says_no_where_the_command_would,
     what_others_wrote_does_not_steer_the_terminal,
     the_trail_is_listed_from_its_end_unless_somebody_says_where,
 );
@@ -461,4 +462,40 @@ async fn the_trail_is_listed_from_its_end_unless_somebody_says_where(database: D
     );
     let both = service.api.get("/v1/audit?after=1&last=2").await;
     both.refused(422, "query_invalid");
+}
+
+async fn a_dry_run_says_no_where_the_command_would(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 300).await;
+    sandbox(api, json!({})).await;
+    let spec = database.file("move.yaml");
+    std::fs::write(&spec, two_waves()).unwrap();
+    let plan = database.file("plan.json");
+    let (spec, plan) = (spec.display().to_string(), plan.display().to_string());
+    good(&service.cli(&["plan", &spec, "--out", &plan]));
+    good(&service.cli(&["apply", &plan, "--dry-run"]));
+    let stale = std::fs::read_to_string(&plan)
+        .unwrap()
+        .replace("\"digest\": \"", "\"digest\": \"0");
+    let old = database.file("old.json").display().to_string();
+    std::fs::write(&old, stale).unwrap();
+    for (arguments, code) in [
+        (vec!["halt", "nobody"], 1),
+        (vec!["pause", "move", "--wave", "99"], 1),
+        (vec!["halt", "--target", "nowhere"], 1),
+        (vec!["disprove", "move", "e0000001"], 1),
+        (vec!["approve", "move", "77"], 1),
+        (vec!["apply", &old], 5),
+    ] {
+        let mut all = arguments.clone();
+        all.push("--dry-run");
+        let done = service.cli(&all);
+        assert_eq!(
+            done.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            text(&done.stderr)
+        );
+    }
 }

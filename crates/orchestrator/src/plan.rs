@@ -1,12 +1,13 @@
 //! The plan: a spec put against a population, frozen, with a digest.
 //!
 //! `select` evaluates conditions by code, `order` sorts by hash, `together` finds people who must not
-//! be parted, `assign` puts everybody in one wave or none, `compile` strings them together, `timeline`
+//! be parted, `assign` puts everybody in one wave or none (`exact` where groups must add up to a size), `compile` strings them together, `timeline`
 //! predicts, `difference` says what changed between two plans.
 
 mod assign;
 mod compile;
 mod difference;
+mod exact;
 mod order;
 mod select;
 mod spread;

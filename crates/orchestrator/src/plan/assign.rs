@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::exact;
 use super::order::hash;
 use super::select::Bound;
 use super::together::{Bridges, Components, bridges};
@@ -422,6 +423,12 @@ impl<'a> Assigner<'a> {
         }
         if let Some(root) = too_large {
             self.refuse_component(place, wave, root, wanted);
+        }
+        if missing > 0 && too_large.is_none() {
+            let sizes: Vec<u64> = units.iter().map(|unit| unit.size).collect();
+            if exact::fit(&sizes, &mut is_taken, missing) {
+                missing = 0;
+            }
         }
         if missing > 0 && too_large.is_none() {
             let available: u64 = units.iter().map(|unit| unit.size).sum();

@@ -10,6 +10,7 @@ use super::context::{Change, Context, OutputFormat, count_of, text_of};
 use super::error::{CliError, Exit, Problem};
 use super::lists::read_spec;
 use super::table::{Table, grouped};
+use crate::operations::view::RolloutView;
 
 /// How many warnings and how many overlaps are shown one by one.
 const SENTENCES_SHOWN: usize = 8;
@@ -158,6 +159,7 @@ pub async fn apply(context: &Context, apply: &Apply) -> Result<(), CliError> {
         }
     };
     if apply.change.dry_run {
+        would_start(context, &rollout, &digest).await?;
         context.would(&format!(
             "would start `{rollout}` with plan {digest}; nothing has started"
         ));
@@ -175,6 +177,26 @@ pub async fn apply(context: &Context, apply: &Apply) -> Result<(), CliError> {
             "`{rollout}` started with plan {digest}; follow it with: tidegate watch {rollout}"
         )]
     });
+    Ok(())
+}
+
+/// Fails as the start of this plan would.
+async fn would_start(context: &Context, rollout: &str, digest: &str) -> Result<(), CliError> {
+    let path = format!("/v1/rollouts/{}", escape(rollout));
+    let view: RolloutView = context.client.get(&path).await?;
+    if view.plan_digest.as_deref() != Some(digest) {
+        context.would(&format!(
+            "would be refused: the plan of `{rollout}` is {} by now; look at it with: tidegate plan SPEC",
+            view.plan_digest.as_deref().unwrap_or("none")
+        ));
+        return Err(CliError::Silent(Exit::StalePlan));
+    }
+    if view.lifecycle != "planned" {
+        return Err(CliError::Usage(format!(
+            "would be refused: `{rollout}` is {} already",
+            view.lifecycle
+        )));
+    }
     Ok(())
 }
 

@@ -85,8 +85,9 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
         ));
     }
     if stop.change.dry_run {
+        let what = covered(context, stop).await?;
         context.would(&format!(
-            "would place a {kind} on {scope}; nothing has changed"
+            "would place a {kind} on {what}; nothing has changed"
         ));
         return Ok(());
     }
@@ -116,6 +117,35 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
         ]
     });
     Ok(())
+}
+
+/// Says what a stop would cover; a drill with a name that is not there must not pass.
+async fn covered(context: &Context, stop: &Stop) -> Result<String, CliError> {
+    let name = match (&stop.rollout, &stop.target, stop.wave) {
+        (Some(rollout), _, wave) => {
+            let path = format!("/v1/rollouts/{}", escape(rollout));
+            let view: RolloutView = context.client.get(&path).await?;
+            match wave {
+                Some(wave) => {
+                    let path = format!("{path}/waves/{wave}");
+                    let wave: Value = context.client.get(&path).await?;
+                    format!(
+                        "wave `{}` of rollout `{}`",
+                        text_of(&wave, "/name"),
+                        view.name
+                    )
+                }
+                None => format!("rollout `{}`", view.name),
+            }
+        }
+        (None, Some(target), _) => {
+            let path = format!("/v1/targets/{}", escape(target));
+            let view: Value = context.client.get(&path).await?;
+            format!("everything that goes to `{}`", text_of(&view, "/name"))
+        }
+        (None, None, _) => "everything".to_owned(),
+    };
+    Ok(name)
 }
 
 /// Runs `resume`, `cancel` or `retry`.
@@ -184,11 +214,17 @@ pub async fn disprove(context: &Context, disprove: &Disprove) -> Result<(), CliE
     );
     if disprove.change.dry_run {
         let answer: Value = context.client.get(&path).await?;
-        println!(
-            "`{}` is {}; would count as failed, and the wave would be judged anew; nothing has changed",
-            disprove.person,
-            text_of(&answer, "/state")
-        );
+        let state = text_of(&answer, "/state");
+        if state != "done" {
+            return Err(CliError::Usage(format!(
+                "would be refused: `{}` is {state}, and only who counts as moved can be taken back",
+                disprove.person
+            )));
+        }
+        context.would(&format!(
+            "`{}` is done; would count as failed, and the wave would be judged anew; nothing has changed",
+            disprove.person
+        ));
         return Ok(());
     }
     let body = json!({"reason": disprove.change.reason()?});
@@ -224,6 +260,12 @@ pub async fn approve(context: &Context, approve: &Approve) -> Result<(), CliErro
         })?,
     };
     if approve.change.dry_run {
+        if !view.waves.iter().any(|wave| wave.number == approve.wave) {
+            return Err(CliError::Usage(format!(
+                "would be refused: `{}` has no wave {}",
+                view.name, approve.wave
+            )));
+        }
         context.would(&format!(
             "would approve wave {} of `{}` for plan {digest}; nothing has changed",
             approve.wave, view.name
