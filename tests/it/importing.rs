@@ -359,17 +359,16 @@ async fn uploads_that_stand_still_hold_up_no_halt_and_no_look(database: Database
     import(api, 1_000).await;
     let mut standing = Vec::new();
     for _ in 0..4 {
-        let lines = ["content-length: 1000000".to_owned()];
+        // Leave to send comes when the import has begun, and has its place.
+        let lines = ["content-length: 1000000", "expect: 100-continue"].map(str::to_owned);
         let mut wire = Wire::begin(api, "POST /v1/populations/staff/imports", &lines).await;
+        wire.read_until("100 Continue").await;
         wire.write(csv(0..2_000).as_bytes()).await;
         standing.push(wire);
     }
-    let refused = "one more is refused, and says so";
-    until(refused, 10, async || {
-        let answer = send_file(api, "", None, csv(0..1_010).into_bytes()).await;
-        answer.status == 409 && answer.text.contains("\"imports_busy\"")
-    })
-    .await;
+    send_file(api, "", None, csv(0..1_010).into_bytes())
+        .await
+        .refused(409, "imports_busy");
     let halt = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "found inside"});
     let begun = std::time::Instant::now();
     api.post("/v1/holds", halt).await.ok();

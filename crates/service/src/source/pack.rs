@@ -161,23 +161,26 @@ impl Column {
         if let Some(said) = self.said_type {
             return said;
         }
-        let all = |attribute_type: AttributeType| {
+        // A column with another value for nearly everybody is a name or a number of theirs, and stays text.
+        let all = |is: fn(&str) -> bool| {
             self.codes.is_some()
                 && !self.dictionary.is_empty()
-                && self
-                    .dictionary
-                    .iter()
-                    .all(|value| attribute_type.parse(value).is_some())
+                && self.dictionary.iter().all(|value| is(value))
         };
         let is_truth =
-            |value: &String| matches!(value.to_ascii_lowercase().as_str(), "true" | "false");
-        if self.codes.is_some()
-            && !self.dictionary.is_empty()
-            && self.dictionary.iter().all(is_truth)
-        {
+            |value: &str| matches!(value.to_ascii_lowercase().as_str(), "true" | "false");
+        // `007` and `+1` are not: they would come out as other texts than they went in.
+        let is_integer = |value: &str| {
+            value
+                .parse::<i64>()
+                .is_ok_and(|number| number.to_string() == value)
+        };
+        if all(is_truth) {
             AttributeType::Boolean
-        } else if all(AttributeType::Date) {
+        } else if all(|value| AttributeType::Date.parse(value).is_some()) {
             AttributeType::Date
+        } else if all(is_integer) {
+            AttributeType::Integer
         } else {
             AttributeType::Text
         }
@@ -477,7 +480,7 @@ mod tests {
 
     #[test]
     fn types_are_found_out_and_bad_rows_are_named() {
-        let text = "employee_id,active,start,level\ne1,true,2020-01-01,7\n,true,2020-01-01,1\ne1,false,2020-01-01,1\ne2,false,2021-05-05,x\n";
+        let text = "employee_id,active,start,level,grade,zip\ne1,true,2020-01-01,7,-7,10115\n,true,2020-01-01,1,1,1\ne1,false,2020-01-01,1,1,1\ne2,false,2021-05-05,x,12,01067\n";
         let (packed, blocks) = packed(text, Mapping::default());
         let types: Vec<_> = packed
             .columns
@@ -489,6 +492,8 @@ mod tests {
             [
                 AttributeType::Boolean,
                 AttributeType::Date,
+                AttributeType::Text,
+                AttributeType::Integer,
                 AttributeType::Text
             ]
         );
