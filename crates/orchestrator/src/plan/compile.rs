@@ -26,7 +26,7 @@ pub struct Compiled {
 /// # Errors
 ///
 /// Every reason why there can be no plan: unknown attributes, sizes that cannot be met, components
-/// that would be parted, gates that could never pass.
+/// that would be parted, gates that could never pass, windows that never open.
 pub fn compile(
     spec: &Spec,
     population: &Population,
@@ -56,7 +56,37 @@ pub fn compile(
         (excluded, unassigned),
         now,
     );
+    check_schedules(&plan).map_err(PlanRefusal)?;
     Ok(Compiled { plan, rosters })
+}
+
+/// A wave that cannot open although the one before it is through would hold the rollout for ever, and a
+/// started rollout keeps its plan.
+fn check_schedules(plan: &Plan) -> Result<(), Vec<PlanFault>> {
+    let stuck = plan.timeline.iter().zip(&plan.waves).enumerate();
+    let stuck = stuck.map_while(|(place, (expected, wave))| {
+        let is_reached = place == 0
+            || plan
+                .timeline
+                .get(place - 1)
+                .is_some_and(|before| before.soak_until.is_some());
+        is_reached.then_some((place, expected.opens_at, wave))
+    });
+    let faults = stuck.filter(|(_, opens_at, _)| opens_at.is_none());
+    let faults: Vec<PlanFault> = faults
+        .map(|(place, _, wave)| {
+            let message = format!(
+                "wave `{}` never opens: its windows have no beginning in the next years outside of the freezes",
+                wave.name
+            );
+            PlanFault::new(format!("waves[{place}].schedule"), "schedule_never_opens", message)
+        })
+        .collect();
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults)
+    }
 }
 
 fn check_attributes(spec: &Spec, population: &Population) -> Result<(), Vec<PlanFault>> {

@@ -389,6 +389,24 @@ fn a_gate_that_could_never_pass_is_refused_when_the_plan_is_made() {
 }
 
 #[test]
+fn a_window_that_never_opens_is_refused_when_the_plan_is_made() {
+    let population = population(&company(100), &[]);
+    let february = "schedule: {cron: \"0 0 9 31 2 *\", zone: UTC, window: 1h}";
+    let found = refused(
+        &spec(&format!(
+            "waves:\n  - {{name: canary, count: 20, gate: {{failures_at_most: 1}}}}\n  - {{name: rest, rest: true, {february}}}\n"
+        )),
+        &population,
+    );
+    assert_eq!(
+        found,
+        [
+            "waves[1].schedule: wave `rest` never opens: its windows have no beginning in the next years outside of the freezes (schedule_never_opens)"
+        ]
+    );
+}
+
+#[test]
 fn a_stale_plan_lists_what_changed() {
     let spec = spec(CANARY_AND_REST);
     let before = compiled(&spec, &population(&company(1000), &[])).plan;
