@@ -82,7 +82,7 @@ enum Command {
     /// Give up what has not been moved yet
     Cancel(steer::Steer),
     /// Try the failed people again
-    Retry(steer::Steer),
+    Retry(steer::Retry),
     /// Take back that somebody was moved: later evidence shows that they were not
     Disprove(steer::Disprove),
     /// Approve a wave for exactly one plan
@@ -155,7 +155,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Halt(command) => steer::stop(&context, "halt", &command).await,
         Command::Resume(command) => steer::steer(&context, "resume", &command).await,
         Command::Cancel(command) => steer::steer(&context, "cancel", &command).await,
-        Command::Retry(command) => steer::steer(&context, "retry", &command).await,
+        Command::Retry(command) => steer::retry(&context, &command).await,
         Command::Disprove(command) => steer::disprove(&context, &command).await,
         Command::Approve(command) => steer::approve(&context, &command).await,
         Command::Hold(command) => hold::run(&context, command).await,

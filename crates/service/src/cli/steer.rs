@@ -8,7 +8,7 @@ use super::context::{Change, Context, text_of};
 use super::error::{CliError, Exit};
 use super::screen::{count, settled};
 use super::table::grouped;
-use crate::operations::view::RolloutView;
+use crate::operations::view::{RolloutView, WaveView};
 
 /// A rollout and why it is changed.
 #[derive(Debug, Args)]
@@ -19,14 +19,24 @@ pub struct Steer {
     change: Change,
 }
 
+/// A rollout, or one wave of it, whose failed people are tried again.
+#[derive(Debug, Args)]
+pub struct Retry {
+    #[command(flatten)]
+    steer: Steer,
+    /// Only the wave of this number, also when it has passed; else every wave that was open and has not passed
+    #[arg(long, value_name = "NUMBER")]
+    wave: Option<u32>,
+}
+
 /// What `halt` and `pause` stop.
 #[derive(Debug, Args)]
 pub struct Stop {
     /// The rollout's name or id
     #[arg(conflicts_with_all = ["everything", "target"])]
     rollout: Option<String>,
-    /// Only this wave of the rollout
-    #[arg(long, requires = "rollout")]
+    /// Only the wave of this number
+    #[arg(long, value_name = "NUMBER", requires = "rollout")]
     wave: Option<u32>,
     /// Everything, whatever it is
     #[arg(long, conflicts_with = "target")]
@@ -148,18 +158,38 @@ async fn covered(context: &Context, stop: &Stop) -> Result<String, CliError> {
     Ok(name)
 }
 
-/// Runs `resume`, `cancel` or `retry`.
+/// Runs `retry`.
+///
+/// # Errors
+/// As `steer`.
+pub async fn retry(context: &Context, retry: &Retry) -> Result<(), CliError> {
+    change(context, "retry", &retry.steer, retry.wave).await
+}
+
+/// Runs `resume` or `cancel`.
 ///
 /// # Errors
 /// As the service answers; what is still held ends with code 3, what is halted with code 4.
 pub async fn steer(context: &Context, verb: &str, steer: &Steer) -> Result<(), CliError> {
+    change(context, verb, steer, None).await
+}
+
+async fn change(
+    context: &Context,
+    verb: &str,
+    steer: &Steer,
+    wave: Option<u32>,
+) -> Result<(), CliError> {
     let path = format!("/v1/rollouts/{}", escape(&steer.rollout));
     if steer.change.dry_run {
         let view: RolloutView = context.client.get(&path).await?;
-        context.would(&preview(verb, &view));
+        context.would(&preview(verb, &view, wave));
         return Ok(());
     }
-    let body = json!({"reason": steer.change.reason()?});
+    let mut body = json!({"reason": steer.change.reason()?});
+    if let (Some(wave), Some(fields)) = (wave, body.as_object_mut()) {
+        fields.insert("wave".to_owned(), wave.into());
+    }
     let answer: Value = context
         .client
         .post_if(&format!("{path}/{verb}"), &body, steer.change.expect_rev)
@@ -180,13 +210,32 @@ pub async fn steer(context: &Context, verb: &str, steer: &Steer) -> Result<(), C
     }
 }
 
-fn preview(verb: &str, view: &RolloutView) -> String {
+fn preview(verb: &str, view: &RolloutView, wave: Option<u32>) -> String {
     let people = count(&view.totals, "people");
     let affected = match verb {
-        "retry" => format!(
-            "{} failed people would be tried again",
-            grouped(count(&view.totals, "failed"))
-        ),
+        "retry" => {
+            // A wave that has passed is taken up again only by name.
+            let (tried, stay): (Vec<_>, Vec<_>) = view.waves.iter().partition(|found| match wave {
+                Some(wave) => found.number == wave,
+                None => found.state != "passed",
+            });
+            let failed = |waves: &[&WaveView]| -> u64 {
+                waves.iter().map(|wave| count(&wave.counts, "failed")).sum()
+            };
+            let (failed, stay) = (failed(&tried), failed(&stay));
+            let others = if stay > 0 {
+                format!(
+                    "; {} of other waves would not: name one with --wave",
+                    grouped(stay)
+                )
+            } else {
+                String::new()
+            };
+            format!(
+                "{} failed people would be tried again{others}",
+                grouped(failed)
+            )
+        }
         "cancel" => format!(
             "{} people would not be moved",
             grouped(people.saturating_sub(settled(&view.totals)))

@@ -267,7 +267,7 @@ async fn stand(
             queued(&wave_name, &standing, address.wave.get())
         }
         SlotState::Failed if load::record(row)?.lifecycle.is_over() => too_late(failed.as_ref()),
-        _ => why(state, (slots, index), failed.as_ref()),
+        _ => why(state, address.wave, (slots, index), failed.as_ref()),
     };
     view.wave = Some(WaveRef {
         number: address.wave.get(),
@@ -356,6 +356,7 @@ async fn not_in(
 
 fn why(
     state: SlotState,
+    wave: WaveNumber,
     (slots, index): (&Slots, SlotIndex),
     failed: Option<&FailureRow>,
 ) -> String {
@@ -376,7 +377,9 @@ fn why(
             "moved; the account was there already, under our external id".to_owned()
         }
         SlotState::Done => "moved".to_owned(),
-        SlotState::Failed => format!("failed for good{said}; `tidegate retry` tries again"),
+        SlotState::Failed => {
+            format!("failed for good{said}; `tidegate retry --wave {wave}` tries again")
+        }
         SlotState::Retry => format!("tried again{due}{said}"),
         SlotState::Unknown => format!(
             "no answer came{said}; looked up at the target{due}, before anything is sent again"
