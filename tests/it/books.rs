@@ -9,10 +9,13 @@ use crate::support::database::Database;
 use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_status};
 use crate::support::service::{PROGRAM, Service};
+use crate::support::until;
 
 on_each_database!(
     fsck_finds_each_change_behind_the_services_back,
     fsck_of_a_good_store_says_what_it_read,
+    fsck_finds_what_is_gone_or_cannot_be_read,
+    a_rollout_whose_record_is_damaged_sends_nobody_and_is_halted_all_the_same,
 );
 
 /// Runs one statement on the database; returns how many rows it changed.
@@ -213,4 +216,77 @@ async fn fsck_of_a_good_store_says_what_it_read(database: Database) {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&done.stdout).contains("everything adds up"));
+}
+
+async fn fsck_finds_what_is_gone_or_cannot_be_read(database: Database) {
+    moved(&database).await;
+    let codes = |found: &Value| -> Vec<String> {
+        let findings = found["findings"].as_array().unwrap().iter();
+        findings
+            .map(|one| one["code"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let changed = meddle(&database, "UPDATE rollout SET state = 'x' || state").await;
+    assert_eq!(changed, 1);
+    let (exit, found) = fsck(&database);
+    assert_eq!(
+        (exit, codes(&found)),
+        (Some(2), vec!["rollout_unreadable".to_owned()])
+    );
+    meddle(&database, "UPDATE rollout SET state = substr(state, 2)").await;
+    // The trail is said to end before it does.
+    let end = "(SELECT seq - 1 FROM audit_head)";
+    let early = format!(
+        "UPDATE audit_head SET hash = (SELECT hash FROM audit WHERE seq = {end}), seq = {end}"
+    );
+    assert_eq!(meddle(&database, &early).await, 1);
+    let (exit, found) = fsck(&database);
+    assert_eq!(
+        (exit, codes(&found)),
+        (Some(2), vec!["audit_end".to_owned()])
+    );
+    let end = "(SELECT MAX(seq) FROM audit)";
+    let right = format!(
+        "UPDATE audit_head SET hash = (SELECT hash FROM audit WHERE seq = {end}), seq = {end}"
+    );
+    meddle(&database, &right).await;
+    // A wave that lost every batch is not there to be compared with its plan.
+    assert!(meddle(&database, "DELETE FROM batch WHERE wave_no = 2").await > 0);
+    let (exit, found) = fsck(&database);
+    assert_eq!(exit, Some(2), "{found:#}");
+    assert!(
+        codes(&found).contains(&"roster_differs".to_owned()),
+        "{found:#}"
+    );
+}
+
+async fn a_rollout_whose_record_is_damaged_sends_nobody_and_is_halted_all_the_same(
+    database: Database,
+) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 2_000).await;
+    sandbox(api, json!({})).await;
+    let slow = two_waves().replace("waves:", "rate: {per_second: 20}\nwaves:");
+    started(api, &slow).await;
+    until("somebody is moved", 30, async || {
+        api.get("/v1/rollouts/move").await.ok()["totals"]["done"] != 0
+    })
+    .await;
+    let changed = "UPDATE rollout SET state = 'x' || state, wake_at = 1";
+    meddle(&database, changed).await;
+    let open = "UPDATE wave SET claimable = claimable WHERE claimable = 1";
+    until("nobody of it may be claimed any more", 30, async || {
+        meddle(&database, open).await == 0
+    })
+    .await;
+    let halt = json!({"reason": "found inside"});
+    let answer = api.post("/v1/rollouts/move/halt", halt).await;
+    let sentence = answer.refused(409, "rollout_unreadable");
+    assert!(sentence.contains("the halt is in force"), "{sentence}");
+    let holds = api.get("/v1/holds?in_force=true").await.ok();
+    assert_eq!(holds["items"].as_array().unwrap().len(), 1, "{holds:#}");
+    meddle(&database, "UPDATE rollout SET state = substr(state, 2)").await;
+    assert_eq!(api.get("/v1/rollouts/move").await.ok()["status"], "halted");
+    service.end_and_fsck();
 }

@@ -112,6 +112,19 @@ async fn chain(app: &App, view: &mut FsckView) -> Result<(), StoreError> {
             view.audit_entries += 1;
         }
     }
+    if let Some(beyond) = audit::entries_after(app.store.read(), end, 1)
+        .await?
+        .first()
+    {
+        found(
+            &mut view.findings,
+            "audit_end",
+            format!(
+                "the audit trail is said to end at {end}, and has an entry {}",
+                beyond.seq
+            ),
+        );
+    }
     Ok(())
 }
 
@@ -120,8 +133,20 @@ async fn rollout(app: &App, row: &RolloutRow, view: &mut FsckView) -> Result<(),
     let mut look = 1;
     loop {
         let mut found = Counted::default();
-        counted(app, row.id, &mut found).await?;
-        against_plan(app, row, &mut found).await?;
+        let read = match counted(app, row.id, &mut found).await {
+            Ok(()) => against_plan(app, row, &mut found).await,
+            Err(error) => Err(error.into()),
+        };
+        match read {
+            Ok(()) => {}
+            // What is damaged is a finding, and the other rollouts are looked at all the same.
+            Err(OperationError::Failed(StoreError::Corrupt(why))) => self::found(
+                &mut found.findings,
+                "rollout_unreadable",
+                format!("a stored row is damaged: {why}"),
+            ),
+            Err(error) => return Err(error),
+        }
         if found.findings.is_empty() || look == LOOKS {
             view.batches += found.batches;
             view.people += found.people;
@@ -291,6 +316,12 @@ async fn against_plan(
         || state.lifecycle.name() == "preparing"
     {
         return Ok(());
+    }
+    if matches!(state.lifecycle.name(), "running" | "completed") {
+        // Whoever was planned is in a batch: also those of a wave that has lost all of its batches.
+        for wave in &load::plan(app, plan).await?.waves {
+            counted.rosters.entry(wave.number).or_default();
+        }
     }
     for (number, members) in &counted.rosters {
         let mut planned = Vec::with_capacity(members.len());

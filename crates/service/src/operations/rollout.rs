@@ -314,7 +314,15 @@ pub async fn stop(
         review_at: None,
     };
     hold::place_wanted(app, actor, wanted).await?;
-    status::of(app, &row).await
+    // The hold stands, whatever the rest looks like.
+    status::of(app, &row).await.map_err(|error| {
+        tracing::error!(rollout = %row.id, %error, "a rollout that was stopped cannot be shown");
+        let sentence = format!(
+            "the {} is in force, but the rollout cannot be shown: `tidegate fsck` says what is damaged",
+            kind.name()
+        );
+        OperationError::refused("rollout_unreadable", sentence)
+    })
 }
 
 /// Lets go of the pauses of a rollout; halts stay.

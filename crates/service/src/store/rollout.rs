@@ -122,16 +122,28 @@ struct Due {
     id: String,
 }
 
-/// Returns rollouts the planner should look at by `now`, the longest waiting first.
+/// Returns rollouts the planner should look at by `now`, the longest waiting first. An id that is none is the
+/// trouble of its own row.
 pub async fn rollouts_due<C: ConnectionTrait>(
     db: &C,
     now: Timestamp,
     limit: usize,
-) -> Result<Vec<RolloutId>, StoreError> {
+) -> Result<Vec<Result<RolloutId, StoreError>>, StoreError> {
     let sql = "SELECT id FROM rollout WHERE wake_at <= $1 ORDER BY wake_at LIMIT $2";
     let values = [millis(now).into(), query::signed(limit)?.into()];
     let due: Vec<Due> = query::all(db, sql, values).await?;
-    due.iter().map(|row| query::id(&row.id)).collect()
+    Ok(due.iter().map(|row| query::id(&row.id)).collect())
+}
+
+/// Puts off the next look at a rollout without reading it: its row may be damaged.
+pub async fn rollout_put_off<C: ConnectionTrait>(
+    db: &C,
+    id: RolloutId,
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE rollout SET wake_at = $2 WHERE id = $1 AND wake_at < $2";
+    query::execute(db, sql, [id.to_string().into(), millis(until).into()]).await?;
+    Ok(())
 }
 
 /// Returns when the planner should next look at any rollout.

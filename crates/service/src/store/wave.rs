@@ -181,6 +181,13 @@ pub async fn wave_claims_set<C: ConnectionTrait>(
     Ok(())
 }
 
+/// Lets nobody of a rollout be claimed any more, without reading it: its rows may be damaged.
+pub async fn waves_close<C: ConnectionTrait>(db: &C, rollout: RolloutId) -> Result<(), StoreError> {
+    let sql = "UPDATE wave SET claimable = 0 WHERE rollout_id = $1 AND claimable <> 0";
+    query::execute(db, sql, [rollout.to_string().into()]).await?;
+    Ok(())
+}
+
 /// Moves the counts of a wave by what its batches changed.
 pub async fn wave_count<C: ConnectionTrait>(
     db: &C,

@@ -29,6 +29,8 @@ const ROLLOUTS_PER_RING: usize = 1000;
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How many batches of failed people one pass queues again.
 const BATCHES_PER_REQUEUE: usize = 32;
+/// How long to wait when something is due that cannot be looked at.
+const STUCK: Duration = Duration::from_millis(500);
 /// A rollout whose pass failed is left alone for this long.
 const TROUBLE_PAUSE_SECONDS: i64 = 5;
 
@@ -72,7 +74,8 @@ async fn sleep_until_due(app: &App) -> Duration {
     let Ok(Some(wake_at)) = rollouts::rollouts_wake_at(app.store.read()).await else {
         return SLEEP_MAX;
     };
-    let wait = (wake_at - app.clock.now()).to_std().unwrap_or_default();
+    // What is due and was not looked at just now is in trouble: its row is not even named right.
+    let wait = (wake_at - app.clock.now()).to_std().unwrap_or(STUCK);
     wait.clamp(Duration::from_millis(5), SLEEP_MAX)
 }
 
@@ -83,24 +86,32 @@ async fn sleep_until_due(app: &App) -> Duration {
 /// When the store cannot be reached. The trouble of one rollout is its own.
 pub async fn look(app: &App) -> Result<usize, StoreError> {
     let due = rollouts::rollouts_due(app.store.read(), app.clock.now(), ROLLOUTS_PER_LOOK).await?;
-    for id in &due {
-        if let Err(error) = pass(app, *id).await {
-            tracing::warn!(rollout = %id, %error, "the planner's pass failed");
-            rest(app, *id).await?;
+    let mut looked = 0;
+    for id in due {
+        match id {
+            Ok(id) => {
+                looked += 1;
+                if let Err(error) = pass(app, id).await {
+                    tracing::warn!(rollout = %id, %error, "the planner's pass failed");
+                    rest(app, id, &error).await?;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a rollout cannot be looked at"),
         }
     }
-    Ok(due.len())
+    Ok(looked)
 }
 
-/// A rollout in trouble must not keep the others waiting: it is looked at again in a while.
-async fn rest(app: &App, id: RolloutId) -> Result<(), StoreError> {
+/// A rollout in trouble must not keep the others waiting: it is looked at again in a while. One whose rows are
+/// damaged sends nobody until somebody has mended them: what cannot be read cannot say that it may go on.
+async fn rest(app: &App, id: RolloutId, error: &OperationError) -> Result<(), StoreError> {
     let later = app.clock.now() + chrono::TimeDelta::seconds(TROUBLE_PAUSE_SECONDS);
+    let is_damaged = matches!(error, OperationError::Failed(StoreError::Corrupt(_)));
     transact!(app.store, Lane::Ordinary, "rollout_rest", |txn| {
-        let row = rollouts::rollout_load(txn, id)
-            .await?
-            .ok_or(StoreError::NotFound)?;
-        let looks = (row.wake_at, Some(later));
-        rollouts::rollout_wake(txn, id, row.generation, looks).await
+        if is_damaged {
+            wave::waves_close(txn, id).await?;
+        }
+        rollouts::rollout_put_off(txn, id, later).await
     })
 }
 

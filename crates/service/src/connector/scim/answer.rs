@@ -52,7 +52,7 @@ pub(super) const fn class(status: u16, is_write: bool) -> Class {
         // Not followed, because the credential would be: the address is wrong for everybody.
         300..=399 => Class::LockedOut,
         // Not the final word of a server about a person: look again, later.
-        408 | 412 | 423 | 425 | 500 | 502 | 504.. => {
+        100..=199 | 408 | 412 | 423 | 425 | 500 | 502 | 504.. => {
             if is_write {
                 Class::Silent
             } else {
@@ -87,8 +87,8 @@ mod tests {
     fn every_status_has_its_meaning() {
         let mut table = String::new();
         for status in [
-            301, 307, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 423, 425, 429, 500,
-            501, 502, 503, 504, 599,
+            101, 301, 307, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 423, 425, 429,
+            500, 501, 502, 503, 504, 599,
         ] {
             table.push_str(&format!(
                 "{status}  write {:?}  read {:?}\n",
