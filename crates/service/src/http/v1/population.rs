@@ -179,9 +179,10 @@ fn patient<T>(
     chunks: impl Stream<Item = std::io::Result<T>>,
     silence_max: Duration,
 ) -> impl Stream<Item = std::io::Result<T>> {
-    // An interval's first tick would come at once, before a client that asks for leave to send has begun.
-    let first = tokio::time::Instant::now() + silence_max;
-    let chunks = chunks.timeout_repeating(tokio::time::interval_at(first, silence_max));
+    let mut ticks = tokio::time::interval(silence_max);
+    // Its first tick would come at once, before a client that asks for leave to send has begun.
+    ticks.reset();
+    let chunks = chunks.timeout_repeating(ticks);
     chunks.map(move |chunk| {
         chunk.unwrap_or_else(|_| {
             let sentence = format!("nothing came for {silence_max:?}");
