@@ -8,6 +8,7 @@ mod kill;
 mod outage;
 mod phases;
 mod power;
+mod replaced;
 mod replicas;
 mod seams;
 mod target;

@@ -2,7 +2,8 @@
 //!
 //! `connect` opens the pools, `migrate` brings the schema up to date, `txn` is the one way to write,
 //! `query` the one way to run a statement, `audit` appends to the trail inside the transaction of the
-//! change it records, `sole` keeps a second process from a SQLite file. The other files hold the rows of one resource each and decide nothing.
+//! change it records, `sole` keeps a second process from a SQLite file, `place` finds out when that file
+//! is not there any more. The other files hold the rows of one resource each and decide nothing.
 
 pub mod audit;
 mod connect;
@@ -12,6 +13,7 @@ pub mod hold;
 pub mod idempotency;
 pub mod ledger;
 mod migrate;
+mod place;
 pub mod plan;
 pub mod population;
 pub mod query;
@@ -32,6 +34,7 @@ use tokio::sync::Mutex;
 use connect::Pools;
 pub use connect::{DatabaseUrl, DatabaseUrlError};
 pub use error::StoreError;
+use place::FilePlace;
 pub use sea_orm::ConnectionTrait as Connection;
 pub use sole::Sole;
 pub(crate) use txn::transact;
@@ -47,6 +50,7 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     pools: Pools,
+    place: Option<FilePlace>,
     lanes: Lanes,
     clock: Clock,
     holds: hold::HoldCache,
@@ -71,6 +75,7 @@ impl Store {
         migrate::run(&pools.writer).await?;
         let store = Self(Arc::new(Inner {
             pools,
+            place: FilePlace::of(url)?,
             lanes: Lanes::default(),
             clock,
             holds: hold::HoldCache::default(),
@@ -83,6 +88,15 @@ impl Store {
     #[must_use]
     pub fn read(&self) -> &DatabaseConnection {
         &self.0.pools.reader
+    }
+
+    /// Fails when the file of the database is no longer where it was opened: what is written goes nowhere.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, with the path.
+    pub fn check_place(&self) -> Result<(), StoreError> {
+        self.0.place.as_ref().map_or(Ok(()), FilePlace::check)
     }
 
     /// Returns the holds in force as they were last read.

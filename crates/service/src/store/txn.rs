@@ -218,6 +218,7 @@ impl Store {
         reason = "this is the one place where transactions begin"
     )]
     async fn begin_txn(&self, pool: &DatabaseConnection) -> Result<Txn, StoreError> {
+        self.check_place()?;
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()

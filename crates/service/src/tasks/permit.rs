@@ -153,6 +153,7 @@ impl PermitCell {
 pub async fn renew(app: &App) -> Result<Epoch, StoreError> {
     // Read before the question is asked: what the answer is worth counts from here.
     let asked = app.clock.moment();
+    app.store.check_place()?;
     let (epoch, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
     app.permit.give(Permit {
         epoch,
