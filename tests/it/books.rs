@@ -14,6 +14,7 @@ use crate::support::until;
 on_each_database!(
     fsck_finds_each_change_behind_the_services_back,
     fsck_of_a_good_store_says_what_it_read,
+    fsck_beside_a_service_that_writes_finds_nothing,
     fsck_finds_what_is_gone_or_cannot_be_read,
     a_rollout_whose_record_is_damaged_sends_nobody_and_is_halted_all_the_same,
 );
@@ -289,4 +290,27 @@ async fn a_rollout_whose_record_is_damaged_sends_nobody_and_is_halted_all_the_sa
     meddle(&database, "UPDATE rollout SET state = substr(state, 2)").await;
     assert_eq!(api.get("/v1/rollouts/move").await.ok()["status"], "halted");
     service.end_and_fsck();
+}
+
+async fn fsck_beside_a_service_that_writes_finds_nothing(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 100).await;
+    let end = std::sync::atomic::AtomicBool::new(false);
+    let writing = async {
+        let mut number = 0;
+        while !end.load(std::sync::atomic::Ordering::Relaxed) {
+            let body = json!({"name": format!("staff{number}")});
+            api.post("/v1/populations", body).await.ok();
+            number += 1;
+        }
+    };
+    let looking = async {
+        for _ in 0..40 {
+            let found = api.get("/v1/fsck").await.ok();
+            assert_eq!(found["ok"], true, "{found:#}");
+        }
+        end.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    tokio::join!(writing, looking);
 }

@@ -318,7 +318,7 @@ pub async fn stop(
     status::of(app, &row).await.map_err(|error| {
         tracing::error!(rollout = %row.id, %error, "a rollout that was stopped cannot be shown");
         let sentence = format!(
-            "the {} is in force, but the rollout cannot be shown: `tidegate fsck` says what is damaged",
+            "the {} is in force, but the rollout cannot be shown: when that stays so, `tidegate fsck` says what is damaged",
             kind.name()
         );
         OperationError::refused("rollout_unreadable", sentence)
