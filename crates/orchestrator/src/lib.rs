@@ -6,6 +6,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod digest;
+pub mod drift;
 pub mod hold;
 pub mod ids;
 pub mod ledger;

@@ -9,10 +9,10 @@ mod compile;
 mod difference;
 mod exact;
 mod order;
-mod select;
+pub(crate) mod select;
 mod spread;
 mod timeline;
-mod together;
+pub(crate) mod together;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -22,6 +22,7 @@ pub use self::refusal::Refusal;
 use crate::digest::Digest;
 use crate::ids::{BatchSeq, PlanId, Principal, Timestamp, WaveNumber};
 use crate::plan::Plan;
+use crate::wave::ramp::Reentry;
 
 /// The plan a rollout is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +195,9 @@ pub struct Rollout {
     pub waves: Vec<WaveProgress>,
     /// When a wave was last opened. At most one opens per instant.
     pub last_opened_at: Option<Timestamp>,
+    /// Set by a release: the next wave that opens begins small, and nothing else opens until it has grown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reentry: Option<Reentry>,
 }
 
 impl Default for Rollout {
@@ -210,6 +214,7 @@ impl Rollout {
             lifecycle: Lifecycle::Draft {},
             waves: Vec::new(),
             last_opened_at: None,
+            reentry: None,
         }
     }
 

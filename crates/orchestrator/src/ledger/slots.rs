@@ -83,6 +83,12 @@ pub enum SlotCommand {
     Revert,
     /// They were not moved after all.
     Disprove,
+    /// They stand in another wave now.
+    Transfer,
+    /// What was due long ago begins anew.
+    Renew,
+    /// Somebody has to look: they left, and may exist at the target; or their name is somebody else's.
+    Doubt,
 }
 
 /// What became of a list of outcomes.
@@ -392,6 +398,9 @@ impl Slots {
             SlotCommand::Depart => SlotEvent::Depart,
             SlotCommand::Revert => SlotEvent::Revert,
             SlotCommand::Disprove => SlotEvent::Disprove,
+            SlotCommand::Transfer => SlotEvent::Transfer,
+            SlotCommand::Renew => SlotEvent::Renew,
+            SlotCommand::Doubt => SlotEvent::Clash,
         };
         let Some(state) = self.state(index) else {
             return Err(SlotRefusal {

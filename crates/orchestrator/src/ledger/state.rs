@@ -62,6 +62,8 @@ names! {
         Reverted = "reverted",
         /// The target holds something that is not ours: somebody has to decide.
         Review = "review",
+        /// Stands in another wave now: what was known of them selects that one. Not counted as a person here.
+        Transferred = "transferred",
     }
 }
 
@@ -94,6 +96,10 @@ names! {
         Revert = "revert",
         /// Later evidence shows that the person was not moved after all.
         Disprove = "disprove",
+        /// They belong to another wave now, where they stand in a slot of their own.
+        Transfer = "transfer",
+        /// A year has passed: a retry that was due then is begun anew, with everybody else.
+        Renew = "renew",
     }
 }
 
@@ -142,6 +148,7 @@ impl SlotState {
                 | Self::Departed
                 | Self::Reverted
                 | Self::Review
+                | Self::Transferred
         )
     }
 }
@@ -149,7 +156,7 @@ impl SlotState {
 /// The text is not the name of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is no state of a person: it is one of queued, in_flight, awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review"
+    "`{0}` is no state of a person: it is one of queued, in_flight, awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, transferred"
 )]
 pub struct UnknownState(String);
 
@@ -197,6 +204,13 @@ pub const fn transition(state: SlotState, event: SlotEvent) -> Result<SlotState,
         (S::Queued | S::Retry | S::Failed | S::Review, E::Skip) => S::Skipped,
         (S::Failed | S::Review | S::Skipped | S::Reverted, E::Again) => S::Queued,
 
+        // What a year has made of people who were not moved. Whoever may exist at the target and has left
+        // needs a decision: nobody is looked up who is no longer there to be moved.
+        (S::Unknown, E::Clash) | (S::Queued, E::Clash) => S::Review,
+        (S::Retry, E::Renew) => S::Queued,
+        (S::Departed, E::Again) => S::Queued,
+        (S::Queued | S::Retry | S::Departed, E::Transfer) => S::Transferred,
+
         // A target that said yes was wrong: the person counts as failed, and their wave is judged anew.
         (S::Done, E::Disprove) => S::Failed,
         (S::Done, E::Revert) => S::Reverting,
@@ -242,7 +256,7 @@ mod tests {
             assert_eq!(SlotState::from_name(state.name()), Some(*state));
             assert_eq!(SlotState::from_number(state.number()), Some(*state));
         }
-        assert_eq!(SlotState::from_number(12), None);
+        assert_eq!(SlotState::from_number(13), None);
         assert!(
             "gone"
                 .parse::<SlotState>()

@@ -7,7 +7,7 @@ use crate::population::{Column, Population};
 
 /// A condition bound to the columns of one population.
 #[derive(Debug)]
-pub(super) enum Bound<'a> {
+pub(crate) enum Bound<'a> {
     All(Vec<Bound<'a>>),
     Any(Vec<Bound<'a>>),
     Not(Box<Bound<'a>>),
@@ -21,7 +21,7 @@ pub(super) enum Bound<'a> {
 }
 
 impl<'a> Bound<'a> {
-    pub(super) fn new(condition: &Condition, population: &'a Population) -> Self {
+    pub(crate) fn new(condition: &Condition, population: &'a Population) -> Self {
         match condition {
             Condition::All(parts) => Self::All(
                 parts
@@ -46,7 +46,7 @@ impl<'a> Bound<'a> {
         }
     }
 
-    pub(super) fn holds(&self, ordinal: Ordinal) -> bool {
+    pub(crate) fn holds(&self, ordinal: Ordinal) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(ordinal)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(ordinal)),

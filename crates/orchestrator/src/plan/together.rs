@@ -17,13 +17,13 @@ const NAMED_MAX: usize = 10;
 
 /// Who moves with whom.
 #[derive(Debug)]
-pub(super) struct Components {
+pub(crate) struct Components {
     /// The representative of each person's component.
     roots: Vec<u32>,
     /// How many people a representative stands for; 0 for whoever is none.
     sizes: Vec<u32>,
     /// Links that were too large to join anybody, with their sizes.
-    pub(super) ignored: Vec<(String, u64)>,
+    pub(crate) ignored: Vec<(String, u64)>,
 }
 
 /// A component that is too large, and what holds it together.
@@ -41,7 +41,7 @@ fn place(ordinal: u32) -> usize {
 
 impl Components {
     /// Everybody for themselves.
-    pub(super) fn apart() -> Self {
+    pub(crate) fn apart() -> Self {
         Self {
             roots: Vec::new(),
             sizes: Vec::new(),
@@ -50,7 +50,7 @@ impl Components {
     }
 
     /// Joins the people of `taking_part` by the links of the spec.
-    pub(super) fn find(
+    pub(crate) fn find(
         population: &Population,
         spec: &KeepTogether,
         taking_part: &dyn Fn(Ordinal) -> bool,
@@ -84,7 +84,7 @@ impl Components {
     }
 
     /// Returns the representative of a person's component.
-    pub(super) fn of(&self, ordinal: Ordinal) -> Ordinal {
+    pub(crate) fn of(&self, ordinal: Ordinal) -> Ordinal {
         Ordinal(
             self.roots
                 .get(place(ordinal.get()))
@@ -94,14 +94,14 @@ impl Components {
     }
 
     /// Returns how many people are in a person's component.
-    pub(super) fn size(&self, ordinal: Ordinal) -> u64 {
+    pub(crate) fn size(&self, ordinal: Ordinal) -> u64 {
         self.sizes
             .get(place(self.of(ordinal).get()))
             .map_or(1, |size| u64::from(*size))
     }
 
     /// Says whether nobody is joined with anybody.
-    pub(super) const fn is_apart(&self) -> bool {
+    pub(crate) const fn is_apart(&self) -> bool {
         self.roots.is_empty()
     }
 

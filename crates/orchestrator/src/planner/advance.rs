@@ -165,10 +165,13 @@ fn earn(rollout: &Rollout, wave: Wave<'_>, now: Timestamp) -> Option<Change> {
 
 fn grown(wave: Wave<'_>, now: Timestamp) -> Option<Tranche> {
     let tranche = wave.progress.tranche?;
-    let ramp = wave.facts.ramp?;
     if !has_shown(wave, tranche, now) {
         return None;
     }
+    if tranche.reentry_from.is_some() {
+        return tranche.regrown(wave.facts.people, wave.tranche_rest()?, now);
+    }
+    let ramp = wave.facts.ramp?;
     ramp.next(tranche, wave.facts.people, now)
 }
 
@@ -198,10 +201,17 @@ fn open(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Option<Ch
         return None;
     };
     let first = || Some(wave.facts.ramp?.first(wave.facts.people, now));
+    let tranche = match rollout.reentry {
+        Some(reentry) => {
+            let left = wave.facts.tally.get(SlotState::Queued);
+            Some(reentry.tranche(wave.facts.begun(), left, now))
+        }
+        None => wave.progress.tranche.or_else(first),
+    };
     Some(Change::WaveOpened {
         wave: wave.number,
         until,
-        tranche: wave.progress.tranche.or_else(first),
+        tranche,
     })
 }
 
@@ -211,7 +221,11 @@ pub(super) fn openable<'r>(
     rollout: &'r Rollout,
 ) -> impl Iterator<Item = Wave<'r>> {
     let next = next_pending(rollout);
+    let reentering = reentering(snapshot, rollout);
     snapshot.waves_of(rollout).filter(move |wave| {
+        if reentering.is_some_and(|number| number != wave.number) {
+            return false;
+        }
         let is_due = match wave.progress.status {
             WaveStatus::Waiting {} => true,
             WaveStatus::Pending {} => next == Some(wave.number),
@@ -225,6 +239,20 @@ pub(super) fn openable<'r>(
         };
         is_due && snapshot.held(Some(wave.number)).is_none()
     })
+}
+
+/// Returns the wave that re-enters after a release and has not grown to everybody yet: no other opens.
+pub(super) fn reentering(snapshot: &Snapshot<'_>, rollout: &Rollout) -> Option<WaveNumber> {
+    let mut waves = snapshot.waves_of(rollout);
+    let found = waves.find(|wave| {
+        let is_under_way = matches!(
+            wave.progress.status,
+            WaveStatus::Open {} | WaveStatus::Waiting {} | WaveStatus::Draining { .. }
+        );
+        let tranche = wave.progress.tranche.filter(|_| is_under_way);
+        tranche.is_some_and(|tranche| tranche.is_reentry(wave.facts.people))
+    });
+    found.map(|wave| wave.number)
 }
 
 /// Returns the first wave that has never been open, if every wave before it has passed.

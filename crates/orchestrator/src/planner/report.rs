@@ -188,14 +188,14 @@ fn open(wave: Wave<'_>, now: Timestamp) -> ReportLine {
         && facts.begun() >= tranche.people
     {
         let people = tranche.people;
-        let shown = facts.ramp.filter(|_| has_shown(wave, tranche, now));
-        let Some(ramp) = shown else {
+        let rest = wave.tranche_rest();
+        let Some(rest) = rest.filter(|_| has_shown(wave, tranche, now)) else {
             return ReportLine::TrancheUndecided {
                 wave: number,
                 people,
             };
         };
-        let until = ramp.double_every.after(tranche.since);
+        let until = rest.after(tranche.since);
         if until > now {
             return ReportLine::TrancheRests {
                 wave: number,

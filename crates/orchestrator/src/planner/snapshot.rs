@@ -95,7 +95,11 @@ impl WaveFacts {
             let people = states.iter().map(|state| self.tally.get(*state));
             people.fold(0, u64::saturating_add)
         };
-        let gone = of(&[SlotState::Skipped, SlotState::Departed]);
+        let gone = of(&[
+            SlotState::Skipped,
+            SlotState::Departed,
+            SlotState::Transferred,
+        ]);
         Counts {
             eligible: self.tally.total().saturating_sub(gone),
             done: of(&[SlotState::Done]),
@@ -210,4 +214,18 @@ pub(super) struct Wave<'a> {
     pub(super) number: WaveNumber,
     pub(super) progress: &'a WaveProgress,
     pub(super) facts: &'a WaveFacts,
+}
+
+impl Wave<'_> {
+    /// Returns how long its tranche rests before the next one: as the plan says; while it re-enters after
+    /// a release at least its soak, and never less than its ramp.
+    pub(super) fn tranche_rest(&self) -> Option<Seconds> {
+        let tranche = self.progress.tranche?;
+        let ramp = self.facts.ramp.map(|ramp| ramp.double_every);
+        if tranche.reentry_from.is_none() {
+            return ramp;
+        }
+        let rest = self.facts.soak.max(ramp.unwrap_or_default());
+        tranche.is_reentry(self.facts.people).then_some(rest)
+    }
 }

@@ -67,8 +67,8 @@ fn due(snapshot: &Snapshot<'_>, wave: Wave<'_>, now: Timestamp) -> Vec<Timestamp
                 WindowState::Open { until } => until,
                 WindowState::Closed { .. } => None,
             };
-            let tranche = wave.progress.tranche.zip(wave.facts.ramp);
-            let rested = tranche.map(|(tranche, ramp)| ramp.double_every.after(tranche.since));
+            let tranche = wave.progress.tranche.zip(wave.tranche_rest());
+            let rested = tranche.map(|(tranche, rest)| rest.after(tranche.since));
             let silent = (wave.facts.counts().unknown > 0)
                 .then(|| Some(wave.facts.gate.silence.after(wave.progress.tranche?.since)))
                 .flatten();

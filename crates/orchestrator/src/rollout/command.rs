@@ -4,6 +4,7 @@ use super::{Change, Event, Lifecycle, PlanRef, Refusal, Rollout, Unprepared, Wav
 use crate::digest::Digest;
 use crate::hold::{HoldKind, InForce};
 use crate::ids::{Principal, Timestamp, WaveNumber, as_stored};
+use crate::wave::ramp::Reentry;
 use crate::wave::soak::Seconds;
 
 /// How late a plan may be started. A week covers an approval over a holiday; beyond it the dates that
@@ -34,6 +35,13 @@ pub enum Command {
     Prepare {
         /// Where to go on; `None` when everything is there.
         next: Option<Unprepared>,
+    },
+    /// Go on after a halt was released. Whether that may be is decided before (`crate::hold`).
+    GoOn {
+        /// The plan for the people there are now, when they are others than those it was made for.
+        plan: Option<PlanRef>,
+        /// How small it begins again.
+        reentry: Reentry,
     },
     /// End it for good.
     Cancel {
@@ -71,6 +79,7 @@ impl Command {
             Self::Plan { .. } => "plan",
             Self::Start { .. } => "start",
             Self::Prepare { .. } => "prepare",
+            Self::GoOn { .. } => "go_on",
             Self::Cancel { .. } => "cancel",
             Self::ApproveWave { .. } => "approve_wave",
             Self::RetryFailed { .. } => "retry_failed",
@@ -97,6 +106,7 @@ impl Rollout {
             Command::Plan { plan } => self.bind_plan(plan),
             Command::Start { digest, by } => self.begin(*digest, by, held, now),
             Command::Prepare { next } => self.prepare(*next, held),
+            Command::GoOn { plan, reentry } => Ok(self.go_on(plan.as_ref(), *reentry)),
             Command::Cancel { by, reason } => self.cancel(by, reason),
             Command::ApproveWave { wave, digest, by } => self.approve(*wave, *digest, by, held),
             Command::RetryFailed { wave, by, reason } => self.retry(*wave, by, reason, held),
@@ -167,6 +177,17 @@ impl Rollout {
             | Lifecycle::Completed { .. }
             | Lifecycle::Cancelled { .. } => Err(Refusal::NotStarted),
         }
+    }
+
+    /// What has not started, or has ended, has nothing to go on with.
+    fn go_on(&self, plan: Option<&PlanRef>, reentry: Reentry) -> Vec<Change> {
+        if self.lifecycle.started().is_none() {
+            return Vec::new();
+        }
+        let rebased = plan.map(|plan| Change::Rebased { plan: plan.clone() });
+        let mut changes = vec![Change::WentOn { reentry }];
+        changes.extend(rebased);
+        changes
     }
 
     fn cancel(&self, by: &Principal, reason: &str) -> Result<Vec<Change>, Refusal> {

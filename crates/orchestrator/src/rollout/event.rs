@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Lifecycle, PlanRef, Rollout, Started, Unprepared, WaveProgress, WaveStatus};
 use crate::digest::Digest;
 use crate::ids::{Principal, Timestamp, WaveNumber};
-use crate::wave::ramp::Tranche;
+use crate::wave::ramp::{Reentry, Tranche};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +129,17 @@ pub enum Change {
     },
     /// Every wave has passed.
     Completed {},
+    /// A halt was released: the rollout goes on, small at first.
+    WentOn {
+        /// How small.
+        reentry: Reentry,
+    },
+    /// The plan was brought up to the people there are now. Waves keep what they have come to; later
+    /// ones may have been added.
+    Rebased {
+        /// The plan from now on.
+        plan: PlanRef,
+    },
 }
 
 impl Change {
@@ -154,6 +165,8 @@ impl Change {
             Self::GateFailed { .. } => "wave.gate_failed",
             Self::WavePassed { .. } => "wave.passed",
             Self::Completed {} => "rollout.completed",
+            Self::WentOn { .. } => "rollout.went_on",
+            Self::Rebased { .. } => "rollout.rebased",
         }
     }
 
@@ -178,6 +191,8 @@ impl Change {
             | Self::PreparedTo { .. }
             | Self::Prepared {}
             | Self::Cancelled { .. }
+            | Self::WentOn { .. }
+            | Self::Rebased { .. }
             | Self::Completed {} => None,
         }
     }
@@ -205,6 +220,8 @@ impl Rollout {
                 };
             }
             Change::Completed {} => self.complete(at),
+            Change::WentOn { reentry } => self.went_on(*reentry, at),
+            Change::Rebased { plan } => self.rebased(plan, at),
             Change::WaveApproved { .. } => {}
             Change::RetryBegan { wave, .. }
             | Change::WaveReopened { wave }
@@ -220,6 +237,8 @@ impl Rollout {
                     progress.apply(&event.change, at);
                     if matches!(event.change, Change::WaveOpened { .. }) {
                         self.last_opened_at = Some(at);
+                        // The tranche of the wave says from now on how far it may go.
+                        self.reentry = None;
                     }
                 }
             }
@@ -254,6 +273,32 @@ impl Rollout {
                 started: started.clone(),
             };
         }
+    }
+
+    /// Whoever was open waits, so that it opens again as one that re-enters.
+    fn went_on(&mut self, reentry: Reentry, at: Timestamp) {
+        self.reentry = Some(reentry);
+        for wave in &mut self.waves {
+            if matches!(wave.status, WaveStatus::Open {}) {
+                wave.window_until = None;
+                wave.enter(WaveStatus::Waiting {}, at);
+            }
+        }
+    }
+
+    fn rebased(&mut self, to: &PlanRef, at: Timestamp) {
+        let Some(started) = self.lifecycle.started().cloned() else {
+            return;
+        };
+        let waves = usize::try_from(to.waves).unwrap_or(self.waves.len());
+        while self.waves.len() < waves {
+            self.waves.push(WaveProgress::pending(at));
+        }
+        self.lifecycle = Lifecycle::Preparing {
+            plan: to.clone(),
+            started,
+            next: Unprepared::FIRST,
+        };
     }
 
     fn complete(&mut self, at: Timestamp) {
@@ -319,6 +364,8 @@ impl WaveProgress {
             | Change::Prepared {}
             | Change::Cancelled { .. }
             | Change::WaveApproved { .. }
+            | Change::WentOn { .. }
+            | Change::Rebased { .. }
             | Change::Completed {} => {}
         }
     }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::Rollout;
 
 /// The version this build writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Why a stored record cannot be read.
 #[derive(Debug, Error)]
@@ -32,7 +32,7 @@ struct Envelope {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct V1 {
+struct Stored {
     #[serde(rename = "version")]
     _version: u32,
     rollout: Rollout,
@@ -60,8 +60,9 @@ pub fn encode(rollout: &Rollout) -> Result<String, RecordError> {
 pub fn decode(text: &str) -> Result<Rollout, RecordError> {
     let Envelope { version } = serde_json::from_str(text)?;
     match version {
-        1 => {
-            let V1 { rollout, .. } = serde_json::from_str(text)?;
+        // Version 2 added what a release leaves behind (`reentry`); version 1 knew of none.
+        1 | 2 => {
+            let Stored { rollout, .. } = serde_json::from_str(text)?;
             Ok(rollout)
         }
         found => Err(RecordError::VersionUnknown { found }),

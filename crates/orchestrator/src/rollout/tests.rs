@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::hold::{HoldKind, InForce, Scope};
 use crate::ids::{HoldId, from_millis};
+use crate::wave::ramp::Reentry;
 
 fn at(seconds: i64) -> Timestamp {
     from_millis(seconds * 1000).unwrap()
@@ -76,6 +77,10 @@ fn commands() -> Vec<Command> {
             wave: WaveNumber(1),
             digest: digest("one"),
             by: by.clone(),
+        },
+        Command::GoOn {
+            plan: None,
+            reentry: Reentry::default(),
         },
         Command::RetryFailed {
             wave: None,
@@ -400,17 +405,20 @@ fn fixture() -> Rollout {
         wave.tranche = Some(crate::wave::ramp::Tranche {
             people: 200,
             since: at(1000),
+            reentry_from: None,
         });
     }
     rollout
 }
 
 #[test]
-fn a_record_of_version_1_is_read_and_written_as_it_always_was() {
+fn a_record_of_version_1_is_read_for_ever_and_version_2_is_written_as_it_always_was() {
     let golden =
         include_str!("../../../../tests/fixtures/records/v1/rollout_running.json").trim_end();
     assert_eq!(record::decode(golden).unwrap(), fixture());
-    assert_eq!(record::encode(&fixture()).unwrap(), golden);
+    // What this version writes is the same but for its number: nothing of a release is in it.
+    let as_version_2 = golden.replacen("\"version\":1", "\"version\":2", 1);
+    assert_eq!(record::encode(&fixture()).unwrap(), as_version_2);
     let golden = include_str!("../../../../tests/fixtures/records/v1/rollout_states.ndjson");
     let written: Vec<_> = states()
         .iter()
@@ -422,16 +430,17 @@ fn a_record_of_version_1_is_read_and_written_as_it_always_was() {
         .collect();
     let expected: Vec<_> = states().into_iter().map(|(_, rollout)| rollout).collect();
     assert_eq!(read, expected);
-    assert_eq!(written, golden.lines().collect::<Vec<_>>());
+    let as_version_2 = golden.replace("\"version\":1", "\"version\":2");
+    assert_eq!(written, as_version_2.lines().collect::<Vec<_>>());
 }
 
 #[test]
 fn a_record_of_a_version_to_come_is_refused_and_named() {
-    let text = r#"{"version":2,"anything":[]}"#;
+    let text = r#"{"version":3,"anything":[]}"#;
     let error = record::decode(text).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the record of a rollout is of version 2, and this build reads up to 1"
+        "the record of a rollout is of version 3, and this build reads up to 2"
     );
     assert!(matches!(
         record::decode("{}"),
@@ -444,9 +453,66 @@ fn a_record_of_a_version_to_come_is_refused_and_named() {
     ));
 }
 
+#[test]
+fn a_record_of_version_2_with_a_release_in_it_decodes_for_ever() {
+    let golden =
+        include_str!("../../../../tests/fixtures/records/v2/rollout_went_on.json").trim_end();
+    let reentry = Reentry::default();
+    let mut rollout = running(WaveStatus::Open {});
+    rollout.waves[0].tranche = Some(reentry.tranche(7000, 20_000, at(1000)));
+    let plan = Some(plan("two"));
+    let events = rollout.decide(&Command::GoOn { plan, reentry }, None, at(1000));
+    let rollout = events.unwrap().iter().fold(rollout, Rollout::apply);
+    if std::env::var_os("UPDATE_RECORDS").is_some() {
+        let place = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/records/v2/rollout_went_on.json"
+        );
+        std::fs::write(place, record::encode(&rollout).unwrap() + "\n").unwrap();
+    }
+    assert_eq!(record::encode(&rollout).unwrap(), golden);
+    assert_eq!(record::decode(golden).unwrap(), rollout);
+}
+
+#[test]
+fn going_on_keeps_what_waves_have_come_to_and_lets_nobody_be_claimed_before_the_ledger_fits() {
+    let rollout = running(WaveStatus::Open {});
+    let before = rollout.waves.len();
+    let mut wider = plan("two");
+    wider.waves += 1;
+    let go_on = Command::GoOn {
+        plan: Some(wider.clone()),
+        reentry: Reentry::default(),
+    };
+    let events = rollout.decide(&go_on, None, at(1000)).unwrap();
+    let after = events.iter().fold(rollout.clone(), Rollout::apply);
+    assert_eq!(after.lifecycle.name(), "preparing");
+    assert_eq!(after.lifecycle.plan(), Some(&wider));
+    assert_eq!(after.lifecycle.started(), rollout.lifecycle.started());
+    assert_eq!(after.waves.len(), before + 1);
+    assert_eq!(after.waves[0].status, WaveStatus::Waiting {});
+    assert_eq!(after.reentry, Some(Reentry::default()));
+    // Nothing has to be laid out when the people are the same: it goes on where it was.
+    let same = Command::GoOn {
+        plan: None,
+        reentry: Reentry::default(),
+    };
+    let events = rollout.decide(&same, None, at(1000)).unwrap();
+    let after = events.iter().fold(rollout, Rollout::apply);
+    assert_eq!(after.lifecycle.name(), "running");
+    assert_eq!(
+        after.waves[0].claims(),
+        None,
+        "the wave waits to be opened again, small"
+    );
+    // What has not started, or is over, has nothing to go on with.
+    let events = Rollout::new().decide(&same, None, at(1000));
+    assert_eq!(events, Ok(Vec::new()));
+}
+
 fn any_change() -> impl Strategy<Value = Change> {
     let wave = (0_u32..5).prop_map(WaveNumber);
-    (0_usize..18, wave, 0_i64..10_000).prop_map(|(kind, wave, seconds)| {
+    (0_usize..20, wave, 0_i64..10_000).prop_map(|(kind, wave, seconds)| {
         let until = at(seconds);
         let by = who("lind");
         let reason = "why not".to_owned();
@@ -485,11 +551,16 @@ fn any_change() -> impl Strategy<Value = Change> {
             },
             Change::WavePassed { wave },
             Change::Completed {},
+            Change::WentOn {
+                reentry: Reentry::default(),
+            },
+            Change::Rebased { plan: plan("two") },
             Change::TrancheGrown {
                 wave,
                 tranche: crate::wave::ramp::Tranche {
                     people: 1,
                     since: until,
+                    reentry_from: None,
                 },
             },
         ];

@@ -14,6 +14,7 @@ use crate::ids::{
 use crate::ledger::{BATCH_SIZE_MAX, Outcome, SlotCommand, SlotIndex, SlotState, Slots, Tally};
 use crate::planner::{self, Approval, Effect, Snapshot, Step, WaveFacts};
 use crate::rollout::{Change, Claims, Command, Event, PlanRef, Rollout};
+use crate::wave::ramp::Reentry;
 use crate::wave::soak::Seconds;
 use crate::wave::window::{self, Freeze, open_at};
 
@@ -243,6 +244,8 @@ impl World {
             | Change::SoakBegan { .. }
             | Change::SoakEnded { .. }
             | Change::WavePassed { .. }
+            | Change::WentOn { .. }
+            | Change::Rebased { .. }
             | Change::Completed {} => format!("{code} {wave}"),
         }
     }
@@ -265,6 +268,10 @@ impl World {
         if let Some(id) = found.map(|hold| hold.id) {
             self.holds.remove(id);
             self.tell(&format!("hold.released {}", kind.name()));
+            if kind == HoldKind::Halt {
+                let (plan, reentry) = (None, Reentry::default());
+                self.command(&Command::GoOn { plan, reentry });
+            }
         } else {
             self.tell(&format!("no {} is in force", kind.name()));
         }

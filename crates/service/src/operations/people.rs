@@ -389,6 +389,7 @@ fn why(
         SlotState::Reverting => "being moved back".to_owned(),
         SlotState::Reverted => "moved back".to_owned(),
         SlotState::Review => format!("needs a decision{said}"),
+        SlotState::Transferred => "stands in another wave now".to_owned(),
     }
 }
 

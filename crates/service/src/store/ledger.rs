@@ -105,7 +105,7 @@ struct RawBatch {
 const COLUMNS: &str = "wave_no, seq, size, roster, slots, fence, lease_owner, lease_until, epoch";
 
 /// The counters of a batch or wave row, in the order of their columns and of `SlotState::ALL`.
-pub(super) const COUNTERS: [&str; 12] = [
+pub(super) const COUNTERS: [&str; SlotState::ALL.len()] = [
     "queued",
     "in_flight",
     "awaiting",
@@ -118,6 +118,7 @@ pub(super) const COUNTERS: [&str; 12] = [
     "reverting",
     "reverted",
     "review",
+    "transferred",
 ];
 
 fn batch_row(rollout: RolloutId, raw: RawBatch) -> Result<BatchRow, StoreError> {
@@ -396,9 +397,9 @@ pub async fn batches_prepare<C: ConnectionTrait>(
             db,
             "INSERT INTO batch (rollout_id, wave_no, seq, size, ordinal_min, ordinal_max, roster, \
              slots, queued, in_flight, awaiting, done, failed, retry, unknown, skipped, departed, \
-             reverting, reverted, review, adopted, ready_at, lease_owner, lease_until, fence, \
+             reverting, reverted, review, transferred, adopted, ready_at, lease_owner, lease_until, fence, \
              epoch) SELECT $1, wave_no, seq, size, ordinal_min, ordinal_max, roster, $7, size, \
-             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0 FROM plan_roster \
+             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0 FROM plan_roster \
              WHERE plan_id = $2 AND wave_no = $3 AND seq >= $4 AND seq < $5 AND size = $6 \
              ON CONFLICT (rollout_id, wave_no, seq) DO NOTHING",
             values,

@@ -9,12 +9,20 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use super::StoreError;
 
 /// Every migration: number, name, and its text for SQLite and for PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "base",
-    include_str!("../../../../migrations/sqlite/0001_base.sql"),
-    include_str!("../../../../migrations/postgres/0001_base.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "base",
+        include_str!("../../../../migrations/sqlite/0001_base.sql"),
+        include_str!("../../../../migrations/postgres/0001_base.sql"),
+    ),
+    (
+        5,
+        "drift",
+        include_str!("../../../../migrations/sqlite/0005_drift.sql"),
+        include_str!("../../../../migrations/postgres/0005_drift.sql"),
+    ),
+];
 
 /// Brings a database to this version. Processes that start together wait for one another.
 pub(super) async fn run(db: &DatabaseConnection) -> Result<(), StoreError> {

@@ -35,7 +35,7 @@ pub struct WaveRow {
 /// What one transaction adds to the counts of a wave and takes from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CountChange {
-    states: [i64; 12],
+    states: [i64; SlotState::ALL.len()],
     adopted: i64,
 }
 
@@ -80,6 +80,7 @@ pub(super) struct RawWave {
     reverting: i64,
     reverted: i64,
     review: i64,
+    transferred: i64,
     adopted: i64,
 }
 
@@ -100,6 +101,7 @@ impl TryFrom<RawWave> for WaveRow {
             raw.reverting,
             raw.reverted,
             raw.review,
+            raw.transferred,
         ];
         let mut tally = Tally::default();
         for (state, count) in SlotState::ALL.iter().copied().zip(counts) {
@@ -142,8 +144,8 @@ pub async fn wave_insert<C: ConnectionTrait>(
         db,
         "INSERT INTO wave (rollout_id, wave_no, name, claimable, claim_until, begin_at_most, size, queued, \
          in_flight, awaiting, done, failed, retry, unknown, skipped, departed, reverting, \
-         reverted, review, adopted) VALUES ($1, $2, $3, 0, NULL, NULL, $4, $4, 0, 0, 0, 0, 0, 0, 0, 0, \
-         0, 0, 0, 0) ON CONFLICT (rollout_id, wave_no) DO NOTHING",
+         reverted, review, transferred, adopted) VALUES ($1, $2, $3, 0, NULL, NULL, $4, $4, 0, 0, 0, 0, 0, 0, 0, 0, \
+         0, 0, 0, 0, 0) ON CONFLICT (rollout_id, wave_no) DO NOTHING",
         [
             rollout.to_string().into(),
             i64::from(number.get()).into(),
@@ -205,7 +207,7 @@ pub async fn wave_count<C: ConnectionTrait>(
     let changed = query::execute(
         db,
         format!(
-            "UPDATE wave SET {set}adopted = adopted + $15 WHERE rollout_id = $1 AND wave_no = $2"
+            "UPDATE wave SET {set}adopted = adopted + $16 WHERE rollout_id = $1 AND wave_no = $2"
         ),
         values,
     )
@@ -230,7 +232,7 @@ pub async fn rollouts_ready<C: ConnectionTrait>(
 ) -> Result<Vec<RolloutId>, StoreError> {
     let sql = "SELECT DISTINCT w.rollout_id FROM wave w WHERE w.claimable = 1 \
                AND (w.claim_until IS NULL OR w.claim_until > $1) \
-               AND (w.begin_at_most IS NULL OR w.size - w.skipped - w.departed - w.queued < w.begin_at_most \
+               AND (w.begin_at_most IS NULL OR w.size - w.skipped - w.departed - w.transferred - w.queued < w.begin_at_most \
                OR w.in_flight + w.awaiting + w.retry + w.unknown > 0) \
                AND EXISTS (SELECT 1 FROM batch b WHERE b.rollout_id = w.rollout_id \
                AND b.wave_no = w.wave_no AND b.ready_at <= $1) LIMIT $2";

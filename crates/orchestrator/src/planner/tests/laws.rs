@@ -109,7 +109,11 @@ fn any_world() -> impl Strategy<Value = World> {
         let mut world = World::standing(standing.collect());
         for (progress, tranche) in world.rollout.waves.iter_mut().zip(tranches) {
             let since = at(500);
-            progress.tranche = tranche.map(|people| Tranche { people, since });
+            progress.tranche = tranche.map(|people| Tranche {
+                people,
+                since,
+                reentry_from: None,
+            });
         }
         world.store_claims();
         world.rollout.last_opened_at = opened.map(at);

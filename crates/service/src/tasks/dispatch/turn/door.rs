@@ -10,7 +10,9 @@ use crate::store::{StoreError, Txn, target};
 
 /// How many people of a wave may still be begun by its ramp; `None`: everybody.
 pub(super) fn to_begin(wave: &WaveRow) -> Option<u64> {
-    let gone = wave.tally.get(SlotState::Skipped) + wave.tally.get(SlotState::Departed);
+    let gone = wave.tally.get(SlotState::Skipped)
+        + wave.tally.get(SlotState::Departed)
+        + wave.tally.get(SlotState::Transferred);
     let begun = wave
         .size
         .saturating_sub(gone)
