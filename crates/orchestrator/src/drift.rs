@@ -11,6 +11,7 @@
 //! `wish` says which wave somebody belongs to now, `measure` decides about everybody, `class` names
 //! what happened to people. Nothing here reads a database or a clock.
 
+pub mod body;
 mod measure;
 mod wish;
 

@@ -98,6 +98,8 @@ uuid_ids! {
     TargetId = "target id";
     /// Names a hold, in force or released.
     HoldId = "hold id";
+    /// Names one measurement of drift.
+    DriftId = "drift id";
     /// Names one import of a population.
     ImportId = "import id";
     /// Names a process that sends.

@@ -4,6 +4,7 @@
 //! be parted, `assign` puts everybody in one wave or none (`exact` where groups must add up to a size), `compile` strings them together, `timeline`
 //! predicts, `difference` says what changed between two plans.
 
+mod amend;
 mod assign;
 mod compile;
 mod difference;
@@ -17,6 +18,7 @@ pub(crate) mod together;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use amend::{WaveDelta, amend};
 pub use compile::{Compiled, compile};
 pub use difference::difference;
 pub use order::{bucket, hash};

@@ -5,6 +5,7 @@
 //! `store`), names axum (that is `http`) or sends anything to a target (that is `tasks`).
 
 pub mod audit;
+pub mod drift;
 pub mod error;
 pub mod fsck;
 pub mod hold;

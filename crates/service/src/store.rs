@@ -7,6 +7,7 @@
 
 pub mod audit;
 mod connect;
+pub mod drift;
 pub mod error;
 pub mod failure;
 pub mod hold;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_orchestrator::ids::{Ordinal, RolloutId, WaveNumber};
-use tidegate_orchestrator::ledger::{Slots, Tally};
+use tidegate_orchestrator::ledger::{SlotState, Slots, Tally};
 use tidegate_orchestrator::roster;
 
 use super::view::{FsckView, Reason};
@@ -170,6 +170,8 @@ struct Counted {
     people: u64,
     waves: BTreeMap<WaveNumber, (Tally, u64, u64)>,
     rosters: BTreeMap<WaveNumber, Vec<Ordinal>>,
+    /// Those of them who stand there: all but those transferred to another wave.
+    standing: BTreeMap<WaveNumber, Vec<Ordinal>>,
     findings: Vec<Reason>,
 }
 
@@ -285,6 +287,13 @@ fn batch(row: &BatchRow, columns: &Tally, counted: &mut Counted) {
     wave.0 = wave.0.plus(&tally);
     wave.1 += slots.adopted();
     wave.2 += u64::from(slots.len());
+    let here = slots.states().zip(&ordinals);
+    let here = here.filter(|(state, _)| *state != SlotState::Transferred);
+    counted
+        .standing
+        .entry(row.address.wave)
+        .or_default()
+        .extend(here.map(|(_, ordinal)| *ordinal));
     counted
         .rosters
         .entry(row.address.wave)
@@ -301,7 +310,7 @@ async fn against_plan(
     let Some(plan) = row.plan else { return Ok(()) };
     let state = load::record(row)?;
     let mut seen: std::collections::HashSet<Ordinal> = std::collections::HashSet::new();
-    for (wave, members) in &counted.rosters {
+    for (wave, members) in &counted.standing {
         for ordinal in members {
             if !seen.insert(*ordinal) {
                 found(

@@ -5,6 +5,7 @@
 //! one transaction. Whatever goes wrong before, the staged rows are thrown away.
 
 mod file;
+pub(super) mod index;
 mod sweep;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::{SemaphorePermit, mpsc};
 use tokio_util::io::SyncIoBridge;
 
-use super::member::{bucket_count, bucket_of};
+use super::member::bucket_count;
 use super::population::{VersionView, find};
 use super::{Actor, Detail, OperationError};
 use file::{ReadFile, encode, read_file, refused_file};
@@ -25,7 +26,7 @@ pub use sweep::sweep;
 use crate::app::{App, IMPORTS_AT_ONCE};
 use crate::source::block::Block;
 use crate::source::mapping::Mapping;
-use crate::source::pack::{Found, KeyDigest, Tally};
+use crate::source::pack::{Found, Tally};
 use crate::source::rows::{BadRow, Compression, RowFormat};
 use crate::store::population::{self as rows, ImportRow, PopulationRow, VersionRow};
 use crate::store::{Lane, Open, StoreError, transact};
@@ -387,7 +388,7 @@ impl<'a> Import<'a> {
             columns: serde_json::to_string(&file.packed.columns).map_err(StoreError::corrupt)?,
             published_at: None,
         };
-        self.write_index(&file.packed.found).await?;
+        index::write(self.app, self.version, &file.packed.found).await?;
         for (column, values) in file.packed.columns.iter().zip(&file.packed.dictionaries) {
             let written: Result<(), StoreError> =
                 transact!(self.app.store, Lane::Ordinary, "import_dictionary", |txn| {
@@ -436,48 +437,6 @@ impl<'a> Import<'a> {
             Err(StoreError::Conflict) => Ok(false),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Writes the index of directory ids: sorted digests with their ordinals, in buckets.
-    async fn write_index(&self, found: &Found) -> Result<(), OperationError> {
-        let members = count(found.len());
-        let mut entries: Vec<(KeyDigest, u32)> = found
-            .iter()
-            .map(|(digest, ordinal)| (*digest, *ordinal))
-            .collect();
-        entries.sort_unstable();
-        let mut buckets: Vec<(u32, Vec<u8>)> = Vec::new();
-        for (digest, ordinal) in entries {
-            let bucket = bucket_of(&digest, members);
-            match buckets.last_mut() {
-                Some((last, _)) if *last == bucket => {}
-                _ => {
-                    self.write_full(&mut buckets).await?;
-                    buckets.push((bucket, Vec::with_capacity(2048 * 20)));
-                }
-            }
-            if let Some((_, body)) = buckets.last_mut() {
-                body.extend(digest);
-                body.extend(ordinal.to_le_bytes());
-            }
-        }
-        self.write_buckets(&buckets).await
-    }
-
-    async fn write_full(&self, buckets: &mut Vec<(u32, Vec<u8>)>) -> Result<(), OperationError> {
-        if buckets.len() >= 32 {
-            self.write_buckets(buckets).await?;
-            buckets.clear();
-        }
-        Ok(())
-    }
-
-    async fn write_buckets(&self, buckets: &[(u32, Vec<u8>)]) -> Result<(), OperationError> {
-        let written: Result<(), StoreError> =
-            transact!(self.app.store, Lane::Ordinary, "import_index", |txn| {
-                rows::keys_insert(txn, self.version, buckets).await
-            });
-        Ok(written?)
     }
 
     async fn finish(&mut self, status: &str) -> Result<(), StoreError> {

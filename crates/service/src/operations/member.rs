@@ -1,6 +1,7 @@
 //! Members: one by directory id, many by ordinal, and all of them as columns for a plan.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -48,11 +49,11 @@ pub struct Member {
 
 /// What the columns of a version mean.
 #[derive(Debug)]
-struct Schema {
-    columns: Vec<ColumnInfo>,
+pub(super) struct Schema {
+    pub(super) columns: Vec<ColumnInfo>,
     dictionaries: Vec<Vec<String>>,
     number: i64,
-    members: u64,
+    pub(super) members: u64,
 }
 
 /// Unpacked parts of versions, which never change.
@@ -101,7 +102,10 @@ impl MemberCache {
     }
 }
 
-async fn schema(app: &App, version: PopulationVersionId) -> Result<Arc<Schema>, StoreError> {
+pub(super) async fn schema(
+    app: &App,
+    version: PopulationVersionId,
+) -> Result<Arc<Schema>, StoreError> {
     if let Some(schema) = app.members.schema(version) {
         return Ok(schema);
     }
@@ -181,7 +185,12 @@ fn place_of(ordinal: Ordinal) -> (u32, u16) {
 
 impl Schema {
     /// Returns the value of a member in a column of a block; its first column holds the ids.
-    fn value<'a>(&'a self, block: &'a Block, column: usize, place: usize) -> Option<&'a str> {
+    pub(super) fn value<'a>(
+        &'a self,
+        block: &'a Block,
+        column: usize,
+        place: usize,
+    ) -> Option<&'a str> {
         let text = match block.columns.get(column + 1)? {
             BlockColumn::Empty => return None,
             BlockColumn::Plain(texts) => texts.get(place)?,
@@ -259,6 +268,59 @@ pub fn bucket_of(digest: &KeyDigest, members: u64) -> u32 {
 #[must_use]
 pub fn bucket_count(members: u64) -> u32 {
     u32::try_from((members / 2048).max(1).next_power_of_two()).unwrap_or(1 << 31)
+}
+
+/// Unpacks some blocks of a version, in order.
+///
+/// # Errors
+///
+/// When the store cannot be reached, or a block is missing or damaged.
+pub(super) async fn blocks(
+    app: &App,
+    version: PopulationVersionId,
+    (from, until): (u32, u32),
+) -> Result<Vec<Block>, StoreError> {
+    let found = rows::blocks_load(app.store.read(), version, from, until).await?;
+    if u32::try_from(found.len()).ok() != Some(until.saturating_sub(from)) {
+        return Err(StoreError::corrupt(format!(
+            "blocks {from} to {until} of version {version} are not all there"
+        )));
+    }
+    let unpack = |(_, bytes): (u32, Vec<u8>)| Block::decode(&bytes).map_err(StoreError::corrupt);
+    found.into_iter().map(unpack).collect()
+}
+
+/// Returns a hash of one attribute of every member, whatever its case; 0 for no value.
+///
+/// # Errors
+///
+/// When the store cannot be reached, or a block is missing or damaged.
+pub(super) async fn hashes(
+    app: &App,
+    version: PopulationVersionId,
+    attribute: &str,
+) -> Result<Vec<u64>, StoreError> {
+    let schema = schema(app, version).await?;
+    let mut columns = schema.columns.iter();
+    let Some(column) = columns.position(|column| column.name == attribute) else {
+        return Ok(Vec::new());
+    };
+    let count = u32::try_from(schema.members.div_ceil(u64::from(BLOCK_MEMBERS)));
+    let count = count.unwrap_or(u32::MAX);
+    let mut hashes = Vec::with_capacity(usize::try_from(schema.members).unwrap_or(0));
+    let hasher = foldhash::fast::FixedState::default();
+    for from in (0..count).step_by(usize::try_from(BLOCKS_PER_READ).unwrap_or(1)) {
+        let until = from.saturating_add(BLOCKS_PER_READ).min(count);
+        for block in blocks(app, version, (from, until)).await? {
+            for place in 0..usize::from(block.members) {
+                let value = schema.value(&block, column, place);
+                let value = value.map(str::to_lowercase);
+                hashes.push(value.map_or(0, |value| hasher.hash_one(value).max(1)));
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(hashes)
 }
 
 /// Finds the ordinal of a directory id in a version.

@@ -320,7 +320,10 @@ async fn slot_of(
         if let Ok(place) = ordinals.binary_search(&ordinal) {
             let slots = Slots::decode(&batch.slots).map_err(StoreError::corrupt)?;
             let index = SlotIndex(u16::try_from(place).map_err(StoreError::corrupt)?);
-            return Ok(Some((batch, slots, index)));
+            // Whoever stands in another wave now has a slot of their own there.
+            if slots.state(index) != Some(SlotState::Transferred) {
+                return Ok(Some((batch, slots, index)));
+            }
         }
     }
     Ok(None)

@@ -416,7 +416,7 @@ pub async fn command(
     done
 }
 
-async fn commit(
+pub(super) async fn commit(
     _app: &App,
     txn: &mut Txn,
     actor: &Actor,

@@ -29,11 +29,26 @@ pub async fn decide(
     command: SlotCommand,
     change: &mut CountChange,
 ) -> Result<history::BatchChange, OperationError> {
+    let each: Vec<_> = people.iter().map(|index| (*index, command)).collect();
+    decide_each(txn, row, &each, change).await
+}
+
+/// Carries out a command for each of some people of a batch that is locked.
+///
+/// # Errors
+///
+/// When somebody is where that cannot happen to them; nothing is written then.
+pub async fn decide_each(
+    txn: &mut Txn,
+    row: &BatchRow,
+    each: &[(SlotIndex, SlotCommand)],
+    change: &mut CountChange,
+) -> Result<history::BatchChange, OperationError> {
     let now: Timestamp = txn.now();
     let mut slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
     let before = (slots.tally(), slots.adopted());
-    for index in people {
-        slots.apply(*index, command, now).map_err(refused)?;
+    for (index, command) in each {
+        slots.apply(*index, *command, now).map_err(refused)?;
     }
     let (tally, adopted) = (slots.tally(), slots.adopted());
     change.replace((&before.0, before.1), (&tally, adopted));
@@ -51,11 +66,12 @@ pub async fn decide(
     if ledger::batches_write(txn, &[write]).await? != 1 {
         return Err(StoreError::Conflict.into());
     }
+    let people: Vec<SlotIndex> = each.iter().map(|(index, _)| *index).collect();
     Ok(history::BatchChange {
         wave: row.address.wave,
         seq: row.address.seq,
         fence: row.fence,
-        runs: history::runs(&slots, people),
+        runs: history::runs(&slots, &people),
     })
 }
 

@@ -247,18 +247,25 @@ pub async fn batches_page<C: ConnectionTrait>(
         .collect()
 }
 
-/// Reads the batches whose range of ordinals covers a member: at most one per wave.
+/// Reads the batches whose range of ordinals covers a member: at most one per wave of those laid out at
+/// the start, and any of those added later.
 pub async fn batches_covering<C: ConnectionTrait>(
     db: &C,
     rollout: RolloutId,
     ordinal: Ordinal,
 ) -> Result<Vec<BatchRow>, StoreError> {
-    let sql = "SELECT b.wave_no, b.seq, b.size, b.roster, b.slots, b.fence, b.lease_owner, \
-               b.lease_until, b.epoch FROM wave w JOIN batch b ON b.rollout_id = w.rollout_id \
-               AND b.wave_no = w.wave_no AND b.ordinal_min = (SELECT MAX(c.ordinal_min) \
-               FROM batch c WHERE c.rollout_id = w.rollout_id AND c.wave_no = w.wave_no \
-               AND c.ordinal_min <= $2) WHERE w.rollout_id = $1 AND b.ordinal_max >= $2 \
-               ORDER BY b.wave_no";
+    let columns = "b.wave_no, b.seq, b.size, b.roster, b.slots, b.fence, b.lease_owner, \
+                   b.lease_until, b.epoch FROM wave w JOIN batch b ON b.rollout_id = w.rollout_id \
+                   AND b.wave_no = w.wave_no";
+    let sql = format!(
+        "SELECT {columns} AND b.ordinal_min = (SELECT MAX(c.ordinal_min) \
+         FROM batch c WHERE c.rollout_id = w.rollout_id AND c.wave_no = w.wave_no \
+         AND c.ordinal_min <= $2 AND (w.late_from IS NULL OR c.seq < w.late_from)) \
+         WHERE w.rollout_id = $1 AND b.ordinal_max >= $2 \
+         AND (w.late_from IS NULL OR b.seq < w.late_from) UNION ALL \
+         SELECT {columns} AND b.seq >= w.late_from AND b.ordinal_min <= $2 AND b.ordinal_max >= $2 \
+         WHERE w.rollout_id = $1 AND w.late_from IS NOT NULL ORDER BY 1, 2"
+    );
     let values = [rollout.to_string().into(), i64::from(ordinal.get()).into()];
     let raws: Vec<RawBatch> = query::all(db, sql, values).await?;
     raws.into_iter()
@@ -359,7 +366,8 @@ const LEASE_LOST: &str = "WHERE rollout_id = $1 AND wave_no IN (SELECT wave_no F
      WHERE rollout_id = $1 AND in_flight > 0) AND ready_at > 0 AND ready_at <= $2 \
      AND lease_owner IS NOT NULL AND lease_until <= $2";
 
-/// Copies batches `from..until` of a wave out of a plan, everybody queued, and returns how many.
+/// Copies batches `from..until` of a wave out of a plan, everybody queued, and returns how many people
+/// are in those that were not there.
 ///
 /// Copying the same range twice copies nothing the second time.
 pub async fn batches_prepare<C: ConnectionTrait>(
@@ -393,7 +401,7 @@ pub async fn batches_prepare<C: ConnectionTrait>(
             size.number.into(),
             queued(query::unsigned(size.number)?)?.into(),
         ];
-        copied += query::execute(
+        let batches = query::execute(
             db,
             "INSERT INTO batch (rollout_id, wave_no, seq, size, ordinal_min, ordinal_max, roster, \
              slots, queued, in_flight, awaiting, done, failed, retry, unknown, skipped, departed, \
@@ -405,8 +413,36 @@ pub async fn batches_prepare<C: ConnectionTrait>(
             values,
         )
         .await?;
+        copied += batches * query::unsigned64(size.number)?;
     }
     Ok(copied)
+}
+
+#[derive(Debug, FromQueryResult)]
+struct RawSize {
+    seq: i64,
+    size: i64,
+}
+
+/// Returns batches `range` of a wave with how many people are in each, in order.
+pub async fn batches_people<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+    wave: WaveNumber,
+    range: (u32, u32),
+) -> Result<Vec<(u32, u64)>, StoreError> {
+    let sql = "SELECT seq, size FROM batch WHERE rollout_id = $1 AND wave_no = $2 AND seq >= $3 AND seq < $4 \
+               ORDER BY seq";
+    let values = [
+        rollout.to_string().into(),
+        i64::from(wave.get()).into(),
+        i64::from(range.0).into(),
+        i64::from(range.1).into(),
+    ];
+    let raws: Vec<RawSize> = query::all(db, sql, values).await?;
+    raws.iter()
+        .map(|raw| Ok((query::unsigned(raw.seq)?, query::unsigned64(raw.size)?)))
+        .collect()
 }
 
 /// Tells PostgreSQL how the batches are spread. Until it knows, it takes any index that begins with

@@ -127,6 +127,18 @@ pub async fn plan_roster_insert<C: ConnectionTrait>(
     Ok(())
 }
 
+/// Gives a plan the rosters of another one.
+pub async fn plan_roster_copy<C: ConnectionTrait>(
+    db: &C,
+    from: PlanId,
+    to: PlanId,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO plan_roster (plan_id, wave_no, seq, size, ordinal_min, ordinal_max, roster) \
+               SELECT $2, wave_no, seq, size, ordinal_min, ordinal_max, roster FROM plan_roster WHERE plan_id = $1";
+    query::execute(db, sql, [from.to_string().into(), to.to_string().into()]).await?;
+    Ok(())
+}
+
 #[derive(Debug, FromQueryResult)]
 struct RawRosterCount {
     wave_no: i64,

@@ -301,6 +301,34 @@ pub async fn version_publish<C: ConnectionTrait>(
     Ok(number)
 }
 
+/// Makes a staged version one that a rollout may refer to, and that is nobody's current one.
+pub async fn version_derive<C: ConnectionTrait>(
+    db: &C,
+    row: &VersionRow,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let values: [Value; 6] = [
+        row.number.into(),
+        query::signed(row.members)?.into(),
+        row.content_digest.clone().into(),
+        row.columns.clone().into(),
+        millis(now).into(),
+        row.id.to_string().into(),
+    ];
+    let derived = query::execute(
+        db,
+        "UPDATE population_version SET status = 'derived', number = $1, member_count = $2, content_digest = $3, \
+         columns = $4, published_at = $5 WHERE id = $6 AND status = 'staging'",
+        values,
+    )
+    .await?;
+    if derived == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::NotFound)
+    }
+}
+
 /// Throws a staged version away. One that was published meanwhile stays as it is.
 pub async fn version_discard<C: ConnectionTrait>(
     db: &C,

@@ -157,6 +157,29 @@ pub async fn wave_insert<C: ConnectionTrait>(
     Ok(())
 }
 
+/// Counts people that were added to a wave after the start, in batches from `late_from` on.
+pub async fn wave_widen<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+    number: WaveNumber,
+    (people, late_from): (u64, u32),
+) -> Result<(), StoreError> {
+    let people = query::signed(people)?;
+    query::execute(
+        db,
+        "UPDATE wave SET size = size + $3, queued = queued + $3, late_from = COALESCE(late_from, $4) \
+         WHERE rollout_id = $1 AND wave_no = $2",
+        [
+            rollout.to_string().into(),
+            i64::from(number.get()).into(),
+            people.into(),
+            i64::from(late_from).into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Says whether the batches of a wave may be claimed, and within which bounds; `None`: not at all.
 pub async fn wave_claims_set<C: ConnectionTrait>(
     db: &C,

@@ -5,7 +5,7 @@ use tidegate_orchestrator::ledger::Slots;
 use tidegate_orchestrator::rollout::{Command, Lifecycle, Unprepared};
 
 use crate::app::App;
-use crate::operations::{Actor, OperationError, load, rollout};
+use crate::operations::{Actor, OperationError, drift, load, rollout};
 use crate::store::{Lane, StoreError, ledger, plan, transact, wave};
 
 /// How many batches one step lays out.
@@ -66,18 +66,11 @@ async fn step(
     let until = next.seq.get().saturating_add(BATCHES_PER_STEP).min(batches);
     let queued =
         |size: u32| Ok(Slots::new(u16::try_from(size).map_err(StoreError::corrupt)?).encode());
-    let laid: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "prepare", |txn| {
+    let range = (next.seq.get(), until);
+    let laid: Result<(), OperationError> = transact!(app.store, Lane::Ordinary, "prepare", |txn| {
         wave::wave_insert(txn, rollout, next.wave, &name, people).await?;
-        ledger::batches_prepare(
-            txn,
-            rollout,
-            plan,
-            next.wave,
-            (next.seq.get(), until),
-            &queued,
-        )
-        .await?;
-        Ok(())
+        let people = ledger::batches_prepare(txn, rollout, plan, next.wave, range, &queued).await?;
+        drift::carry_out(txn, rollout, plan, next.wave, (range, people)).await
     });
     laid?;
     if until < batches {
