@@ -27,6 +27,7 @@ mod bad_rows;
 mod books;
 mod commands;
 mod crowd;
+mod drifting;
 mod events;
 mod evidence;
 mod exit_codes;

@@ -14,6 +14,7 @@
 pub(crate) mod api;
 pub(crate) mod database;
 pub(crate) mod people;
+pub(crate) mod release;
 pub(crate) mod service;
 pub(crate) mod targets;
 pub(crate) mod wire;

@@ -151,9 +151,11 @@ pub struct NewSlot {
 #[must_use]
 pub const fn is_finished(status: &WaveStatus) -> bool {
     match status {
-        WaveStatus::Pending {} | WaveStatus::Open {} | WaveStatus::Waiting {} => false,
-        WaveStatus::Draining { .. }
-        | WaveStatus::Soaking { .. }
+        WaveStatus::Pending {}
+        | WaveStatus::Open {}
+        | WaveStatus::Waiting {}
+        | WaveStatus::Draining { .. } => false,
+        WaveStatus::Soaking { .. }
         | WaveStatus::Gated {}
         | WaveStatus::Passed {}
         | WaveStatus::Failed { .. }

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod client;
 pub mod context;
 pub mod demo;
+pub mod drift;
 pub mod error;
 pub mod hold;
 pub mod lists;
@@ -73,6 +74,8 @@ enum Command {
     },
     /// List the people of a rollout by state
     Members(watch::Members),
+    /// Show who left, joined and moved since the plan was made
+    Drift(drift::Drift),
     /// Pause a rollout; `resume` lets it go on
     Pause(steer::Stop),
     /// Let go of the pauses of a rollout; a halt stays
@@ -151,6 +154,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Why(command) => watch::why(&context, &command).await,
         Command::WhyNotNow { rollout } => watch::why_not_now(&context, &rollout).await,
         Command::Members(command) => watch::members(&context, &command).await,
+        Command::Drift(command) => drift::run(&context, &command).await,
         Command::Pause(command) => steer::stop(&context, "pause", &command).await,
         Command::Halt(command) => steer::stop(&context, "halt", &command).await,
         Command::Resume(command) => steer::steer(&context, "resume", &command).await,

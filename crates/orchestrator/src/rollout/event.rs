@@ -279,8 +279,13 @@ impl Rollout {
     fn went_on(&mut self, reentry: Reentry, at: Timestamp) {
         self.reentry = Some(reentry);
         for wave in &mut self.waves {
-            if matches!(wave.status, WaveStatus::Open {}) {
+            if matches!(
+                wave.status,
+                WaveStatus::Open {} | WaveStatus::Draining { .. }
+            ) {
                 wave.window_until = None;
+                // The silent are waited for anew: nothing was asked of them while it was halted.
+                wave.drained_at = None;
                 wave.enter(WaveStatus::Waiting {}, at);
             }
         }

@@ -1,6 +1,7 @@
 //! Version 1 of the API: one file per resource, one short handler per call.
 
 pub(super) mod audit;
+pub(super) mod drift;
 pub(super) mod hold;
 pub(super) mod population;
 pub(super) mod rollout;

@@ -10,7 +10,7 @@ mod measure;
 mod merge;
 mod view;
 
-pub use apply::{carry_out, go_on};
+pub use apply::{carry_out, covered, go_on, released};
 pub use measure::measure;
 pub use view::{ClassView, DriftPerson, DriftView, Report, people, show};
 

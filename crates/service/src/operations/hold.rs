@@ -12,9 +12,10 @@ use tidegate_orchestrator::hold::{
 };
 use tidegate_orchestrator::ids::{HoldId, Principal, TargetId, Timestamp, WaveNumber};
 use tidegate_orchestrator::permit::PERMIT_MILLIS;
+use tidegate_orchestrator::wave::ramp::Reentry;
 
 use super::view::{HoldView, ScopeView, WorkerView};
-use super::{Actor, OperationError, Page, load, target};
+use super::{Actor, OperationError, Page, drift, load, target};
 use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow};
@@ -259,7 +260,9 @@ pub async fn release(
     let id = named(id)?;
     let released: Result<Hold, OperationError> =
         transact!(app.store, Lane::Hold, "hold_release", |txn| {
-            end(txn, actor, id, reason).await
+            let ended = end(txn, actor, id, reason).await?;
+            drift::released(app, txn, actor, &ended, Reentry::default()).await?;
+            Ok(ended)
         });
     let hold = released?;
     tracing::info!(hold = %hold.id, kind = hold.kind.name(), scope = hold.scope.name(), "a hold was released");

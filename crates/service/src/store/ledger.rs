@@ -470,6 +470,7 @@ struct RawTally {
     reverting: i64,
     reverted: i64,
     review: i64,
+    transferred: i64,
 }
 
 /// Reads what the columns of batches count, in order, after an address.
@@ -480,7 +481,7 @@ pub async fn batch_tallies<C: ConnectionTrait>(
     limit: usize,
 ) -> Result<Vec<(WaveNumber, BatchSeq, Tally)>, StoreError> {
     let sql = "SELECT wave_no, seq, queued, in_flight, awaiting, done, failed, retry, unknown, skipped, departed, \
-               reverting, reverted, review FROM batch WHERE rollout_id = $1 \
+               reverting, reverted, review, transferred FROM batch WHERE rollout_id = $1 \
                AND (wave_no > $2 OR (wave_no = $2 AND seq > $3)) ORDER BY wave_no, seq LIMIT $4";
     let values = [
         rollout.to_string().into(),
@@ -504,6 +505,7 @@ pub async fn batch_tallies<C: ConnectionTrait>(
                 raw.reverting,
                 raw.reverted,
                 raw.review,
+                raw.transferred,
             ];
             let mut tally = Tally::ZERO;
             for (state, count) in SlotState::ALL.iter().zip(counts) {

@@ -122,6 +122,20 @@ struct Due {
     id: String,
 }
 
+/// Returns the rollouts that are under way, all of them or those onto one target.
+pub async fn rollouts_started<C: ConnectionTrait>(
+    db: &C,
+    target: Option<TargetId>,
+) -> Result<Vec<RolloutRow>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rollout WHERE lifecycle IN ('running', 'preparing') \
+         AND ($1 = '' OR target_id = $1) ORDER BY created_at, id"
+    );
+    let target = target.map(|id| id.to_string()).unwrap_or_default();
+    let raws: Vec<RawRollout> = query::all(db, sql, [target.into()]).await?;
+    raws.into_iter().map(RolloutRow::try_from).collect()
+}
+
 /// Returns rollouts the planner should look at by `now`, the longest waiting first. An id that is none is the
 /// trouble of its own row.
 pub async fn rollouts_due<C: ConnectionTrait>(

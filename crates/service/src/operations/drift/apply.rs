@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tidegate_orchestrator::drift::body;
+use tidegate_orchestrator::hold::{Hold, HoldKind, Place, Scope};
 use tidegate_orchestrator::ids::{BatchSeq, PlanId, Principal, RolloutId, WaveNumber};
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, history};
 use tidegate_orchestrator::plan::Plan;
@@ -16,9 +17,59 @@ use super::{Standing, standing};
 use crate::app::App;
 use crate::store::failure::{self, FailureRow};
 use crate::store::ledger;
-use crate::store::rollout::RolloutRow;
+use crate::store::rollout::{self as rollouts, RolloutRow};
 use crate::store::wave::{self, CountChange};
-use crate::store::{StoreError, Txn, drift as rows, plan as plans};
+use crate::store::{Connection, StoreError, Txn, drift as rows, hold as holds, plan as plans};
+
+/// Lets every started rollout go on that a halt covered and no other halt covers, inside the transaction that
+/// ends it. What a pause has covered goes on where it was.
+///
+/// # Errors
+///
+/// When other people were imported into one of them and not measured, or something has changed since.
+pub async fn released(
+    app: &App,
+    txn: &mut Txn,
+    actor: &Actor,
+    ended: &Hold,
+    reentry: Reentry,
+) -> Result<(), OperationError> {
+    if ended.kind != HoldKind::Halt {
+        return Ok(());
+    }
+    let holds = holds::holds_for_writing(txn).await?;
+    for row in covered(txn, &ended.scope).await? {
+        let place = Place::rollout(row.target, row.id);
+        let is_halted = holds
+            .covering(&place)
+            .any(|hold| hold.kind == HoldKind::Halt && hold.id != ended.id);
+        if !is_halted {
+            go_on(app, txn, actor, row, reentry).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the rollouts that are under way and that a scope covers.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn covered<C: Connection>(
+    db: &C,
+    scope: &Scope,
+) -> Result<Vec<RolloutRow>, OperationError> {
+    if let Scope::Rollout(id) | Scope::Wave(id, _) = scope {
+        let row = rollouts::rollout_load(db, *id).await?;
+        let started = row.filter(|row| matches!(row.lifecycle.as_str(), "running" | "preparing"));
+        return Ok(started.into_iter().collect());
+    }
+    let target = match scope {
+        Scope::Target(target) => Some(*target),
+        Scope::Everything | Scope::Rollout(_) | Scope::Wave(..) => None,
+    };
+    Ok(rollouts::rollouts_started(db, target).await?)
+}
 
 /// Lets a rollout go on, inside the transaction that releases the last halt on it.
 ///

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use tidegate_orchestrator::hold::Place;
-use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId, RolloutId, TargetId, Timestamp};
+use tidegate_orchestrator::ids::{
+    Epoch, Ordinal, PopulationVersionId, RolloutId, TargetId, Timestamp,
+};
 use tidegate_orchestrator::ledger::SlotIndex;
 use tidegate_orchestrator::permit::{Deadline, Moment};
 use tidegate_orchestrator::roster;
@@ -54,6 +56,8 @@ struct Sender {
     rollout: RolloutId,
     target: TargetId,
     version: PopulationVersionId,
+    /// The epoch under which that was read.
+    epoch: Option<Epoch>,
     connector: Arc<Connector>,
     rate: Option<Rate>,
     lease: Duration,
@@ -103,6 +107,7 @@ impl Sender {
             rollout,
             target: row.target,
             version: plan.population_version,
+            epoch: None,
             lease: LEASE_MIN.max(connector.request_timeout() * 2),
             connector,
             rate,
@@ -114,6 +119,18 @@ impl Sender {
             ready: Vec::new(),
             app,
         })
+    }
+
+    /// A release may have bound the plan to other people: whoever goes on under another epoch reads them anew.
+    async fn follow(&mut self, epoch: Option<Epoch>) -> Result<(), OperationError> {
+        if epoch.is_none() || epoch == self.epoch {
+            return Ok(());
+        }
+        let row = load::row(&self.app, self.rollout).await?;
+        let plan = load::plan(&self.app, row.plan.ok_or(StoreError::NotFound)?).await?;
+        self.version = plan.population_version;
+        self.epoch = epoch;
+        Ok(())
     }
 
     async fn run(&mut self) -> Result<(), OperationError> {
@@ -191,6 +208,7 @@ impl Sender {
             .saturating_sub(self.flights.len());
         let is_ending = self.app.ending.is_cancelled();
         let epoch = self.app.permit.epoch(asked);
+        self.follow(epoch).await?;
         let finished = std::mem::take(&mut self.ready);
         let order = TurnOrder {
             worker: self.app.worker,
