@@ -6,6 +6,9 @@ ALTER TABLE batch ADD COLUMN transferred BIGINT NOT NULL DEFAULT 0;
 -- The first batch that was added after the start; NULL: none was.
 ALTER TABLE wave ADD COLUMN late_from BIGINT;
 
+-- Where the store was last served from: cluster and timeline on PostgreSQL, nothing on SQLite.
+ALTER TABLE installation ADD COLUMN home TEXT;
+
 -- One measurement: a rollout's people then, beside the population now. Immutable but for its status.
 CREATE TABLE drift (
     id             TEXT   NOT NULL PRIMARY KEY,

@@ -40,6 +40,7 @@ mod paging;
 mod planning;
 mod repeating;
 mod resting;
+mod restoring;
 mod schema;
 mod specs;
 mod stopping;

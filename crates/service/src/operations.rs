@@ -15,6 +15,7 @@ pub mod member;
 pub mod people;
 pub mod plan;
 pub mod population;
+pub mod restored;
 pub mod rollout;
 pub mod slots;
 pub mod status;

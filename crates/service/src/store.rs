@@ -22,6 +22,7 @@ pub mod rollout;
 mod sole;
 pub mod standing;
 pub mod target;
+pub mod timeline;
 pub mod token;
 mod txn;
 pub mod wave;
@@ -41,6 +42,10 @@ pub use sole::Sole;
 pub(crate) use txn::transact;
 pub use txn::{Attempts, Lane, Open, Retryable, Txn};
 
+use timeline::Mark;
+
+use tidegate_orchestrator::ids::Epoch;
+
 use crate::app::Ids;
 use crate::clock::Clock;
 
@@ -52,6 +57,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     pools: Pools,
     place: Option<FilePlace>,
+    mark: Mark,
     lanes: Lanes,
     clock: Clock,
     holds: hold::HoldCache,
@@ -77,6 +83,7 @@ impl Store {
         let store = Self(Arc::new(Inner {
             pools,
             place: FilePlace::of(url)?,
+            mark: Mark::of(url),
             lanes: Lanes::default(),
             clock,
             holds: hold::HoldCache::default(),
@@ -98,6 +105,23 @@ impl Store {
     /// `Unavailable`, with the path.
     pub fn check_place(&self) -> Result<(), StoreError> {
         self.0.place.as_ref().map_or(Ok(()), FilePlace::check)
+    }
+
+    /// Returns the highest epoch that was ever seen of an installation, here or by a process before.
+    #[must_use]
+    pub fn epoch_highest(&self, instance: &str) -> Epoch {
+        self.0.mark.highest(instance)
+    }
+
+    /// Returns which installation this is, once an epoch of it was seen.
+    #[must_use]
+    pub fn instance(&self) -> Option<&str> {
+        self.0.mark.instance()
+    }
+
+    /// Remembers an epoch that is in force, so that an older store is known for what it is.
+    pub fn epoch_seen(&self, instance: &str, epoch: Epoch) {
+        self.0.mark.raise(instance, epoch);
     }
 
     /// Returns the holds in force as they were last read.

@@ -63,16 +63,16 @@ struct Measure<'a> {
     late: Late<'a>,
     wishes: Wishes<'a>,
     by_hand: Option<Bound<'a>>,
-    /// User names of then, sorted, each with whose it was.
-    owners: Vec<(u64, u32)>,
+    /// The people of then, in the order of the hashes of their user names.
+    owners: Vec<u32>,
     out: Measured,
 }
 
 /// Puts the people of then beside the people of now.
 #[must_use]
 pub fn measure(spec: &Spec, then: Then<'_>, late: Late<'_>) -> Measured {
-    let mut owners: Vec<(u64, u32)> = then.names.iter().copied().zip(0..).collect();
-    owners.sort_unstable();
+    let mut owners: Vec<u32> = (0..).take(then.names.len()).collect();
+    owners.sort_unstable_by_key(|owner| name_of(then.names, *owner));
     let mut measure = Measure {
         wishes: Wishes::new(spec, late.people),
         by_hand: late.by_hand.map(|by| Bound::new(by, late.people)),
@@ -89,6 +89,10 @@ pub fn measure(spec: &Spec, then: Then<'_>, late: Late<'_>) -> Measured {
         measure.person(person, *then, wish);
     }
     measure.finish()
+}
+
+fn name_of(names: &[u64], owner: u32) -> u64 {
+    names.get(index(Ordinal(owner))).copied().unwrap_or(0)
 }
 
 fn index(ordinal: Ordinal) -> usize {
@@ -370,11 +374,14 @@ impl Measure<'_> {
     /// Says whether a user name was somebody else's whose account may exist; lists it either way.
     fn recycles(&mut self, ordinal: Ordinal, name: Option<u64>) -> bool {
         let Some(name) = name else { return false };
-        let from = self.owners.partition_point(|(known, _)| *known < name);
+        let names = self.then.names;
+        let from = self
+            .owners
+            .partition_point(|owner| name_of(names, *owner) < name);
         let owners = self.owners.iter().skip(from);
         let others: Vec<Ordinal> = owners
-            .take_while(|(known, _)| *known == name)
-            .map(|(_, owner)| Ordinal(*owner))
+            .take_while(|owner| name_of(names, **owner) == name)
+            .map(|owner| Ordinal(*owner))
             .filter(|owner| *owner != ordinal)
             .collect();
         if others.is_empty() {

@@ -15,7 +15,7 @@ use tidegate_orchestrator::permit::PERMIT_MILLIS;
 use tidegate_orchestrator::wave::ramp::Reentry;
 
 use super::view::{HoldView, ScopeView, WorkerView};
-use super::{Actor, OperationError, Page, drift, load, target};
+use super::{Actor, OperationError, Page, drift, load, restored, target};
 use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow};
@@ -146,6 +146,7 @@ pub async fn place_wanted(
     let (hold, is_new) = placed?;
     tracing::info!(hold = %hold.id, kind = hold.kind.name(), scope = hold.scope.name(), epoch = hold.placed_epoch.get(),
         is_new, "a hold is in force");
+    restored::seen(app, hold.placed_epoch);
     if let Some(in_force) = hold.in_force() {
         let cache = app.store.hold_cache();
         cache.follow(hold.placed_epoch, |holds| holds.add(in_force.clone()));

@@ -12,6 +12,7 @@ use tidegate_orchestrator::permit::{
 };
 
 use crate::app::App;
+use crate::operations::restored;
 use crate::store::worker::{self, WorkerRow};
 use crate::store::{Lane, StoreError, hold, transact};
 
@@ -154,6 +155,7 @@ pub async fn renew(app: &App) -> Result<Epoch, StoreError> {
     // Read before the question is asked: what the answer is worth counts from here.
     let asked = app.clock.moment();
     app.store.check_place()?;
+    restored::check(app).await?;
     let (epoch, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
     app.permit.give(Permit {
         epoch,

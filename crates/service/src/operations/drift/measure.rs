@@ -62,6 +62,8 @@ pub async fn measure(
     };
     let based_on = basis(app.store.read(), &task.row).await?;
     let (measured, who, population, places) = compare(app, &task, by_hand).await?;
+    let (content, people_now) = (population.content_digest(), population.len());
+    drop(population);
     if measured.in_flight > 0 {
         let sentence = format!(
             "{} are still under way: measure again when they have come back",
@@ -81,7 +83,7 @@ pub async fn measure(
         &task,
         (derived, based_on),
         &measured,
-        (&population, &places, &who),
+        ((content, people_now), &places, &who),
     )
     .await;
     let drift = match kept {
@@ -280,11 +282,10 @@ async fn keep(
     task: &Measuring,
     (derived, based_on): (PopulationVersionId, String),
     measured: &Measured,
-    (population, places, who): (&Population, &Places, &[Option<Ordinal>]),
+    ((content, people_now), places, who): ((Digest, u32), &Places, &[Option<Ordinal>]),
 ) -> Result<DriftRow, OperationError> {
     let id: DriftId = app.ids.make();
     let deltas = deltas(measured);
-    let content = population.content_digest();
     let plan = amend(&task.plan, (derived, content), &deltas, app.clock.now());
     let plan_id: PlanId = app.ids.make();
     for (class, people) in &measured.classes {
@@ -297,7 +298,7 @@ async fn keep(
     }
     changed_batches(app, &task.row, id, &measured.changes).await?;
     write_plan(app, task, (plan_id, &plan), measured, places, id).await?;
-    let report = report(task, &plan, measured, &deltas, (population, who));
+    let report = report(task, &plan, measured, &deltas, (people_now, who.len()));
     let mut digest = DigestBuilder::default();
     digest.part(b"tidegate drift 1");
     digest.part(&plan.digest.0);
@@ -468,7 +469,7 @@ fn report(
     plan: &Plan,
     measured: &Measured,
     deltas: &[WaveDelta],
-    (population, who): (&Population, &[Option<Ordinal>]),
+    (people_now, people_then): (u32, usize),
 ) -> Report {
     let count = |people: usize| u64::try_from(people).unwrap_or(u64::MAX);
     let classes = Class::ALL.into_iter().filter_map(|class| {
@@ -489,8 +490,8 @@ fn report(
         added: delta.added,
     });
     Report {
-        people_then: count(who.len()),
-        people_now: u64::from(population.len()),
+        people_then: count(people_then),
+        people_now: u64::from(people_now),
         outcome: measured
             .outcome
             .iter()

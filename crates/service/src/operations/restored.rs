@@ -1,0 +1,90 @@
+//! A store that is older than what was served before starts halted: what was halted since is not in it.
+
+use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Scope, Wanted};
+use tidegate_orchestrator::ids::{Epoch, Principal};
+
+use super::{Actor, hold};
+use crate::app::App;
+use crate::store::timeline::{self, Found};
+use crate::store::{Lane, StoreError, hold as holds, transact};
+
+/// Who halts.
+const TASK: &str = "restored";
+
+/// Says why a store is not the newest, if it is not.
+fn why_older(found: &Found, highest: Epoch) -> Option<String> {
+    if found.epoch < highest {
+        return Some(format!(
+            "this store is of epoch {}, and {highest} was seen before",
+            found.epoch
+        ));
+    }
+    let (was, is) = (found.home_was.as_ref()?, found.home.as_ref()?);
+    (was != is).then(|| format!("this store was served from {was}, and is now at {is}"))
+}
+
+/// Remembers the epoch of a hold that was just placed, before anybody is told that it is in force.
+pub fn seen(app: &App, epoch: Epoch) {
+    if let Some(instance) = app.store.instance() {
+        app.store.epoch_seen(instance, epoch);
+    }
+}
+
+/// Halts everything when the store is an older one than was served before, and remembers how new it is
+/// otherwise. Cheap enough for every renewal of a permit.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn check(app: &App) -> Result<(), StoreError> {
+    let found = timeline::found(app.store.read(), app.store.is_postgres()).await?;
+    let highest = app.store.epoch_highest(&found.instance);
+    let Some(why) = why_older(&found, highest) else {
+        if found.home_was.is_none() && found.home.is_some() {
+            let settled: Result<(), StoreError> =
+                transact!(app.store, Lane::Ordinary, "store_home", |txn| {
+                    let epoch = holds::epoch_load(txn).await?;
+                    timeline::adopt(txn, found.home.as_deref(), epoch).await
+                });
+            settled?;
+        }
+        app.store.epoch_seen(&found.instance, found.epoch);
+        return Ok(());
+    };
+    tracing::error!(
+        why,
+        "the store is older than what was served before: everything is halted"
+    );
+    let actor = Actor::task(TASK);
+    let wanted = Wanted {
+        kind: HoldKind::Halt,
+        scope: Scope::Everything,
+        cause: Cause::People {
+            principals: vec![Principal::new(actor.principal.clone())],
+        },
+        reason: format!(
+            "{why}: a backup was restored, or a standby promoted. What was halted or moved since is not in it: \
+             compare with the target before anything goes on"
+        ),
+        effect: MovedPeople::Keep,
+        review_at: None,
+    };
+    let id = app.ids.make();
+    let halted: Result<Epoch, StoreError> =
+        transact!(app.store, Lane::Hold, "store_restored", |txn| {
+            holds::hold_lock(txn).await?;
+            // Another process may have been faster: then this one has nothing to say.
+            let now = timeline::found(txn, app.store.is_postgres()).await?;
+            if why_older(&now, highest).is_some() {
+                // An epoch is never used twice, also not those that this store has never heard of.
+                timeline::adopt(txn, now.home.as_deref(), highest.max(now.epoch)).await?;
+                let (_, entry) = hold::put(txn, &actor, id, wanted.clone()).await?;
+                if let Some(entry) = entry {
+                    txn.audit(entry).await?;
+                }
+            }
+            holds::epoch_load(txn).await
+        });
+    app.store.epoch_seen(&found.instance, halted?);
+    Ok(())
+}
