@@ -12,7 +12,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use thiserror::Error;
 
-use crate::hold::{HoldKind, HoldSet, Place};
+use crate::hold::{HoldKind, HoldSet, InForce, Place};
 use crate::ids::{Epoch, HoldId, Timestamp};
 
 /// How long a permit lasts. Bounds how long a partitioned worker may still begin a request.
@@ -20,6 +20,10 @@ pub const PERMIT_MILLIS: u32 = 2000;
 
 /// How often a worker renews its permit: a quarter of its life, so that three renewals may fail.
 pub const PERMIT_RENEW_MILLIS: u32 = 500;
+
+/// How much later than by its own clock a worker is taken to have stopped: for clocks that run at
+/// different speeds, and for a database that goes on by another machine's clock.
+pub const CLOCK_MARGIN_MILLIS: u32 = 1000;
 
 /// Milliseconds on a clock that never jumps and goes on while the machine is suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -54,6 +58,15 @@ impl Deadline {
         }
     }
 
+    /// Returns until when a request may begin under a lease that was asked for at a moment. One that begins
+    /// at the last moment has its whole time to come, and must be over when the lease is; a margin more,
+    /// so that whoever is late is late here first.
+    #[must_use]
+    pub fn to_begin(asked: Moment, lease_millis: u32, request_millis: u32) -> Self {
+        let late = request_millis.saturating_add(CLOCK_MARGIN_MILLIS);
+        Self::after(asked, lease_millis.saturating_sub(late))
+    }
+
     /// Says whether it is over on either clock. The instant itself is over.
     #[must_use]
     pub fn has_passed(&self, now: Moment) -> bool {
@@ -70,6 +83,69 @@ pub struct Permit {
     pub expires: Deadline,
     /// The holds in force at that epoch.
     pub holds: Arc<HoldSet>,
+}
+
+/// What a worker keeps of its permits, so that none makes it forget a hold it knows of.
+///
+/// A hold that is placed in this process binds before any renewal has read it. A renewal that was read
+/// before the hold, and comes back after it, must not undo it; and knowing one hold says nothing of
+/// those that others placed meanwhile, so the epoch moves on only when none can have been missed.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    permit: Option<Permit>,
+    // Invariant: only holds of epochs later than the permit's; they are in its set too.
+    ahead: Vec<(Epoch, InForce)>,
+}
+
+impl Kept {
+    /// Returns the permit, alive or not.
+    #[must_use]
+    pub const fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
+    }
+
+    /// Takes a renewed permit in.
+    pub fn give(&mut self, mut permit: Permit) {
+        if let Some(known) = &mut self.permit
+            && known.epoch > permit.epoch
+        {
+            // Read before a change that is known here: it ends when it would have, and forgets nothing.
+            let holds = Arc::make_mut(&mut known.holds);
+            permit.holds.iter().for_each(|hold| holds.add(hold.clone()));
+            return;
+        }
+        self.ahead.retain(|(epoch, _)| *epoch > permit.epoch);
+        if !self.ahead.is_empty() {
+            let holds = Arc::make_mut(&mut permit.holds);
+            for (_, hold) in &self.ahead {
+                holds.add(hold.clone());
+            }
+        }
+        self.permit = Some(permit);
+    }
+
+    /// Binds to a hold at once, before the renewal that will bring it.
+    pub fn hold(&mut self, hold: InForce, epoch: Epoch) {
+        let is_read = |permit: &Permit| permit.epoch >= epoch;
+        if self.permit.as_ref().is_some_and(is_read) {
+            return;
+        }
+        if let Some(permit) = &mut self.permit {
+            Arc::make_mut(&mut permit.holds).add(hold.clone());
+            if permit.epoch.next() == epoch {
+                permit.epoch = epoch;
+                return;
+            }
+        }
+        self.ahead.push((epoch, hold));
+    }
+
+    /// Gives the right to send up. What is known of holds stays.
+    pub fn withdraw(&mut self, now: Moment) {
+        if let Some(permit) = &mut self.permit {
+            permit.expires = Deadline::after(now, 0);
+        }
+    }
 }
 
 /// Why a request may not begin now.
@@ -140,7 +216,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::hold::{InForce, Scope};
+    use crate::hold::Scope;
     use crate::ids::{RolloutId, TargetId, WaveNumber, from_millis};
 
     const PLACE: Place = Place::wave(
@@ -223,5 +299,94 @@ mod tests {
             moment(0, 0),
             Ok(()),
         );
+    }
+
+    fn halt(number: u128) -> InForce {
+        InForce {
+            id: HoldId::new(Uuid::from_u128(number)),
+            kind: HoldKind::Halt,
+            scope: Scope::Wave(
+                RolloutId::new(Uuid::from_u128(2)),
+                WaveNumber(u32::try_from(number).unwrap()),
+            ),
+            since: from_millis(0).unwrap(),
+            reason: "stop".to_owned(),
+        }
+    }
+
+    fn of_epoch(epoch: i64, holds: &[InForce]) -> Permit {
+        Permit {
+            epoch: Epoch(epoch),
+            ..permit(holds.iter().cloned().collect())
+        }
+    }
+
+    #[track_caller]
+    fn check_kept(kept: &Kept, epoch: i64, holds: &[u128]) {
+        let permit = kept.permit().unwrap();
+        let found: Vec<u128> = permit
+            .holds
+            .ids()
+            .iter()
+            .map(|id| id.uuid().as_u128())
+            .collect();
+        assert_eq!((permit.epoch, found.as_slice()), (Epoch(epoch), holds));
+    }
+
+    #[test]
+    fn a_renewal_read_before_a_hold_does_not_forget_the_hold() {
+        let mut kept = Kept::default();
+        kept.give(of_epoch(4, &[]));
+        kept.hold(halt(1), Epoch(5));
+        kept.give(of_epoch(4, &[]));
+        check_kept(&kept, 5, &[1]);
+    }
+
+    #[test]
+    fn a_hold_placed_here_is_no_proof_of_having_seen_the_holds_of_others() {
+        let mut kept = Kept::default();
+        kept.give(of_epoch(4, &[]));
+        // Epoch 5 is a hold of somebody else that has not been read yet.
+        kept.hold(halt(1), Epoch(6));
+        check_kept(&kept, 4, &[1]);
+        // Read after the other's hold and before ours.
+        kept.give(of_epoch(5, &[halt(2)]));
+        check_kept(&kept, 5, &[1, 2]);
+        kept.give(of_epoch(6, &[halt(1), halt(2)]));
+        check_kept(&kept, 6, &[1, 2]);
+        // Both are released: nothing is remembered for longer than it is true.
+        kept.give(of_epoch(8, &[]));
+        check_kept(&kept, 8, &[]);
+    }
+
+    #[test]
+    fn a_hold_before_the_first_permit_binds_it() {
+        let mut kept = Kept::default();
+        kept.hold(halt(1), Epoch(5));
+        assert!(kept.permit().is_none());
+        kept.give(of_epoch(4, &[]));
+        check_kept(&kept, 4, &[1]);
+    }
+
+    #[test]
+    fn a_permit_that_was_withdrawn_sends_nothing_and_remembers_its_holds() {
+        let mut kept = Kept::default();
+        kept.give(of_epoch(4, &[halt(1)]));
+        kept.withdraw(moment(5, 5));
+        check_kept(&kept, 4, &[1]);
+        check_send(
+            kept.permit().unwrap(),
+            moment(5, 5),
+            Err(NotNow::PermitExpired),
+        );
+    }
+
+    #[test]
+    fn a_request_begun_at_the_last_moment_is_over_before_its_lease() {
+        let end = Deadline::to_begin(moment(0, 0), 20_000, 10_000);
+        assert!(!end.has_passed(moment(8_999, 8_999)));
+        assert!(end.has_passed(moment(9_000, 9_000)));
+        // A lease that leaves no time for an answer lets nothing begin.
+        assert!(Deadline::to_begin(moment(0, 0), 5_000, 10_000).has_passed(moment(0, 0)));
     }
 }
