@@ -420,14 +420,9 @@ impl Quiescence {
     /// Says it in one line, for whoever waits.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let mut text = if self.quiesced {
-            "nobody can send: ".to_owned()
-        } else {
-            String::new()
-        };
         let of = self.workers.len();
         let noun = if of == 1 { "worker" } else { "workers" };
-        text.push_str(&format!("{} of {of} {noun} confirmed", self.confirmed));
+        let mut text = format!("{} of {of} {noun} confirmed", self.confirmed);
         if let Some(slowest) = self.slowest_millis {
             text.push_str(&format!(", slowest {}", span(slowest)));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidegate_orchestrator::ids::{TargetId, WorkerId};
+use tidegate_orchestrator::ids::{TargetId, Timestamp, WorkerId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -129,6 +129,8 @@ pub struct App {
     pub worker: WorkerId,
     /// What people call it: the host and the process.
     pub worker_name: String,
+    /// When the process began.
+    pub started_at: Timestamp,
     /// Rung when the process ends: nothing new is begun.
     pub ending: CancellationToken,
     /// Work that must not end with the request that asked for it.
@@ -142,6 +144,7 @@ impl App {
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         Self {
             store,
+            started_at: clock.now(),
             clock,
             wake: Wake::default(),
             members: MemberCache::default(),

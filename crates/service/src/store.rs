@@ -3,7 +3,7 @@
 //! `connect` opens the pools, `migrate` brings the schema up to date, `txn` is the one way to write,
 //! `query` the one way to run a statement, `audit` appends to the trail inside the transaction of the
 //! change it records, `sole` keeps a second process from a SQLite file, `place` finds out when that file
-//! is not there any more. The other files hold the rows of one resource each and decide nothing.
+//! is not there any more, `listen` hears of holds that others place. The other files hold the rows of one resource each and decide nothing.
 
 pub mod audit;
 mod connect;
@@ -12,7 +12,9 @@ pub mod error;
 pub mod failure;
 pub mod hold;
 pub mod idempotency;
+pub mod lease;
 pub mod ledger;
+mod listen;
 mod migrate;
 mod place;
 pub mod plan;
@@ -36,6 +38,7 @@ use tokio::sync::Mutex;
 use connect::Pools;
 pub use connect::{DatabaseUrl, DatabaseUrlError};
 pub use error::StoreError;
+pub use listen::Listener;
 use place::FilePlace;
 pub use sea_orm::ConnectionTrait as Connection;
 pub use sole::Sole;

@@ -89,9 +89,9 @@ fn check(workers: &[WorkerSaid], leases: &[LeaseInForce], now: i64, expected: (b
 #[test]
 fn everybody_has_acknowledged_and_the_slowest_is_named() {
     let workers = [told(1, 12, 0), told(2, 1400, 0)];
-    let sentence = "nobody can send: 2 of 2 workers confirmed, slowest 1.4 s";
+    let sentence = "2 of 2 workers confirmed, slowest 1.4 s";
     check(&workers, &[], 1500, (true, sentence));
-    let sentence = "nobody can send: 1 of 1 worker confirmed, slowest 12 ms";
+    let sentence = "1 of 1 worker confirmed, slowest 12 ms";
     check(&workers[..1], &[], 1500, (true, sentence));
 }
 
@@ -103,7 +103,7 @@ fn a_silent_worker_with_a_lease_can_send_until_its_permit_and_one_request_are_ov
     let sentence = "2 of 3 workers confirmed, slowest 1.4 s; `web-3` is silent and can send until 12:00:14Z at the latest";
     check(&workers, &leases, 1500, (false, sentence));
     check(&workers, &leases, 13_399, (false, sentence));
-    let sentence = "nobody can send: 2 of 3 workers confirmed, slowest 1.4 s; `web-3` is silent and cannot send";
+    let sentence = "2 of 3 workers confirmed, slowest 1.4 s; `web-3` is silent and cannot send";
     check(&workers, &leases, 13_400, (true, sentence));
     assert_eq!(judged(&workers, &leases, 1500).quiet_by(), Some(at(13_400)));
 }
@@ -188,7 +188,7 @@ fn whoever_was_gone_before_the_hold_or_has_ended_is_not_counted() {
     ended.has_ended = true;
     let leases = [leased(3, HELD, 18_000)];
     let found = judged(&[told(1, 7, 0), gone.clone(), ended], &leases, 20);
-    let sentence = "nobody can send: 1 of 1 worker confirmed, slowest 7 ms";
+    let sentence = "1 of 1 worker confirmed, slowest 7 ms";
     assert_eq!(found.sentence(), sentence);
     // With a lease it counts, however long it has been silent.
     assert!(!judged(&[told(1, 7, 0), gone], &[leased(2, HELD, 18_000)], 20).quiesced);

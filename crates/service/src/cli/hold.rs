@@ -1,12 +1,20 @@
 //! Commands about holds: which are in force, and letting one go.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::client::escape;
 use super::context::{Change, Context, text_of};
 use super::error::CliError;
 use super::table::facts;
+
+/// How often somebody who waits for silence asks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Longer than the lease of any worker: a request takes five minutes at most, a lease twice that.
+const WAIT_MS_MAX: u64 = 15 * 60_000;
 
 /// What to do with holds.
 #[derive(Debug, Subcommand)]
@@ -65,7 +73,46 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
     Ok(())
 }
 
-/// A hold in three lines: the id is whole, because releasing it needs it.
+/// Waits until nobody can send under a hold, with a line of who has confirmed it on a terminal.
+///
+/// # Errors
+/// As the service answers; when it takes longer than anything may, and when it is released meanwhile.
+pub async fn until_quiet(context: &Context, placed: Value) -> Result<Value, CliError> {
+    let path = format!("/v1/holds/{}", escape(&text_of(&placed, "/id")));
+    // Seen by people alone: where there is no terminal, nothing is drawn.
+    let line = ProgressBar::new_spinner();
+    line.enable_steady_tick(LOOK_EVERY * 2);
+    let until = context.clock.monotonic().0.saturating_add(WAIT_MS_MAX);
+    let mut hold = placed;
+    loop {
+        let sentence = text_of(&hold, "/sentence");
+        line.set_message(sentence.clone());
+        let is_released = hold.get("released_at").is_some_and(|at| !at.is_null());
+        if is_quiet(&hold) || is_released || context.clock.monotonic().0 >= until {
+            line.finish_and_clear();
+            return match (is_quiet(&hold), is_released) {
+                (true, _) => Ok(hold),
+                (false, true) => Err(CliError::Failed(format!(
+                    "hold {} was released while it was waited for",
+                    text_of(&hold, "/id")
+                ))),
+                (false, false) => Err(CliError::Failed(format!(
+                    "the hold is in force, and not yet quiet: {sentence}"
+                ))),
+            };
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        hold = context.client.get(&path).await?;
+    }
+}
+
+/// Says whether nobody can send under a hold.
+#[must_use]
+pub fn is_quiet(hold: &Value) -> bool {
+    hold.get("quiesced") == Some(&Value::Bool(true))
+}
+
+/// A hold in a few lines: the id is whole, because releasing it needs it.
 fn hold_lines(hold: &Value) -> Vec<String> {
     let scope = match (hold.pointer("/scope/id"), hold.pointer("/scope/wave")) {
         (None, _) => text_of(hold, "/scope/type"),
@@ -93,6 +140,8 @@ fn hold_lines(hold: &Value) -> Vec<String> {
             text_of(hold, "/released_by"),
             text_of(hold, "/release_reason")
         ));
+    } else {
+        lines.push(format!("  {}", text_of(hold, "/sentence")));
     }
     lines
 }

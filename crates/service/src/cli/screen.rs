@@ -125,7 +125,7 @@ fn hold_lines(hold: &HoldView, now: Timestamp, palette: Palette) -> Vec<String> 
     } else {
         "not yet quiesced"
     };
-    vec![
+    let mut lines = vec![
         format!(
             "  {}  since {} ({}) by {} · {quiet} · {scope}",
             palette.paint(tone, &format!("{:<10}", hold.kind)),
@@ -134,7 +134,11 @@ fn hold_lines(hold: &HoldView, now: Timestamp, palette: Palette) -> Vec<String> 
             hold.actors.join(", "),
         ),
         format!("              {} · hold {}", hold.reason, hold.id),
-    ]
+    ];
+    if !hold.quiesced {
+        lines.push(format!("              {}", hold.sentence));
+    }
+    lines
 }
 
 fn waves(view: &RolloutView, now: Timestamp, palette: Palette) -> Table {

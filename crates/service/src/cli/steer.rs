@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::client::escape;
 use super::context::{Change, Context, text_of};
 use super::error::{CliError, Exit};
+use super::hold::{is_quiet, until_quiet};
 use super::screen::{count, settled};
 use super::table::grouped;
 use crate::operations::view::{RolloutView, WaveView};
@@ -44,6 +45,9 @@ pub struct Stop {
     /// Everything that goes to this target
     #[arg(long)]
     target: Option<String>,
+    /// Wait until every worker has confirmed it, or can no longer send
+    #[arg(long)]
+    wait: bool,
     #[command(flatten)]
     change: Change,
 }
@@ -107,12 +111,15 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
         reason => reason?,
     };
     let body = json!({"kind": kind, "scope": scope, "reason": reason});
-    let answer: Value = context.client.post("/v1/holds", &body).await?;
+    let mut answer: Value = context.client.post("/v1/holds", &body).await?;
+    if stop.wait {
+        answer = until_quiet(context, answer).await?;
+    }
     context.show(&answer, |answer| {
-        let quiet = if answer.get("quiesced") == Some(&Value::Bool(true)) {
+        let quiet = if is_quiet(answer) {
             "quiesced: nobody can send"
         } else {
-            "requests that had begun are finishing"
+            "not yet quiesced"
         };
         vec![
             format!(
@@ -120,6 +127,7 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
                 text_of(answer, "/id"),
                 text_of(answer, "/epoch")
             ),
+            text_of(answer, "/sentence"),
             format!(
                 "to release it: tidegate release {} --reason \"…\"",
                 text_of(answer, "/id")

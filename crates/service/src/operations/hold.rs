@@ -2,29 +2,30 @@
 //!
 //! Placing is the small, separate path: no planning, no approval, one row, one epoch, one audit
 //! record, whatever the size of what it covers. The permit of this process is withdrawn before the
-//! call returns; other processes hear of the epoch by their next renewal.
+//! call returns; other processes hear of the epoch at once, or by their next renewal. `quiescence` says
+//! who has.
 
-use chrono::{Datelike, TimeDelta};
+mod quiescence;
+
+use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::hold::{
     Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Placement, Release, Scope, Wanted,
 };
 use tidegate_orchestrator::ids::{HoldId, Principal, TargetId, Timestamp, WaveNumber};
-use tidegate_orchestrator::permit::PERMIT_MILLIS;
+use tidegate_orchestrator::quiesce::Quiescence;
 use tidegate_orchestrator::wave::ramp::Reentry;
 
-use super::view::{HoldView, ScopeView, WorkerView};
+use super::view::{HoldView, ScopeView};
 use super::{Actor, OperationError, Page, drift, load, restored, target};
 use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow};
-use crate::store::{Lane, StoreError, Txn, rollout as rollouts, transact, worker};
+use crate::store::{Lane, StoreError, Txn, rollout as rollouts, transact};
 
 /// The longest reason, in characters: a paragraph, not a document.
 const REASON_CHARS_MAX: usize = 4000;
-/// How much longer than its permit and one request a worker must be silent to be taken for dead.
-const WORKER_SILENT_MARGIN: TimeDelta = TimeDelta::seconds(5);
 
 /// A hold somebody asks for.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -428,36 +429,16 @@ async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, Operat
     Ok(Scope::Wave(row.id, WaveNumber(wave)))
 }
 
-/// Returns the processes that may still send: those heard since a permit and a request that was begun
-/// at its last moment would have ended. On SQLite there is this one only.
-async fn workers(app: &App) -> Result<Vec<worker::WorkerRow>, StoreError> {
-    let longest = app.connectors.request_timeout_max();
-    let longest = TimeDelta::from_std(longest).unwrap_or(WORKER_SILENT_MARGIN);
-    let silent = TimeDelta::milliseconds(i64::from(PERMIT_MILLIS)) + longest + WORKER_SILENT_MARGIN;
-    let since = app.store.now().await? - silent;
-    let mut workers = worker::workers_seen(app.store.read(), since).await?;
-    if !app.store.is_postgres() {
-        workers.retain(|worker| worker.id == app.worker);
-    }
-    Ok(workers)
-}
-
 /// Shows a hold, with who may still send under it.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached.
 pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
-    let workers = if hold.is_in_force() {
-        workers(app).await?
-    } else {
-        Vec::new()
+    let quiet = match hold.is_in_force() {
+        true => Some(quiescence::of(app, hold).await?),
+        false => None,
     };
-    let own = app.permit.sending_under(&hold.scope);
-    let others_quiet = workers
-        .iter()
-        .filter(|worker| worker.id != app.worker)
-        .all(|worker| worker.epoch >= hold.placed_epoch && worker.in_flight == 0);
     let actors = match &hold.cause {
         Cause::People { principals } => principals.iter().map(ToString::to_string).collect(),
         Cause::Gate { .. } | Cause::Calendar { .. } => vec![hold.placed_by.to_string()],
@@ -483,17 +464,18 @@ pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
         released_at: released.map(|released| released.at),
         release_reason: released.map(|released| released.reason.clone()),
         generation: hold.generation,
-        quiesced: hold.is_in_force() && own == 0 && others_quiet,
-        in_flight: own,
-        workers: workers
-            .into_iter()
-            .map(|worker| WorkerView {
-                id: worker.id,
-                name: worker.name,
-                epoch: worker.epoch,
-                in_flight: worker.in_flight,
-                seen_at: worker.seen_at,
-            })
-            .collect(),
+        quiesced: quiet.as_ref().is_some_and(|quiet| quiet.quiesced),
+        in_flight: quiet.as_ref().map_or(0, |quiet| quiet.in_flight),
+        confirmed: quiet.as_ref().map_or(0, |quiet| quiet.confirmed),
+        of: quiet.as_ref().map_or(0, |quiet| quiet.workers.len()),
+        slowest_ms: quiet.as_ref().and_then(|quiet| quiet.slowest_millis),
+        quiet_by: quiet.as_ref().and_then(Quiescence::quiet_by),
+        sentence: quiet.as_ref().map_or_else(
+            || "released: it stops nothing".to_owned(),
+            Quiescence::sentence,
+        ),
+        workers: quiet.map_or_else(Vec::new, |quiet| {
+            quiet.workers.into_iter().map(quiescence::worker).collect()
+        }),
     })
 }

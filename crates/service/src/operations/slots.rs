@@ -2,7 +2,7 @@
 //!
 //! Whoever is in flight belongs to a worker and is refused. The caller writes the audit entry.
 
-use tidegate_orchestrator::ids::{RolloutId, Timestamp};
+use tidegate_orchestrator::ids::{RolloutId, Timestamp, millis};
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotRefusal, Slots, history};
 
 use super::view::PersonView;
@@ -61,7 +61,7 @@ pub async fn decide_each(
         slots: slots.encode(),
         tally,
         adopted,
-        lease: row.lease()?,
+        lease: row.lease()?.map(|lease| (lease.owner, millis(lease.until))),
     };
     if ledger::batches_write(txn, &[write]).await? != 1 {
         return Err(StoreError::Conflict.into());

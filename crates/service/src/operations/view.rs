@@ -168,9 +168,20 @@ pub struct HoldView {
     pub generation: Generation,
     /// Whether nobody can send any more under it.
     pub quiesced: bool,
-    /// How many people this process has under way under it.
+    /// How many people are under way under it, by the last word of every worker.
     pub in_flight: u64,
-    /// The processes that send, and the epoch each has seen.
+    /// How many workers have acknowledged it.
+    pub confirmed: usize,
+    /// Of how many.
+    pub of: usize,
+    /// How long after it was placed the slowest of them did.
+    pub slowest_ms: Option<u64>,
+    /// From when nobody can send even if nothing more is heard, while it is not quiesced and that is known.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub quiet_by: Option<Timestamp>,
+    /// The same in one line.
+    pub sentence: String,
+    /// The processes that send, and how each stands to it.
     pub workers: Vec<WorkerView>,
 }
 
@@ -197,14 +208,21 @@ pub struct WorkerView {
     pub id: WorkerId,
     /// Where it runs.
     pub name: String,
+    /// acknowledged, sending, silent or cannot_send.
+    pub standing: String,
+    /// How long after the hold it acknowledged it, when it was there before the hold.
+    pub acknowledged_after_ms: Option<u64>,
+    /// When the last that it may send is over, while it is sending or silent and that is known.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub can_send_until: Option<Timestamp>,
     /// The epoch it has seen.
-    #[schema(value_type = i64)]
-    pub epoch: Epoch,
-    /// How many sends it has under way.
+    #[schema(value_type = Option<i64>)]
+    pub epoch: Option<Epoch>,
+    /// How many people it has under way under the hold.
     pub in_flight: u64,
     /// When it was last heard.
-    #[schema(value_type = String, format = DateTime)]
-    pub seen_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub seen_at: Option<Timestamp>,
 }
 
 /// A plan as it was stored.

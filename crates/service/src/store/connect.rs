@@ -4,9 +4,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
-use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, PgPool};
 use thiserror::Error;
 
 use super::StoreError;
@@ -64,6 +64,8 @@ pub(super) struct Pools {
     pub(super) for_holds: DatabaseConnection,
     /// For reading.
     pub(super) reader: DatabaseConnection,
+    /// For hearing of holds that other processes place; opened when somebody listens.
+    pub(super) listening: Option<PgPool>,
 }
 
 /// Opens the connections.
@@ -74,6 +76,12 @@ pub(super) async fn connect(url: &DatabaseUrl) -> Result<Pools, StoreError> {
             writer: postgres(url, POSTGRES_WRITERS).await?,
             for_holds: postgres(url, POSTGRES_FOR_HOLDS).await?,
             reader: postgres(url, POSTGRES_READERS).await?,
+            listening: Some(
+                PgPoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(Duration::from_secs(10))
+                    .connect_lazy_with(postgres_options(url)?),
+            ),
         }),
     }
 }
@@ -119,14 +127,19 @@ async fn sqlite(path: &str) -> Result<Pools, StoreError> {
         for_holds: writer.clone(),
         writer,
         reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+        listening: None,
     })
 }
 
-async fn postgres(url: &str, connections: u32) -> Result<DatabaseConnection, StoreError> {
-    let options = PgConnectOptions::from_str(url)
+fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    Ok(PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Unavailable(error.to_string()))?
         .application_name("tidegate")
-        .statement_cache_capacity(STATEMENTS);
+        .statement_cache_capacity(STATEMENTS))
+}
+
+async fn postgres(url: &str, connections: u32) -> Result<DatabaseConnection, StoreError> {
+    let options = postgres_options(url)?;
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         // Opening one takes longer than a look or a halt may.

@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidegate_orchestrator::ids::{
     BatchSeq, Epoch, Fence, Ordinal, PlanId, RolloutId, WaveNumber, WorkerId,
 };
+use tidegate_orchestrator::lease::Lease;
 use tidegate_orchestrator::ledger::{SlotState, Slots, Tally};
 
 use super::StoreError;
@@ -51,9 +52,12 @@ impl BatchRow {
     /// # Errors
     ///
     /// When the row is damaged.
-    pub fn lease(&self) -> Result<Option<(WorkerId, i64)>, StoreError> {
+    pub fn lease(&self) -> Result<Option<Lease>, StoreError> {
         match (&self.lease_owner, self.lease_until) {
-            (Some(owner), Some(until)) => Ok(Some((query::id(owner)?, until))),
+            (Some(owner), Some(until)) => Ok(Some(Lease {
+                owner: query::id(owner)?,
+                until: query::instant(until)?,
+            })),
             _ => Ok(None),
         }
     }

@@ -9,12 +9,18 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use super::StoreError;
 
 /// Every migration: number, name, and its text for SQLite and for PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "base",
         include_str!("../../../../migrations/sqlite/0001_base.sql"),
         include_str!("../../../../migrations/postgres/0001_base.sql"),
+    ),
+    (
+        2,
+        "quiesce",
+        include_str!("../../../../migrations/sqlite/0002_quiesce.sql"),
+        include_str!("../../../../migrations/postgres/0002_quiesce.sql"),
     ),
     (
         5,

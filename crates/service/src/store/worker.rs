@@ -1,88 +1,96 @@
-//! The processes that send: which epoch each has seen, and how much it has under way.
+//! The processes that send: which epochs each has seen, and how much it has under way.
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde::Serialize;
 use tidegate_orchestrator::ids::{Epoch, Timestamp, WorkerId, millis};
+use tidegate_orchestrator::quiesce::WorkerSaid;
 
 use super::StoreError;
 use super::query;
-
-/// A process that sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerRow {
-    /// The worker.
-    pub id: WorkerId,
-    /// Where it runs.
-    pub name: String,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// When its permit was last renewed.
-    pub seen_at: Timestamp,
-    /// The epoch it has seen.
-    pub epoch: Epoch,
-    /// How many sends it has under way.
-    pub in_flight: u64,
-}
 
 #[derive(Debug, FromQueryResult)]
 struct RawWorker {
     id: String,
     name: String,
-    started_at: i64,
     seen_at: i64,
     epoch: i64,
     in_flight: i64,
+    held: Option<String>,
+    epochs: Option<String>,
+    request_ms: Option<i64>,
+    ended_at: Option<i64>,
 }
 
-/// Says that a worker is alive, which epoch it has seen, and what it has under way.
-pub async fn worker_put<C: ConnectionTrait>(db: &C, row: &WorkerRow) -> Result<(), StoreError> {
+impl RawWorker {
+    /// What cannot be read counts as not said: a halt must be answered whatever a row holds.
+    fn said(self) -> Result<WorkerSaid, StoreError> {
+        let read = |text: Option<&String>| text.and_then(|text| serde_json::from_str(text).ok());
+        let epochs = self.epochs.as_ref();
+        Ok(WorkerSaid {
+            id: query::id(&self.id)?,
+            name: self.name,
+            seen_at: query::instant(self.seen_at)?,
+            epoch: Epoch::new(self.epoch),
+            epochs: epochs
+                .and_then(|text| serde_json::from_str(text).ok())
+                .unwrap_or_default(),
+            in_flight: query::unsigned64(self.in_flight)?,
+            held: read(self.held.as_ref()),
+            request_millis: self
+                .request_ms
+                .and_then(|millis| u32::try_from(millis).ok()),
+            has_ended: self.ended_at.is_some(),
+        })
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(StoreError::corrupt)
+}
+
+/// Writes what a worker says of itself.
+pub async fn worker_put<C: ConnectionTrait>(
+    db: &C,
+    said: &WorkerSaid,
+    started_at: Timestamp,
+) -> Result<(), StoreError> {
     query::execute(
         db,
-        "INSERT INTO worker (id, name, started_at, seen_at, epoch, in_flight) \
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) \
-         DO UPDATE SET seen_at = $4, epoch = $5, in_flight = $6",
+        "INSERT INTO worker (id, name, started_at, seen_at, epoch, in_flight, held, epochs, request_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) \
+         DO UPDATE SET seen_at = $4, epoch = $5, in_flight = $6, held = $7, epochs = $8, request_ms = $9",
         [
-            row.id.to_string().into(),
-            row.name.clone().into(),
-            millis(row.started_at).into(),
-            millis(row.seen_at).into(),
-            row.epoch.get().into(),
-            query::signed(row.in_flight)?.into(),
+            said.id.to_string().into(),
+            said.name.clone().into(),
+            millis(started_at).into(),
+            millis(said.seen_at).into(),
+            said.epoch.get().into(),
+            query::signed(said.in_flight)?.into(),
+            said.held.as_ref().map(json).transpose()?.into(),
+            json(&said.epochs)?.into(),
+            said.request_millis.map(i64::from).into(),
         ],
     )
     .await?;
     Ok(())
 }
 
-/// Reads the workers that were heard at or after an instant.
-pub async fn workers_seen<C: ConnectionTrait>(
-    db: &C,
-    since: Timestamp,
-) -> Result<Vec<WorkerRow>, StoreError> {
-    let sql = "SELECT id, name, started_at, seen_at, epoch, in_flight FROM worker \
-               WHERE seen_at >= $1 ORDER BY name, id";
-    let raws: Vec<RawWorker> = query::all(db, sql, [millis(since).into()]).await?;
-    raws.into_iter()
-        .map(|raw| {
-            Ok(WorkerRow {
-                id: query::id(&raw.id)?,
-                name: raw.name,
-                started_at: query::instant(raw.started_at)?,
-                seen_at: query::instant(raw.seen_at)?,
-                epoch: Epoch::new(raw.epoch),
-                in_flight: query::unsigned64(raw.in_flight)?,
-            })
-        })
-        .collect()
+/// Reads what every worker that is remembered has said.
+pub async fn workers_said<C: ConnectionTrait>(db: &C) -> Result<Vec<WorkerSaid>, StoreError> {
+    let sql = "SELECT id, name, seen_at, epoch, in_flight, held, epochs, request_ms, ended_at \
+               FROM worker ORDER BY name, id";
+    let raws: Vec<RawWorker> = query::all(db, sql, []).await?;
+    raws.into_iter().map(RawWorker::said).collect()
 }
 
-/// Forgets a worker that has ended: it sends no more.
-pub async fn worker_end<C: ConnectionTrait>(db: &C, id: WorkerId) -> Result<(), StoreError> {
-    query::execute(
-        db,
-        "DELETE FROM worker WHERE id = $1",
-        [id.to_string().into()],
-    )
-    .await?;
+/// Notes that a worker has ended: it sends no more.
+pub async fn worker_end<C: ConnectionTrait>(
+    db: &C,
+    id: WorkerId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE worker SET ended_at = $2, in_flight = 0 WHERE id = $1";
+    query::execute(db, sql, [id.to_string().into(), millis(now).into()]).await?;
     Ok(())
 }
 
@@ -97,4 +105,9 @@ pub async fn workers_forget<C: ConnectionTrait>(
         [millis(before).into()],
     )
     .await
+}
+
+/// Forgets every worker: whoever calls this is alone.
+pub async fn workers_clear<C: ConnectionTrait>(db: &C) -> Result<u64, StoreError> {
+    query::execute(db, "DELETE FROM worker", []).await
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{conduct, dispatch, permit, recover, sweep};
+use super::{conduct, dispatch, listen, permit, recover, sweep};
 use crate::app::App;
 use crate::operations::import;
 use crate::store::{Lane, StoreError, transact, worker};
@@ -30,6 +30,7 @@ impl Driver {
         permit::renew(app).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(permit::run(app.clone()));
+        tasks.spawn(listen::run(app.clone()));
         tasks.spawn(conduct::run(app.clone()));
         tasks.spawn(dispatch::run(app.clone()));
         tasks.spawn(sweep::run(app.clone()));
@@ -49,9 +50,23 @@ impl Driver {
         })
         .await;
         self.tasks.shutdown().await;
+        let app = &self.app;
+        app.permit.withdraw(app.clock.moment());
+        for _ in 0..100 {
+            if app.permit.sending_total() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if app.permit.sending_total() > 0 {
+            // Whoever waits for this process waits as for a dead one.
+            tracing::warn!("requests are still under way at the end");
+            return;
+        }
         // Nothing of this process sends any more: a hold need not wait until it is taken for dead.
-        let ended = transact!(self.app.store, Lane::Ordinary, "worker_end", |txn| {
-            worker::worker_end(txn, self.app.worker).await
+        let ended = transact!(app.store, Lane::Ordinary, "worker_end", |txn| {
+            let now = txn.now();
+            worker::worker_end(txn, app.worker, now).await
         });
         if let Err(error) = ended {
             tracing::warn!(%error, "the other processes could not be told that this one has ended");

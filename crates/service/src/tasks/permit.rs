@@ -1,23 +1,31 @@
 //! This process's right to send: renewed from the database, withdrawn by a hold, dead by itself.
+//!
+//! Whoever sends asks the cell last before the socket. The task renews the permit every half second, and
+//! at once when the epoch is said to have moved (`tasks::listen`); what this process has seen, and whom
+//! it has under way, it tells in its row, at once when that is what a hold waits for.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tidegate_orchestrator::hold::{InForce, Place, Scope};
+use tidegate_orchestrator::hold::{HoldSet, InForce, Place, Scope};
 use tidegate_orchestrator::ids::{Epoch, Timestamp};
 use tidegate_orchestrator::permit::{
-    Deadline, Moment, NotNow, PERMIT_MILLIS, PERMIT_RENEW_MILLIS, Permit, may_send,
+    Deadline, Kept, Moment, NotNow, PERMIT_MILLIS, PERMIT_RENEW_MILLIS, Permit, may_send,
 };
+use tidegate_orchestrator::quiesce::{EpochSeen, UnderWay, WorkerSaid, remember};
+use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::operations::restored;
-use crate::store::worker::{self, WorkerRow};
-use crate::store::{Lane, StoreError, hold, transact};
+use crate::store::{Lane, StoreError, hold, transact, worker};
 
 /// A worker that has not been heard for this long is taken for dead and forgotten.
 const WORKER_FORGET_MINUTES: i64 = 60;
+/// How often a worker with no news says that it is there. On SQLite there is nobody else to hear it.
+const TELL_EVERY_MS: u64 = 1000;
+const TELL_EVERY_ALONE_MS: u64 = 60_000;
 
 /// The permit, where everybody who sends looks at it.
 #[derive(Debug, Clone, Default)]
@@ -25,9 +33,40 @@ pub struct PermitCell(Arc<Cell>);
 
 #[derive(Debug, Default)]
 struct Cell {
-    permit: RwLock<Option<Permit>>,
+    kept: RwLock<Kept>,
+    // Never locked together with `kept`: whoever asks about the one has let go of the other.
     sending: Mutex<HashMap<Place, u64>>,
     total: AtomicU64,
+    /// The longest that a request of this process takes.
+    request_ms: AtomicU32,
+    /// The epochs seen, and since when.
+    epochs: Mutex<Vec<EpochSeen>>,
+    /// What was told last.
+    told: tokio::sync::Mutex<Option<Told>>,
+    /// Rung when the permit must not wait for its time.
+    hurry: Notify,
+}
+
+/// What the other processes were told.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    epoch: Epoch,
+    is_quiet: bool,
+    is_idle: bool,
+    request_ms: u32,
+    at_ms: u64,
+}
+
+impl Told {
+    fn of(said: &WorkerSaid, at_ms: u64) -> Self {
+        Self {
+            epoch: said.epoch,
+            is_quiet: said.held.as_ref().is_some_and(Vec::is_empty),
+            is_idle: said.in_flight == 0,
+            request_ms: said.request_millis.unwrap_or(0),
+            at_ms,
+        }
+    }
 }
 
 /// People under way; given back when dropped.
@@ -40,20 +79,25 @@ pub struct Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        let mut sending = self
-            .cell
-            .0
-            .sending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sending.get_mut(&self.place) {
-            *count = count.saturating_sub(self.people);
-            if *count == 0 {
-                sending.remove(&self.place);
-            }
-        }
+        let is_last = {
+            let mut sending = lock(&self.cell.0.sending);
+            let left = sending.get(&self.place).copied().unwrap_or(0);
+            match left.saturating_sub(self.people) {
+                0 => sending.remove(&self.place),
+                left => sending.insert(self.place, left),
+            };
+            left <= self.people
+        };
         self.cell.0.total.fetch_sub(self.people, Ordering::SeqCst);
+        // A hold may wait for exactly this.
+        if is_last && self.cell.known().1.worst(&self.place).is_some() {
+            self.cell.hurry();
+        }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PermitCell {
@@ -68,43 +112,57 @@ impl PermitCell {
         lease_until: Deadline,
         now: Moment,
     ) -> Result<(), NotNow> {
-        let permit = self.0.permit.read().unwrap_or_else(PoisonError::into_inner);
-        may_send(permit.as_ref(), place, lease_until, now)
+        let kept = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        may_send(kept.permit(), place, lease_until, now)
     }
 
     /// Returns the epoch of the permit while it lives.
     #[must_use]
     pub fn epoch(&self, now: Moment) -> Option<Epoch> {
-        let permit = self.0.permit.read().unwrap_or_else(PoisonError::into_inner);
-        permit
-            .as_ref()
+        let kept = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        kept.permit()
             .filter(|permit| !permit.expires.has_passed(now))
             .map(|permit| permit.epoch)
     }
 
-    /// Stops sending under a hold at once, before the next renewal.
+    /// Stops sending under a hold at once, before the next renewal, and has it told.
     pub fn hold(&self, hold: InForce, epoch: Epoch) {
-        let mut cell = self
-            .0
-            .permit
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(permit) = cell.as_mut() {
-            Arc::make_mut(&mut permit.holds).add(hold);
-            permit.epoch = permit.epoch.max(epoch);
-        }
+        self.change(|kept| kept.hold(hold, epoch));
+        self.hurry();
+    }
+
+    /// Gives the right to send up: this process ends.
+    pub fn withdraw(&self, now: Moment) {
+        self.change(|kept| kept.withdraw(now));
+    }
+
+    /// Has the permit renewed, and the others told, without waiting for the time.
+    pub fn hurry(&self) {
+        self.0.hurry.notify_one();
+    }
+
+    fn give(&self, permit: Permit) {
+        self.change(|kept| kept.give(permit));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Kept)) {
+        let mut kept = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut kept);
+    }
+
+    /// Returns the epoch and the holds that this process knows, whether it may send or not.
+    fn known(&self) -> (Epoch, Arc<HoldSet>) {
+        let kept = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let permit = kept.permit();
+        permit.map_or_else(Default::default, |permit| {
+            (permit.epoch, Arc::clone(&permit.holds))
+        })
     }
 
     /// Counts people as under way.
     #[must_use]
     pub fn sending(&self, place: Place, people: u64) -> Sending {
-        *self
-            .0
-            .sending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(place)
-            .or_default() += people;
+        *lock(&self.0.sending).entry(place).or_default() += people;
         self.0.total.fetch_add(people, Ordering::SeqCst);
         Sending {
             cell: self.clone(),
@@ -116,11 +174,7 @@ impl PermitCell {
     /// Counts the people under way that a scope covers.
     #[must_use]
     pub fn sending_under(&self, scope: &Scope) -> u64 {
-        let sending = self
-            .0
-            .sending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let sending = lock(&self.0.sending);
         sending
             .iter()
             .filter(|(place, _)| scope.covers(place))
@@ -128,20 +182,40 @@ impl PermitCell {
             .sum()
     }
 
-    /// Takes a renewed permit in. One of an older epoch than the one that is here was read before a
-    /// hold that this process knows of, and must not forget it: only its holds are added.
-    fn give(&self, permit: Permit) {
-        let mut cell = self
-            .0
-            .permit
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        match cell.as_mut() {
-            Some(known) if known.epoch > permit.epoch => {
-                let holds = Arc::make_mut(&mut known.holds);
-                permit.holds.iter().for_each(|hold| holds.add(hold.clone()));
-            }
-            _ => *cell = Some(permit),
+    /// Counts everybody under way.
+    #[must_use]
+    pub fn sending_total(&self) -> u64 {
+        self.0.total.load(Ordering::SeqCst)
+    }
+
+    /// Returns what this process has to say of itself at an instant of the database's clock.
+    ///
+    /// The holds are read before the people: whoever passed the gate before a hold was known is counted
+    /// since before the gate was asked.
+    #[must_use]
+    pub fn says(&self, app: &App, now: Timestamp) -> WorkerSaid {
+        let (epoch, holds) = self.known();
+        let sending = lock(&self.0.sending).clone();
+        let held: Vec<UnderWay> = sending
+            .into_iter()
+            .filter(|(place, _)| holds.worst(place).is_some())
+            .map(|(place, people)| UnderWay::at(place, people))
+            .collect();
+        let mut epochs = lock(&self.0.epochs);
+        // Without a permit nothing has been seen yet.
+        if epoch > Epoch::default() {
+            remember(&mut epochs, epoch, held.is_empty(), now);
+        }
+        WorkerSaid {
+            id: app.worker,
+            name: app.worker_name.clone(),
+            seen_at: now,
+            epoch,
+            epochs: epochs.clone(),
+            in_flight: self.sending_total(),
+            held: Some(held),
+            request_millis: Some(self.0.request_ms.load(Ordering::SeqCst)),
+            has_ended: false,
         }
     }
 }
@@ -151,7 +225,7 @@ impl PermitCell {
 /// # Errors
 ///
 /// When the store cannot be reached; the old permit then dies at its time.
-pub async fn renew(app: &App) -> Result<Epoch, StoreError> {
+pub async fn renew(app: &App) -> Result<(), StoreError> {
     // Read before the question is asked: what the answer is worth counts from here.
     let asked = app.clock.moment();
     app.store.check_place()?;
@@ -162,17 +236,34 @@ pub async fn renew(app: &App) -> Result<Epoch, StoreError> {
         expires: Deadline::after(asked, PERMIT_MILLIS),
         holds,
     });
-    Ok(epoch)
+    Ok(())
+}
+
+/// Promises that no request of this process takes longer, before the first that may: a hold must know
+/// how long to wait for a process that has fallen silent.
+///
+/// # Errors
+///
+/// When the others cannot be told.
+pub async fn promise(app: &App, timeout: Duration) -> Result<(), StoreError> {
+    let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    app.permit.0.request_ms.fetch_max(millis, Ordering::SeqCst);
+    tell(app, false).await
 }
 
 /// Keeps the permit alive until the process ends, and tells the other processes about this one.
 pub async fn run(app: App) {
-    let started_at = app.clock.now();
-    let mut told: Option<(Epoch, u64, Timestamp)> = None;
+    let renew_every = Duration::from_millis(u64::from(PERMIT_RENEW_MILLIS));
+    let mut due = tokio::time::interval(renew_every);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let is_due = tokio::select! {
+            _ = due.tick() => true,
+            () = app.permit.0.hurry.notified() => false,
+        };
         match renew(&app).await {
-            Ok(epoch) => {
-                if let Err(error) = tell(&app, started_at, epoch, &mut told).await {
+            Ok(()) => {
+                if let Err(error) = tell(&app, is_due).await {
                     tracing::warn!(%error, "the other processes could not be told about this one");
                 }
             }
@@ -180,93 +271,49 @@ pub async fn run(app: App) {
                 tracing::warn!(%error, "the permit could not be renewed: sending stops within two seconds")
             }
         }
-        tokio::time::sleep(Duration::from_millis(u64::from(PERMIT_RENEW_MILLIS))).await;
     }
 }
 
-/// Writes the worker's row when something about it changed; on SQLite nobody else reads it often.
-async fn tell(
-    app: &App,
-    started_at: Timestamp,
-    epoch: Epoch,
-    told: &mut Option<(Epoch, u64, Timestamp)>,
-) -> Result<(), StoreError> {
-    let in_flight = app.permit.0.total.load(Ordering::SeqCst);
-    let now = app.clock.now();
-    let every = if app.store.is_postgres() {
-        1000
+/// Writes the worker's row when something about it changed, or when it is time to be heard again.
+///
+/// On SQLite nobody else reads it: what is news there waits until it is due, and costs a hold nothing.
+async fn tell(app: &App, is_due: bool) -> Result<(), StoreError> {
+    let cell = &app.permit.0;
+    let mut told = cell.told.lock().await;
+    let now_ms = app.clock.monotonic().0;
+    let is_shared = app.store.is_postgres();
+    // Noted in any case: since when an epoch is known here is what a hold is answered with.
+    let telling = Told::of(&app.permit.says(app, app.store.now().await?), now_ms);
+    let every = if is_shared {
+        TELL_EVERY_MS
     } else {
-        60_000
+        TELL_EVERY_ALONE_MS
     };
-    let is_news = told.is_none_or(|(was, flying, at)| {
-        was != epoch || (flying == 0) != (in_flight == 0) || (now - at).num_milliseconds() > every
+    let is_old = told.is_none_or(|was| now_ms.saturating_sub(was.at_ms) >= every);
+    let is_news = told.is_none_or(|was| {
+        (was.epoch, was.is_quiet, was.is_idle) != (telling.epoch, telling.is_quiet, telling.is_idle)
     });
-    if !is_news {
+    let is_promise = told.is_none_or(|was| was.request_ms < telling.request_ms);
+    if !is_promise && !(is_news && (is_shared || is_due)) && !(is_old && is_due) {
         return Ok(());
     }
-    transact!(app.store, Lane::Ordinary, "worker_put", |txn| {
+    // A stop waits for it: it has the connections that nobody else fills.
+    let lane = if is_shared {
+        Lane::Hold
+    } else {
+        Lane::Ordinary
+    };
+    let written: Result<WorkerSaid, StoreError> = transact!(app.store, lane, "worker_put", |txn| {
         // By the database's clock: whether a worker is silent must not hang on whose clock is right.
-        let seen_at = txn.now();
-        let row = WorkerRow {
-            id: app.worker,
-            name: app.worker_name.clone(),
-            started_at,
-            seen_at,
-            epoch,
-            in_flight,
-        };
-        worker::worker_put(txn, &row).await?;
-        let before = seen_at - chrono::TimeDelta::minutes(WORKER_FORGET_MINUTES);
-        worker::workers_forget(txn, before).await
-    })?;
-    *told = Some((epoch, in_flight, now));
+        let now = txn.now();
+        let said = app.permit.says(app, now);
+        worker::worker_put(txn, &said, app.started_at).await?;
+        if is_old {
+            let before = now - chrono::TimeDelta::minutes(WORKER_FORGET_MINUTES);
+            worker::workers_forget(txn, before).await?;
+        }
+        Ok(said)
+    });
+    *told = Some(Told::of(&written?, now_ms));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use tidegate_orchestrator::hold::{HoldKind, HoldSet};
-    use tidegate_orchestrator::ids::{RolloutId, TargetId, from_millis};
-    use tidegate_orchestrator::permit::Monotonic;
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn moment() -> Moment {
-        Moment {
-            wall: from_millis(1_000).unwrap(),
-            monotonic: Monotonic(1_000),
-        }
-    }
-
-    fn permit(epoch: i64) -> Permit {
-        Permit {
-            epoch: Epoch(epoch),
-            expires: Deadline::after(moment(), PERMIT_MILLIS),
-            holds: Arc::new(HoldSet::default()),
-        }
-    }
-
-    #[test]
-    fn a_renewal_read_before_a_hold_does_not_forget_the_hold() {
-        let cell = PermitCell::default();
-        let place = Place::rollout(
-            TargetId::new(Uuid::from_u128(1)),
-            RolloutId::new(Uuid::from_u128(2)),
-        );
-        let lease = Deadline::after(moment(), 60_000);
-        cell.give(permit(7));
-        assert_eq!(cell.may_send(&place, lease, moment()), Ok(()));
-        let hold = InForce {
-            id: tidegate_orchestrator::ids::HoldId::new(Uuid::from_u128(3)),
-            kind: HoldKind::Halt,
-            scope: Scope::Everything,
-            since: moment().wall,
-            reason: "stop".to_owned(),
-        };
-        cell.hold(hold, Epoch(8));
-        // This renewal was asked for before the hold was placed, and comes back after it.
-        cell.give(permit(7));
-        assert!(cell.may_send(&place, lease, moment()).is_err());
-    }
 }

@@ -14,7 +14,7 @@ use tidegate_orchestrator::ids::{RolloutId, millis};
 
 use crate::app::App;
 use crate::operations::{Actor, OperationError, load};
-use crate::store::{Lane, Sole, StoreError, ledger, target, transact, wave};
+use crate::store::{Lane, Sole, StoreError, ledger, target, transact, wave, worker};
 
 /// How often somebody looks for leases that were lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +25,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// When the store cannot be reached.
 pub async fn end_leases(app: &App, _sole: &Sole) -> Result<(), StoreError> {
+    transact!(app.store, Lane::Ordinary, "workers_clear", |txn| {
+        worker::workers_clear(txn).await
+    })?;
     for rollout in wave::rollouts_in_flight(app.store.read()).await? {
         match request_timeout(app, rollout).await {
             Ok(timeout) => end_leases_of(app, rollout, timeout).await?,

@@ -95,6 +95,7 @@ impl Sender {
             .connectors
             .of(&target, &app.clock)
             .map_err(|error| OperationError::invalid("target_unusable", error.to_string()))?;
+        permit::promise(&app, connector.request_timeout()).await?;
         let rate = plan.rate.and_then(|rate| {
             Rate::new(
                 u64::from(rate.people),
@@ -312,13 +313,14 @@ impl Sender {
         Ok(())
     }
 
-    /// Until when a request may begin under a lease that was asked for at a moment. One that begins at
-    /// the last moment has its timeout to come, and must be over when the lease is; a second more, so
-    /// that whoever is late is late here first.
+    /// Until when a request may begin under a lease that was asked for at a moment.
     fn lease_end(&self, asked: Moment) -> Deadline {
-        let to_begin = self.lease.saturating_sub(self.connector.request_timeout());
-        let lease_ms = u32::try_from(to_begin.as_millis().saturating_sub(1000)).unwrap_or(u32::MAX);
-        Deadline::after(asked, lease_ms)
+        let millis = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+        Deadline::to_begin(
+            asked,
+            millis(self.lease),
+            millis(self.connector.request_timeout()),
+        )
     }
 
     fn spawn(
@@ -456,6 +458,10 @@ impl Sender {
             }
             if turn.renewed.contains(&address) {
                 flight.lease.renew(end);
+                flight.leased_at = asked.monotonic;
+            }
+            if turn.kept.contains(&address) {
+                // Asked for and not given: under a hold a lease only runs out.
                 flight.leased_at = asked.monotonic;
             }
             true

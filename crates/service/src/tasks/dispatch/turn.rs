@@ -12,12 +12,14 @@ mod door;
 mod open;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
-use tidegate_orchestrator::hold::Place;
+use tidegate_orchestrator::hold::{HoldSet, Place};
 use tidegate_orchestrator::ids::{
     BatchSeq, Epoch, Fence, Ordinal, RolloutId, TargetId, Timestamp, WaveNumber, WorkerId, millis,
 };
+use tidegate_orchestrator::lease::{self, Return, Settlement};
 use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, history};
 
 use super::rate::{Pace, Rate};
@@ -92,6 +94,8 @@ pub struct Turn {
     pub lost: Vec<BatchAddress>,
     /// The batches whose lease goes on.
     pub renewed: Vec<BatchAddress>,
+    /// The batches whose lease ends when it would have: a hold covers them.
+    pub kept: Vec<BatchAddress>,
     /// How many people changed state by an outcome.
     pub recorded: u64,
     /// How many outcomes were refused.
@@ -108,6 +112,7 @@ impl Turn {
             claimed: Vec::new(),
             lost: Vec::new(),
             renewed: Vec::new(),
+            kept: Vec::new(),
             recorded: 0,
             refused: 0,
             not_claimed: why,
@@ -143,7 +148,9 @@ pub struct TurnOrder<'a> {
 /// Fails when the store cannot be reached or a batch row is damaged; nothing is changed then.
 pub async fn ledger_turn(txn: &mut Txn, order: &TurnOrder<'_>) -> Result<Turn, StoreError> {
     hold::claim_lock(txn).await?;
-    let mut pass = Pass::new(txn.now());
+    // Read under the claim lock: no hold can commit before this turn has.
+    let (epoch, holds) = hold::holds_known(txn, txn.hold_cache()).await?;
+    let mut pass = Pass::new(txn.now(), epoch, holds);
     for ((rollout, wave), finished) in by_wave(order.finished) {
         pass.record(txn, order, (rollout, wave), &finished).await?;
     }
@@ -167,22 +174,28 @@ fn by_wave(finished: &[Finished]) -> BTreeMap<(RolloutId, WaveNumber), Vec<&Fini
 /// What a turn has gathered so far.
 struct Pass {
     now: Timestamp,
+    epoch: Epoch,
+    holds: Arc<HoldSet>,
     opened: BTreeMap<BatchAddress, Open>,
     claimed: Vec<Claimed>,
     lost: Vec<BatchAddress>,
     renewed: Vec<BatchAddress>,
+    kept: Vec<BatchAddress>,
     recorded: u64,
     refused: u64,
 }
 
 impl Pass {
-    fn new(now: Timestamp) -> Self {
+    fn new(now: Timestamp, epoch: Epoch, holds: Arc<HoldSet>) -> Self {
         Self {
             now,
+            epoch,
+            holds,
             opened: BTreeMap::new(),
             claimed: Vec::new(),
             lost: Vec::new(),
             renewed: Vec::new(),
+            kept: Vec::new(),
             recorded: 0,
             refused: 0,
         }
@@ -193,6 +206,7 @@ impl Pass {
             claimed: self.claimed,
             lost: self.lost,
             renewed: self.renewed,
+            kept: self.kept,
             recorded: self.recorded,
             refused: self.refused,
             not_claimed,
@@ -213,28 +227,40 @@ impl Pass {
         for row in ledger::batches_for_update(txn, rollout, wave, &seqs).await? {
             self.opened.insert(row.address, Open::read(row)?);
         }
-        let worker = order.worker.to_string();
         let lease_until = millis(self.now).saturating_add(order.lease_ms);
+        let place = Place::wave(order.target, rollout, wave);
+        let is_held = self.holds.worst(&place).is_some();
         for item in finished {
             let Some(open) = self.opened.get_mut(&item.address) else {
                 return Err(StoreError::NotFound);
             };
-            let is_ours = open.row.lease_owner.as_deref() == Some(worker.as_str());
-            if !is_ours || open.row.fence != item.fence {
-                self.lost.push(item.address);
-                self.refused += u64::try_from(item.outcomes.len()).unwrap_or(u64::MAX);
-                continue;
-            }
+            let known = open.row.lease()?;
+            let back = Return {
+                by: order.worker,
+                fence: item.fence,
+                is_last: item.is_last,
+                is_held,
+            };
+            open.lease = match lease::settle(known, open.row.fence, back) {
+                Settlement::Lost => {
+                    self.lost.push(item.address);
+                    self.refused += u64::try_from(item.outcomes.len()).unwrap_or(u64::MAX);
+                    continue;
+                }
+                Settlement::Ended => None,
+                Settlement::Kept => {
+                    self.kept.push(item.address);
+                    known.map(|lease| (lease.owner, millis(lease.until)))
+                }
+                Settlement::Renewed => {
+                    self.renewed.push(item.address);
+                    Some((order.worker, lease_until))
+                }
+            };
             let recorded = open.slots.record(&item.outcomes, self.now);
             self.recorded += u64::try_from(recorded.changed.len()).unwrap_or(u64::MAX);
             self.refused += u64::try_from(recorded.refused.len()).unwrap_or(u64::MAX);
             open.changed.extend(recorded.changed);
-            if item.is_last {
-                open.lease = None;
-            } else {
-                open.lease = Some((order.worker, lease_until));
-                self.renewed.push(item.address);
-            }
             failure::failures_put(txn, rollout, &item.failures).await?;
             failure::failures_clear(txn, rollout, &item.recovered).await?;
             if let Some((part, body)) = &item.receipt {
@@ -256,11 +282,6 @@ impl Pass {
         if order.claim_max == 0 {
             return Ok(NotClaimed::Enough);
         }
-        // Read under the claim lock: no hold can commit before this turn has.
-        let (epoch, holds) = hold::holds_known(txn, txn.hold_cache()).await?;
-        if epoch != order.epoch {
-            return Ok(NotClaimed::EpochMoved);
-        }
         let door = target::target_door(txn, order.target, order.rate.is_some()).await?;
         if door.closed_until > self.now {
             return Ok(NotClaimed::TargetClosed(door.closed_until));
@@ -269,8 +290,13 @@ impl Pass {
         let (mut held, mut later) = (false, None);
         for wave in wave::waves_load(txn, order.rollout).await? {
             let place = Place::wave(order.target, order.rollout, wave.number);
-            match wave_door(&wave, &place, &holds, self.now) {
+            let may_claim = lease::may_claim(order.epoch, self.epoch, &self.holds, &place);
+            match wave_door(&wave, may_claim, self.now) {
                 WaveDoor::Open => {}
+                WaveDoor::EpochMoved => {
+                    door.save(txn, order.target).await?;
+                    return Ok(NotClaimed::EpochMoved);
+                }
                 WaveDoor::Held => {
                     held = true;
                     continue;
@@ -334,12 +360,19 @@ impl Pass {
             }
             None => Open::read(row)?,
         };
-        let is_lapsed = open.row.lease_owner.is_some()
-            && open
-                .row
-                .lease_until
-                .is_some_and(|until| until <= millis(self.now));
-        let is_lapsed = is_lapsed && open.fence == open.row.fence;
+        // What was recorded in this turn may have renewed a lease that was over: it is still under way.
+        let known = if is_known {
+            open.lease_now()
+        } else {
+            open.row.lease()?
+        };
+        if lease::may_take(known, self.now).is_err() {
+            if is_known {
+                self.opened.insert(address, open);
+            }
+            return Ok(Ok(()));
+        }
+        let is_lapsed = known.is_some();
         if is_lapsed {
             open.lapse(self.now);
         }
@@ -468,3 +501,6 @@ impl Pass {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

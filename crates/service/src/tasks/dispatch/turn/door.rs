@@ -1,7 +1,7 @@
 //! What stands between a turn and the people of a wave: its ramp, its holds, the rate of the target.
 
-use tidegate_orchestrator::hold::{HoldSet, Place};
 use tidegate_orchestrator::ids::{TargetId, Timestamp};
+use tidegate_orchestrator::lease::ClaimRefusal;
 use tidegate_orchestrator::ledger::SlotState;
 
 use super::super::rate::{Pace, RATE_AHEAD_US, Rate};
@@ -22,6 +22,7 @@ pub(super) fn to_begin(wave: &WaveRow) -> Option<u64> {
 
 pub(super) enum WaveDoor {
     Open,
+    EpochMoved,
     Held,
     Closed,
 }
@@ -29,16 +30,16 @@ pub(super) enum WaveDoor {
 /// Whether people of this wave may be claimed now.
 pub(super) fn wave_door(
     wave: &WaveRow,
-    place: &Place,
-    holds: &HoldSet,
+    may_claim: Result<(), ClaimRefusal>,
     now: Timestamp,
 ) -> WaveDoor {
     if !wave.claimable || wave.claim_until.is_some_and(|until| until <= now) {
         return WaveDoor::Closed;
     }
-    match holds.worst(place) {
-        Some(_) => WaveDoor::Held,
-        None => WaveDoor::Open,
+    match may_claim {
+        Ok(()) => WaveDoor::Open,
+        Err(ClaimRefusal::EpochMoved) => WaveDoor::EpochMoved,
+        Err(ClaimRefusal::Held | ClaimRefusal::Leased) => WaveDoor::Held,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A batch as a turn goes through it.
 
-use tidegate_orchestrator::ids::{Epoch, Fence, Timestamp, WorkerId};
+use tidegate_orchestrator::ids::{Epoch, Fence, Timestamp, WorkerId, from_millis};
+use tidegate_orchestrator::lease::Lease;
 use tidegate_orchestrator::ledger::{ClaimedSlot, SlotIndex, SlotState, Slots, Tally};
 
 use crate::store::StoreError;
@@ -29,6 +30,13 @@ impl Open {
             fence,
             lease: None,
         })
+    }
+
+    /// Returns the lease as this turn leaves it.
+    pub(super) fn lease_now(&self) -> Option<Lease> {
+        let (owner, until) = self.lease?;
+        let until = from_millis(until).unwrap_or(Timestamp::MAX_UTC);
+        Some(Lease { owner, until })
     }
 
     /// Whoever was in flight under a lease that is over becomes unknown.
