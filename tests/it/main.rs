@@ -47,5 +47,6 @@ mod stopping;
 mod storm;
 mod together;
 mod trouble;
+mod upgrading;
 mod wake_ups;
 mod words;
