@@ -109,7 +109,8 @@ impl ExposureClass {
         match state {
             SlotState::Done | SlotState::Reverting => Self::Exposed,
             SlotState::InFlight | SlotState::Awaiting | SlotState::Unknown => Self::InFlight,
-            SlotState::Queued => Self::Untouched,
+            // Counted in the wave where they stand now.
+            SlotState::Queued | SlotState::Transferred => Self::Untouched,
             SlotState::Retry => Self::Retry,
             SlotState::Failed => Self::Failed,
             SlotState::Review => Self::Review,
