@@ -79,8 +79,7 @@ async fn nothing_leaves_after_a_halt_whatever_was_scheduled(server: Target) {
 
     let quiet = json!({"hang": 0, "lost": 0, "p429": 0, "latency": 0, "jitter": 0});
     proxy.change_faults(quiet).await;
-    let path = format!("/v1/holds/{}/release", placed["id"].as_str().unwrap());
-    api.post(&path, json!({"reason": "over"})).await.ok();
+    crate::support::release::halt(&api, placed["id"].as_str().unwrap()).await;
     let done = until_status(&api, "move", "completed", 60).await;
     assert_eq!(done["totals"]["done"], 800, "{done:#}");
     assert_eq!(check_nobody_twice(&server.accounts().await), 800);

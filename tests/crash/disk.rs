@@ -91,10 +91,7 @@ async fn a_full_disk_stops_a_rollout_which_goes_on_when_there_is_space() {
     .await;
     let held = api.get("/v1/holds?in_force=true").await.ok();
     let id = held["items"][0]["id"].as_str().unwrap().to_owned();
-    let path = format!("/v1/holds/{id}/release");
-    api.post(&path, json!({"reason": "there is space"}))
-        .await
-        .ok();
+    crate::support::release::halt(api, &id).await;
     let view = until_status(api, "move", "completed", 120).await;
     assert_eq!(people(&view, "done"), u64::from(everybody));
     journal.check_everybody_once(u64::from(everybody));

@@ -179,7 +179,8 @@ async fn what_a_halt_or_a_release_was_told_is_there_after_the_kill(database: Dat
             known,
             "nobody is sent under a halt, also by the next process"
         );
-        let release = json!({"reason": "the drill is over"});
+        let digest = crate::support::release::ready(&service.api, id).await;
+        let release = json!({"reason": "the drill is over", "digest": digest});
         let request = post(&service.api, &format!("/v1/holds/{id}/release"), &release);
         let answer = cut_short(&mut service, &mut random, 25, request).await;
         let held = in_force(&service.api).await;
@@ -191,11 +192,7 @@ async fn what_a_halt_or_a_release_was_told_is_there_after_the_kill(database: Dat
             continue;
         }
         assert_eq!(held, [id.as_str()]);
-        service
-            .api
-            .post(&format!("/v1/holds/{id}/release"), release)
-            .await
-            .ok();
+        crate::support::release::halt(&service.api, id).await;
     }
     println!("{told} of {rounds} halts were told before the kill");
     let moved = people(&service.api.get("/v1/rollouts/move").await.ok(), "done");

@@ -136,8 +136,7 @@ async fn a_power_cut_leaves_a_whole_database_with_every_hold_its_log_still_has()
                 salt,
                 frames,
             });
-            let release = format!("/v1/holds/{}/release", placed["id"].as_str().unwrap());
-            api.post(&release, json!({"reason": "over"})).await.ok();
+            crate::support::release::halt(api, placed["id"].as_str().unwrap()).await;
             random_moment(&mut random, 0, 60).await;
         }
         let copy = Copy::take(&service, &path);

@@ -85,10 +85,7 @@ async fn the_trail_alone_tells_how_many_were_claimed_and_recorded(database: Data
     until_done(api, "move", 200, 30).await;
     let body = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "token theft"});
     let halt = ann.post("/v1/holds?wait=quiesced", body).await.ok();
-    let path = format!("/v1/holds/{}/release", halt["id"].as_str().unwrap());
-    ann.post(&path, json!({"reason": "keys changed"}))
-        .await
-        .ok();
+    crate::support::release::halt(api, halt["id"].as_str().unwrap()).await;
     let done = until_status(api, "move", "completed", 60).await;
     let entries = trail(api).await;
     let subject = format!("rollout:{}", done["id"].as_str().unwrap());

@@ -135,9 +135,8 @@ async fn status_wait_ends_when_the_rollout_ends_or_is_stopped(database: Database
         .ok();
     assert_eq!(waiting.await.unwrap().status.code(), Some(4));
     let hold = api.get("/v1/holds?in_force=true").await.ok()["items"][0]["id"].clone();
-    let path = format!("/v1/holds/{}/release", hold.as_str().unwrap());
     let done = {
-        api.post(&path, json!({"reason": "safe"})).await.ok();
+        crate::support::release::halt(api, hold.as_str().unwrap()).await;
         wait().await.unwrap()
     };
     assert_eq!(done.status.code(), Some(0));
@@ -237,8 +236,13 @@ async fn why_not_now_says_one_sentence_in_every_state(database: Database) {
     say("token theft");
     let holds = api.get("/v1/holds?in_force=true").await.ok();
     for hold in holds["items"].as_array().unwrap() {
-        let path = format!("/v1/holds/{}/release", hold["id"].as_str().unwrap());
-        api.post(&path, json!({"reason": "over"})).await.ok();
+        let id = hold["id"].as_str().unwrap();
+        if hold["kind"] == "halt" {
+            crate::support::release::halt(api, id).await;
+        } else {
+            let path = format!("/v1/holds/{id}/release");
+            api.post(&path, json!({"reason": "over"})).await.ok();
+        }
     }
     until_status(api, "move", "held", 30).await;
     say("wave 1");

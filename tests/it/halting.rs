@@ -40,10 +40,7 @@ async fn a_halted_rollout_moves_nobody_until_its_release(database: Database) {
     );
     let later = api.get("/v1/rollouts/move").await.ok();
     assert_eq!(later["totals"]["done"], halted["totals"]["done"]);
-    let path = format!("/v1/holds/{}/release", placed["id"].as_str().unwrap());
-    api.post(&path, json!({"reason": "the vendor delivered"}))
-        .await
-        .ok();
+    crate::support::release::halt(api, placed["id"].as_str().unwrap()).await;
     let done = until_status(api, "move", "completed", 60).await;
     assert_eq!(done["totals"]["done"], 5_000);
     service.end_and_fsck();

@@ -243,8 +243,7 @@ async fn a_replayed_halt_places_no_second_hold(database: Database) {
     let api = &service.api;
     let body = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "once"});
     let placed = post(api, "/v1/holds", "key", &body).await.ok();
-    let path = format!("/v1/holds/{}/release", placed["id"].as_str().unwrap());
-    api.post(&path, json!({"reason": "over"})).await.ok();
+    crate::support::release::halt(api, placed["id"].as_str().unwrap()).await;
     let late = post(api, "/v1/holds", "key", &body).await;
     assert_eq!(
         late.body["id"], placed["id"],

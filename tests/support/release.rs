@@ -1,17 +1,87 @@
 //! How a halt ends in tests: the one place that knows the procedure.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::api::{Answer, Api};
 
-/// Asks for the release of a halt, and returns what the service says.
-pub(crate) async fn try_halt(api: &Api, hold: &str) -> Answer {
-    let path = format!("/v1/holds/{hold}/release");
-    api.post(&path, json!({"reason": "the vendor delivered"}))
-        .await
+/// People with a seat each, made once per service: ask for them before anything is requested.
+#[derive(Debug, Clone)]
+pub(crate) struct People {
+    /// Asks.
+    pub(crate) asks: Api,
+    /// Sits in security.
+    pub(crate) security: Api,
+    /// Sits in operations.
+    pub(crate) operations: Api,
 }
 
-/// Releases a halt.
+/// Makes people with seats; `admin` may make tokens.
+pub(crate) async fn people(admin: &Api) -> People {
+    let mut made = Vec::new();
+    for (name, role) in [
+        ("asker", "approver"),
+        ("guard", "security"),
+        ("owner", "manager"),
+    ] {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        made.push(admin.as_role(&format!("{name}-{unique}"), role).await);
+    }
+    let [asks, security, operations] = made.try_into().expect("three people");
+    People {
+        asks,
+        security,
+        operations,
+    }
+}
+
+impl People {
+    /// Asks for the release of a halt, and has both say yes; returns the digest.
+    pub(crate) async fn approved(&self, hold: &str) -> Result<String, Answer> {
+        let path = |verb: &str| format!("/v1/holds/{hold}/{verb}");
+        let reason = json!({"reason": "the vendor delivered"});
+        let asked = self.asks.post(&path("release-request"), reason).await;
+        let Some(digest) = asked.body["digest"].as_str().map(str::to_owned) else {
+            return Err(asked);
+        };
+        for who in [&self.security, &self.operations] {
+            let yes = json!({"digest": digest, "reason": "looked at all of it"});
+            let said = who.post(&path("approvals"), yes).await;
+            if said.status >= 300 {
+                return Err(said);
+            }
+        }
+        Ok(digest)
+    }
+}
+
+/// Carries out what was approved.
+pub(crate) async fn execute(api: &Api, hold: &str, digest: &str) -> Answer {
+    let body: Value = json!({"reason": "the vendor delivered", "digest": digest});
+    api.post(&format!("/v1/holds/{hold}/release"), body).await
+}
+
+/// Asks for the release of a halt without looking at anything, and returns what the service says.
+pub(crate) async fn try_halt(api: &Api, hold: &str) -> Answer {
+    let people = people(api).await;
+    match people.approved(hold).await {
+        Ok(digest) => execute(&people.asks, hold, &digest).await,
+        Err(refused) => refused,
+    }
+}
+
+/// Looks, asks, and has two say yes; returns the digest that may be carried out now.
+pub(crate) async fn ready(api: &Api, hold: &str) -> String {
+    let people = people(api).await;
+    let path = format!("/v1/holds/{hold}/preflight");
+    super::until("the preflight is passed", 30, async || {
+        api.post(&path, json!({})).await.ok()["ok"] == true
+    })
+    .await;
+    people.approved(hold).await.expect("two who say yes")
+}
+
+/// Releases a halt by its procedure: look, ask, approve twice, carry out.
 pub(crate) async fn halt(api: &Api, hold: &str) {
-    try_halt(api, hold).await.ok();
+    let digest = ready(api, hold).await;
+    execute(api, hold, &digest).await.ok();
 }

@@ -6,10 +6,17 @@
 //!
 //! `scope` says what a hold covers, `set` answers quickly which ones are in force, `place` decides
 //! about placing and releasing. Sending checks are in `crate::permit`.
+//!
+//! A halt ends by a procedure: `terms` says what it takes, `requirement` what must be true, `preflight`
+//! looks at everything, and `release` decides about requests, approvals and the execution.
 
 pub mod place;
+pub mod preflight;
+pub mod release;
+pub mod requirement;
 pub mod scope;
 pub mod set;
+pub mod terms;
 
 use serde::{Deserialize, Serialize};
 

@@ -100,6 +100,10 @@ uuid_ids! {
     HoldId = "hold id";
     /// Names one measurement of drift.
     DriftId = "drift id";
+    /// Names a condition of the release of a halt.
+    RequirementId = "requirement id";
+    /// Names a request to release a halt.
+    ReleaseRequestId = "release request id";
     /// Names one import of a population.
     ImportId = "import id";
     /// Names a process that sends.

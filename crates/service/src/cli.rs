@@ -11,6 +11,7 @@ pub mod lists;
 pub mod palette;
 pub mod plan;
 pub mod population;
+pub mod release;
 pub mod screen;
 pub mod serve;
 pub mod steer;
@@ -93,7 +94,23 @@ enum Command {
     /// Holds: list, show
     #[command(subcommand)]
     Hold(hold::HoldCommand),
-    /// Release one hold; others stay
+    /// Look at everything the release of a halt would meet
+    Preflight(release::Preflight),
+    /// What must be true before a halt is released
+    #[command(subcommand)]
+    Requirement(release::RequirementCommand),
+    /// Ask for the release of a halt, as everything stands now
+    ReleaseRequest(release::Step),
+    /// Approve exactly the release that was asked for
+    ReleaseApprove(release::Yes),
+    /// Say no to a release that was asked for
+    ReleaseVeto(release::Step),
+    /// Show where the release of a halt stands
+    ReleaseStatus {
+        /// The hold's id
+        hold: String,
+    },
+    /// Release one hold; others stay. A halt takes the digest that was approved
     Release(hold::Release),
     /// The audit trail
     #[command(subcommand)]
@@ -163,6 +180,14 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Disprove(command) => steer::disprove(&context, &command).await,
         Command::Approve(command) => steer::approve(&context, &command).await,
         Command::Hold(command) => hold::run(&context, command).await,
+        Command::Preflight(command) => release::preflight(&context, &command).await,
+        Command::Requirement(command) => release::requirement(&context, command).await,
+        Command::ReleaseRequest(command) => {
+            release::step(&context, "release-request", &command).await
+        }
+        Command::ReleaseApprove(command) => release::approve(&context, &command).await,
+        Command::ReleaseVeto(command) => release::step(&context, "veto", &command).await,
+        Command::ReleaseStatus { hold } => release::status(&context, &hold).await,
         Command::Release(command) => hold::release(&context, &command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,

@@ -15,6 +15,8 @@ pub mod member;
 pub mod people;
 pub mod plan;
 pub mod population;
+pub mod release;
+pub mod requirement;
 pub mod restored;
 pub mod rollout;
 pub mod slots;

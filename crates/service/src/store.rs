@@ -20,6 +20,7 @@ mod place;
 pub mod plan;
 pub mod population;
 pub mod query;
+pub mod release;
 pub mod rollout;
 mod sole;
 pub mod standing;

@@ -55,6 +55,14 @@ pub enum HoldRefusal {
         /// The hold.
         id: HoldId,
     },
+    /// A halt ends by its procedure.
+    #[error(
+        "hold `{id}` is a halt: its release is requested, approved by others and then carried out"
+    )]
+    NeedsProcedure {
+        /// The hold.
+        id: HoldId,
+    },
     /// A freeze follows the calendar.
     #[error("hold `{id}` follows the calendar: change the calendar, and it ends with the entry")]
     FollowsCalendar {
@@ -72,6 +80,7 @@ impl HoldRefusal {
             Self::AlreadyReleased { .. } => "hold_already_released",
             Self::FollowsVerdict { .. } => "hold_follows_verdict",
             Self::FollowsCalendar { .. } => "hold_follows_calendar",
+            Self::NeedsProcedure { .. } => "release_needs_procedure",
         }
     }
 }
@@ -127,16 +136,21 @@ impl Hold {
     /// Decides whether this hold may be released on its own. Who may is the shell's permission table.
     ///
     /// # Errors
-    /// When it has ended before, gives no reason, or follows a verdict or a calendar.
+    /// When it has ended before, gives no reason, is a halt, or follows a verdict or a calendar.
     pub fn release(&self, release: Release) -> Result<Self, HoldRefusal> {
         match self.kind {
             HoldKind::Gate => Err(HoldRefusal::FollowsVerdict { id: self.id }),
             HoldKind::Freeze => Err(HoldRefusal::FollowsCalendar { id: self.id }),
+            // Looked at first: whoever comes late hears that it is over, and not what it would take.
+            HoldKind::Halt if self.is_in_force() => {
+                Err(HoldRefusal::NeedsProcedure { id: self.id })
+            }
             HoldKind::Pause | HoldKind::Halt => self.end(release),
         }
     }
 
-    /// Ends a hold whose cause has ended: a gate hold whose verdict was re-opened.
+    /// Ends a hold whose cause has ended: a gate hold whose verdict was re-opened, or a halt whose release
+    /// procedure says so.
     ///
     /// # Errors
     /// When it has ended before, or gives no reason.
@@ -255,5 +269,15 @@ mod tests {
             .release(release("I know better"))
             .unwrap_err();
         assert_eq!(refusal.code(), "hold_follows_calendar");
+    }
+
+    #[test]
+    fn a_halt_is_not_released_like_a_pause() {
+        let halt = hold(HoldKind::Halt);
+        let refusal = halt.release(release("all is well")).unwrap_err();
+        assert_eq!(refusal.code(), "release_needs_procedure");
+        let ended = halt.end(release("the procedure says so")).unwrap();
+        let refusal = ended.release(release("again")).unwrap_err();
+        assert_eq!(refusal.code(), "hold_already_released");
     }
 }

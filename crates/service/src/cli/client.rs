@@ -151,6 +151,19 @@ impl Client {
         .await
     }
 
+    /// Sends what changes about a resource.
+    ///
+    /// # Errors
+    /// As the service answers, or when nobody does.
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let request = self.request(Method::PATCH, path).timeout(CALL_TIMEOUT);
+        self.read(request.json(body)).await
+    }
+
     /// Sends a JSON body, if the resource is still of the generation named.
     ///
     /// # Errors

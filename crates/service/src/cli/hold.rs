@@ -37,6 +37,9 @@ pub enum HoldCommand {
 pub struct Release {
     /// The hold's id
     hold: String,
+    /// The digest that was approved; a halt needs it
+    #[arg(long)]
+    digest: Option<String>,
     #[command(flatten)]
     change: Change,
 }
@@ -162,7 +165,7 @@ pub async fn release(context: &Context, release: &Release) -> Result<(), CliErro
         ));
         return Ok(());
     }
-    let body = json!({"reason": release.change.reason()?});
+    let body = json!({"reason": release.change.reason()?, "digest": release.digest});
     let answer: Value = context
         .client
         .post_if(&format!("{path}/release"), &body, release.change.expect_rev)

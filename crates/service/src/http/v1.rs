@@ -4,6 +4,7 @@ pub(super) mod audit;
 pub(super) mod drift;
 pub(super) mod hold;
 pub(super) mod population;
+pub(super) mod release;
 pub(super) mod rollout;
 pub(super) mod target;
 pub(super) mod token;

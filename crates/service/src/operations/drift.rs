@@ -99,7 +99,7 @@ async fn source<C: Connection>(db: &C, plan: PlanId) -> Result<PopulationVersion
 }
 
 /// What a measurement rests on: the rollout, its plan, and where everybody stands.
-async fn basis<C: Connection>(db: &C, row: &RolloutRow) -> Result<String, StoreError> {
+pub(super) async fn basis<C: Connection>(db: &C, row: &RolloutRow) -> Result<String, StoreError> {
     let mut hasher = Sha256::new();
     hasher.update(row.plan.map(|plan| plan.to_string()).unwrap_or_default());
     hasher.update(row.spec_digest.as_bytes());

@@ -15,10 +15,9 @@ use tidegate_orchestrator::hold::{
 };
 use tidegate_orchestrator::ids::{HoldId, Principal, TargetId, Timestamp, WaveNumber};
 use tidegate_orchestrator::quiesce::Quiescence;
-use tidegate_orchestrator::wave::ramp::Reentry;
 
 use super::view::{HoldView, ScopeView};
-use super::{Actor, OperationError, Page, drift, load, restored, target};
+use super::{Actor, OperationError, Page, load, restored, target};
 use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow};
@@ -229,7 +228,7 @@ async fn ring(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
 
 /// Has the planner look at everything that a wider hold released lets go, with the release itself: a
 /// crash right after it must not leave anything standing still.
-async fn ring_released(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
+pub(super) async fn ring_released(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
     let now = txn.now();
     match scope {
         Scope::Everything => rollouts::rollouts_ring_all(txn, now, None).await,
@@ -262,11 +261,15 @@ pub async fn release(
     let id = named(id)?;
     let released: Result<Hold, OperationError> =
         transact!(app.store, Lane::Hold, "hold_release", |txn| {
-            let ended = end(txn, actor, id, reason).await?;
-            drift::released(app, txn, actor, &ended, Reentry::default()).await?;
-            Ok(ended)
+            end(txn, actor, id, reason).await
         });
     let hold = released?;
+    let_go(app, &hold);
+    show(app, &hold).await
+}
+
+/// Tells this process that a hold has ended, once that is committed.
+pub(super) fn let_go(app: &App, hold: &Hold) {
     tracing::info!(hold = %hold.id, kind = hold.kind.name(), scope = hold.scope.name(), "a hold was released");
     if let Some(release) = &hold.released {
         let cache = app.store.hold_cache();
@@ -275,7 +278,6 @@ pub async fn release(
         });
     }
     app.wake.ring();
-    show(app, &hold).await
 }
 
 async fn end(

@@ -46,7 +46,7 @@ pub enum Permission {
     Pause,
     /// Halt.
     Halt,
-    /// Let go of a halt.
+    /// Take part in letting go of a halt: requirements, requests, approvals; who exactly is decided there.
     ReleaseHalt,
     /// Make and revoke tokens.
     ManageTokens,
@@ -65,7 +65,7 @@ impl Permission {
             Self::Approve => "approve a wave",
             Self::Pause => "pause, or let go of a pause",
             Self::Halt => "halt",
-            Self::ReleaseHalt => "let go of a halt",
+            Self::ReleaseHalt => "take part in letting go of a halt",
             Self::ManageTokens => "make and revoke tokens",
             Self::UseCredential => "say which credential a target is sent, and where",
         }
@@ -115,13 +115,16 @@ impl Role {
         use Permission as P;
         match self {
             Self::Admin => true,
-            Self::Manager => matches!(permission, P::Read | P::ReadAudit | P::Manage | P::Pause),
+            Self::Manager => matches!(
+                permission,
+                P::Read | P::ReadAudit | P::Manage | P::Pause | P::ReleaseHalt
+            ),
             // Anybody who sees the danger stops: a halt needs no rollout manager.
             Self::Security => matches!(
                 permission,
                 P::Read | P::ReadAudit | P::Pause | P::Halt | P::ReleaseHalt
             ),
-            Self::Approver => matches!(permission, P::Read | P::Approve),
+            Self::Approver => matches!(permission, P::Read | P::Approve | P::ReleaseHalt),
             Self::Auditor => matches!(permission, P::Read | P::ReadAudit),
             Self::SignalSource => false,
         }
@@ -138,6 +141,8 @@ pub struct TokenView {
     pub name: String,
     /// What it may do.
     pub role: String,
+    /// The person behind it: two tokens of one person are one person where people are counted.
+    pub person: String,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -152,6 +157,7 @@ pub struct TokenView {
 fn show(row: TokenRow, token: Option<String>) -> TokenView {
     TokenView {
         id: row.id,
+        person: row.person.unwrap_or_else(|| row.name.clone()),
         name: row.name,
         role: row.role,
         created_at: row.created_at,
@@ -173,10 +179,13 @@ fn hash(token: &str) -> [u8; 32] {
 pub async fn create(
     app: &App,
     actor: &Actor,
-    name: &str,
+    (name, person): (&str, Option<&str>),
     role: &str,
 ) -> Result<TokenView, OperationError> {
     population::check_name(name)?;
+    if let Some(person) = person {
+        population::check_name(person)?;
+    }
     if Role::from_name(role).is_none() {
         let names = Role::ALL.map(Role::name).join(", ");
         return Err(OperationError::invalid(
@@ -189,6 +198,7 @@ pub async fn create(
         id: app.ids.make(),
         name: name.to_owned(),
         role: role.to_owned(),
+        person: person.map(str::to_owned),
         created_at: app.clock.now(),
         revoked_at: None,
     };
@@ -198,7 +208,7 @@ pub async fn create(
             txn.audit(actor.entry(
                 "token.create",
                 format!("token:{}", row.id),
-                json!({"name": name, "role": role}),
+                json!({"name": name, "role": role, "person": person}),
             ))
             .await?;
             Ok(())
@@ -219,7 +229,7 @@ pub async fn first(app: &App) -> Result<Option<String>, OperationError> {
     if rows::tokens_count(app.store.read()).await? > 0 {
         return Ok(None);
     }
-    match create(app, &Actor::task("serve"), "first-admin", "admin").await {
+    match create(app, &Actor::task("serve"), ("first-admin", None), "admin").await {
         Ok(view) => Ok(view.token),
         // Another process that started at the same moment has printed it.
         Err(OperationError::Refused { code, .. }) if code == "name_taken" => Ok(None),
@@ -233,7 +243,13 @@ pub async fn first(app: &App) -> Result<Option<String>, OperationError> {
 ///
 /// When the name is taken or is none, or the store cannot be reached.
 pub async fn rescue(app: &App, name: &str) -> Result<TokenView, OperationError> {
-    create(app, &Actor::task("rescue"), name, Role::Admin.name()).await
+    create(
+        app,
+        &Actor::task("rescue"),
+        (name, None),
+        Role::Admin.name(),
+    )
+    .await
 }
 
 /// Returns whose token this is, and what it may do.

@@ -286,6 +286,15 @@ pub async fn holds_for_writing(txn: &Txn) -> Result<Arc<HoldSet>, StoreError> {
     }
 }
 
+/// Returns the holds in force as they are stored, in whatever connection or transaction.
+///
+/// # Errors
+///
+/// When the store cannot be reached or a row is damaged.
+pub async fn hold_set_for<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreError> {
+    hold_set(db).await
+}
+
 /// Lets claims through until the transaction ends, and keeps holds waiting meanwhile.
 pub async fn claim_lock<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
     if db.get_database_backend() == DbBackend::Postgres {

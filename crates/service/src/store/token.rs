@@ -14,6 +14,8 @@ pub struct TokenRow {
     pub name: String,
     /// What it may do.
     pub role: String,
+    /// The person behind it, when that is not its name.
+    pub person: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was made worthless.
@@ -25,6 +27,7 @@ struct RawToken {
     id: String,
     name: String,
     role: String,
+    person: Option<String>,
     created_at: i64,
     revoked_at: Option<i64>,
 }
@@ -34,12 +37,13 @@ fn token(raw: RawToken) -> Result<TokenRow, StoreError> {
         id: query::id(&raw.id)?,
         name: raw.name,
         role: raw.role,
+        person: raw.person,
         created_at: query::instant(raw.created_at)?,
         revoked_at: raw.revoked_at.map(query::instant).transpose()?,
     })
 }
 
-const COLUMNS: &str = "id, name, role, created_at, revoked_at";
+const COLUMNS: &str = "id, name, role, person, created_at, revoked_at";
 
 /// Writes a new token.
 pub async fn token_insert<C: ConnectionTrait>(
@@ -49,13 +53,14 @@ pub async fn token_insert<C: ConnectionTrait>(
 ) -> Result<(), StoreError> {
     query::execute(
         db,
-        "INSERT INTO api_token (id, name, role, hash, created_at) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO api_token (id, name, role, hash, created_at, person) VALUES ($1, $2, $3, $4, $5, $6)",
         [
             row.id.to_string().into(),
             row.name.clone().into(),
             row.role.clone().into(),
             hash.to_vec().into(),
             millis(row.created_at).into(),
+            row.person.clone().into(),
         ],
     )
     .await?;

@@ -218,13 +218,7 @@ impl<'a> Story<'a> {
         }
         let moved = count(&after.totals, "done").saturating_sub(count(&before.totals, "done"));
         self.note("moved during two seconds of halt", grouped(moved));
-        self.say("The hold is released, and it goes on where it stopped");
-        let _: Value = self
-            .post(
-                &format!("/v1/holds/{hold}/release"),
-                &json!({"reason": "demo: go on"}),
-            )
-            .await?;
+        self.release(&hold).await?;
         let resumed = self.millis();
         let view = self.follow(rollout, |_| false).await?;
         let took = running + (self.millis() - resumed);
@@ -239,6 +233,37 @@ impl<'a> Story<'a> {
                 grouped(rate(people, took))
             ),
         );
+        Ok(())
+    }
+
+    /// A halt ends by a procedure: look at everything, ask, two others say yes, carry it out.
+    async fn release(&mut self, hold: &str) -> Result<(), CliError> {
+        self.say("The release takes four people: one who halted, one who asks, two who say yes");
+        let at = |verb: &str| format!("/v1/holds/{hold}/{verb}");
+        let mut people = Vec::new();
+        for (name, role) in [("demo-asker", "approver"), ("demo-ciso", "security"), ("demo-owner", "manager")] {
+            let made: Value = self.post("/v1/tokens", &json!({"name": name, "role": role})).await?;
+            let token = text_of(&made, "/token");
+            let client = &self.context.client;
+            people.push(Client::new(client.base(), Some(token), *client.ids())?);
+        }
+        let looked: Value = self.post(&at("preflight"), &json!({})).await?;
+        for item in looked.pointer("/items").and_then(Value::as_array).into_iter().flatten() {
+            println!("  {}", text_of(item, "/sentence"));
+        }
+        let reason = json!({"reason": "demo: the vendor delivered"});
+        let Some((asker, others)) = people.split_first() else {
+            return Ok(());
+        };
+        let asked: Value = asker.post(&at("release-request"), &reason).await?;
+        let digest = text_of(&asked, "/digest");
+        for person in others {
+            let yes = json!({"reason": "demo: looked at it", "digest": digest});
+            let _: Value = person.post(&at("approvals"), &yes).await?;
+        }
+        let body = json!({"reason": "demo: go on", "digest": digest});
+        let _: Value = asker.post(&at("release"), &body).await?;
+        self.say("It goes on, small at first: 1,000 people, then twice as many, and again");
         Ok(())
     }
 

@@ -7,14 +7,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use super::{ReasonBody, Tagged, tagged};
+use super::{Tagged, tagged};
 use crate::app::App;
 use crate::http::error::Problem;
 use crate::http::extract::{At, Body, Caller, IfMatch, Query};
 use crate::operations::hold::{self, NewHold};
 use crate::operations::token::Permission;
 use crate::operations::view::HoldView;
-use crate::operations::{OperationError, Page};
+use crate::operations::{OperationError, Page, release};
 
 /// The longest that `wait=quiesced` waits: a dead worker can no longer send by then.
 const WAIT_MAX: Duration = Duration::from_secs(45);
@@ -112,19 +112,33 @@ pub(in crate::http) async fn show(
     Ok(tagged(StatusCode::OK, view.generation, view))
 }
 
-/// Release a hold; others stay.
-#[utoipa::path(post, path = "/v1/holds/{id}/release", tag = "holds", params(("id" = String, Path)), request_body = ReasonBody, responses((status = 200, body = HoldView)))]
+/// Why a hold is released, and for a halt exactly which release.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct ReleaseBody {
+    /// Why; it goes into the audit trail.
+    reason: String,
+    /// The digest that was approved; a halt needs it.
+    #[serde(default)]
+    digest: Option<String>,
+}
+
+/// Release a hold; others stay. A pause ends with this call, a halt when its release was asked for and approved.
+#[utoipa::path(post, path = "/v1/holds/{id}/release", tag = "holds", params(("id" = String, Path)), request_body = ReleaseBody, responses((status = 200, body = HoldView)))]
 pub(in crate::http) async fn release(
     State(app): State<App>,
     caller: Caller,
     At(id): At<String>,
     seen: IfMatch,
-    Body(body): Body<ReasonBody>,
+    Body(body): Body<ReleaseBody>,
 ) -> Result<Tagged<HoldView>, Problem> {
     // Asked before the hold is looked up, so that nobody learns ids by guessing.
-    caller.may(Permission::Pause)?;
+    caller
+        .may(Permission::Pause)
+        .or_else(|_| caller.may(Permission::ReleaseHalt))?;
     let known = hold::get(&app, &id).await?;
-    let actor = caller.may(if known.kind == "halt" {
+    let is_halt = known.kind == "halt";
+    let actor = caller.may(if is_halt {
         Permission::ReleaseHalt
     } else {
         Permission::Pause
@@ -132,6 +146,9 @@ pub(in crate::http) async fn release(
     if seen.0.is_some_and(|seen| seen != known.generation) {
         return Err(OperationError::Conflict { what: "hold" }.into());
     }
-    let view = hold::release(&app, &actor, &id, &body.reason).await?;
+    let view = match body.digest.as_deref().filter(|_| is_halt) {
+        Some(digest) => release::execute(&app, &actor, &id, (digest, &body.reason)).await?,
+        None => hold::release(&app, &actor, &id, &body.reason).await?,
+    };
     Ok(tagged(StatusCode::OK, view.generation, view))
 }

@@ -20,6 +20,9 @@ pub(in crate::http) struct NewToken {
     name: String,
     /// admin, manager, security, approver, auditor or `signal_source`.
     role: String,
+    /// The person behind it, when that is not its name: two tokens of one person count once.
+    #[serde(default)]
+    person: Option<String>,
 }
 
 /// List tokens, without their secrets.
@@ -50,7 +53,15 @@ pub(in crate::http) async fn create(
     let actor = caller.may(Permission::ManageTokens)?;
     Ok((
         StatusCode::CREATED,
-        Json(token::create(&app, &actor, &body.name, &body.role).await?),
+        Json(
+            token::create(
+                &app,
+                &actor,
+                (&body.name, body.person.as_deref()),
+                &body.role,
+            )
+            .await?,
+        ),
     ))
 }
 

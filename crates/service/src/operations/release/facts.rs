@@ -1,0 +1,298 @@
+//! Reads everything that a decision about a release is made from, as of one instant.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use tidegate_orchestrator::digest::Digest;
+use tidegate_orchestrator::hold::preflight::{
+    self, Facts, Item, OtherHold, RolloutFacts, TargetFacts,
+};
+use tidegate_orchestrator::hold::release::{Approval, Case, Checked, Part, Request, Substance};
+use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, Place, Scope};
+use tidegate_orchestrator::ids::{Generation, TargetId, Timestamp};
+use tidegate_orchestrator::ledger::{SlotState, Tally};
+use tidegate_orchestrator::sentence::instant;
+
+use super::super::{OperationError, drift};
+use super::group_of;
+use crate::connector::CheckReport;
+use crate::store::release::{self as stored, RequestRow};
+use crate::store::rollout::RolloutRow;
+use crate::store::target::TargetRow;
+use crate::store::{
+    Connection, StoreError, hold as holds, plan as plans, population as populations,
+    target as targets, token, wave,
+};
+
+/// A target as the last preflight found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TargetSeen {
+    pub(super) id: TargetId,
+    name: String,
+    /// Its settings then: with others it has not been tested.
+    generation: Generation,
+    ok: bool,
+    wrong: String,
+}
+
+impl TargetSeen {
+    pub(super) fn of(row: &TargetRow, found: Result<CheckReport, OperationError>) -> Self {
+        let (ok, wrong) = match found {
+            Ok(report) => {
+                let wrong = report.items.iter().find(|item| !item.ok);
+                let wrong = wrong.map(|item| item.sentence.clone()).unwrap_or_default();
+                (report.ok, wrong)
+            }
+            Err(error) => (false, error.to_string()),
+        };
+        Self {
+            id: row.id,
+            name: row.name.clone(),
+            generation: row.generation,
+            ok,
+            wrong,
+        }
+    }
+}
+
+/// Everything there is to decide from.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) case: Case,
+    pub(super) request: Option<(RequestRow, Request)>,
+    pub(super) facts: Facts,
+    pub(super) preflight_at: Option<Timestamp>,
+    pub(super) now: Timestamp,
+}
+
+impl Looked {
+    /// Returns when a preflight was last run, and what its checks say now.
+    pub(super) fn checked(&self, now: Timestamp) -> Checked {
+        Checked {
+            at: self.preflight_at,
+            items: preflight::items(&self.facts, now),
+        }
+    }
+}
+
+/// Looks at a halt and everything that its release would let go on.
+pub(super) async fn look<C: Connection>(
+    db: &C,
+    hold: &Hold,
+    quiesced: bool,
+    now: Timestamp,
+) -> Result<Looked, OperationError> {
+    let terms = stored::terms_load(db, hold.id).await?;
+    let requirements = stored::requirements_load(db, hold.id).await?;
+    let mut substance = Substance::default();
+    let known = serde_json::json!({
+        "kind": hold.kind, "scope": hold.scope, "cause": hold.cause, "reason": hold.reason, "epoch": hold.placed_epoch,
+    });
+    substance.add(Part::Hold, "", Digest::of(known.to_string().as_bytes()));
+    let written = serde_json::to_vec(&terms).map_err(StoreError::corrupt)?;
+    substance.add(Part::Terms, "", Digest::of(&written));
+    for requirement in &requirements {
+        substance.add(
+            Part::Requirement,
+            &requirement.label(),
+            requirement.digest(),
+        );
+    }
+    let preflight = stored::preflight_load(db, hold.id).await?;
+    let seen: Vec<TargetSeen> = match &preflight {
+        Some((_, body)) => serde_json::from_str(body).map_err(StoreError::corrupt)?,
+        None => Vec::new(),
+    };
+    let preflight_at = preflight.map(|(at, _)| at);
+    let (mut rollouts, mut found, mut others) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    let in_force = holds::hold_set_for(db).await?;
+    for row in drift::covered(db, &hold.scope).await? {
+        bind(db, &mut substance, &row).await?;
+        rollouts.push(
+            of_rollout(
+                db,
+                hold,
+                &row,
+                (quiesced, now, terms.population_age_days_max),
+            )
+            .await?,
+        );
+        let target = targets::target_load(db, row.target).await?;
+        let same = |one: &&TargetSeen| one.id == target.id && one.generation == target.generation;
+        let tested = seen.iter().find(same);
+        let facts = TargetFacts {
+            name: target.name,
+            checked_at: preflight_at.filter(|_| tested.is_some()),
+            ok: tested.is_some_and(|tested| tested.ok),
+            wrong: tested
+                .map(|tested| tested.wrong.clone())
+                .unwrap_or_default(),
+        };
+        found.insert(row.target, facts);
+        let place = Place::rollout(row.target, row.id);
+        for other in in_force
+            .covering(&place)
+            .filter(|other| other.id != hold.id)
+        {
+            others.insert(other.id, other.kind.name());
+        }
+    }
+    let request = request_of(db, hold).await?;
+    let placer = match &hold.cause {
+        Cause::People { .. } => token::token_find(db, hold.placed_by.as_str()).await?,
+        Cause::Gate { .. } | Cause::Calendar { .. } => None,
+    };
+    let placer = placer.map(|row| row.person.unwrap_or(row.name));
+    Ok(Looked {
+        case: Case {
+            hold: hold.id,
+            is_halt: hold.kind == HoldKind::Halt,
+            is_in_force: hold.is_in_force(),
+            placer: placer.map(tidegate_orchestrator::ids::Principal::new),
+            terms: terms.clone(),
+            substance,
+        },
+        request,
+        facts: Facts {
+            placed_at: hold.placed_at,
+            review_at: hold.review_at,
+            terms,
+            requirements,
+            quiesced,
+            rollouts,
+            targets: found.into_values().collect(),
+            others: others
+                .into_iter()
+                .map(|(id, kind)| OtherHold { id, kind })
+                .collect(),
+        },
+        preflight_at,
+        now,
+    })
+}
+
+/// Takes in what a rollout would go on with: its plan, its people, and what its gates are measured from.
+async fn bind<C: Connection>(
+    db: &C,
+    substance: &mut Substance,
+    row: &RolloutRow,
+) -> Result<(), OperationError> {
+    let plan = match row.plan {
+        Some(plan) => plans::plan_load(db, plan).await?,
+        None => None,
+    };
+    let digest = plan.map(|plan| plan.digest).unwrap_or_default();
+    substance.add(Part::Plan, &row.name, Digest::of(digest.as_bytes()));
+    let drift = match drift::standing(db, row).await? {
+        drift::Standing::Measured(found) => found.digest,
+        drift::Standing::Current => "current".to_owned(),
+        drift::Standing::Unmeasured { sentence } => sentence,
+    };
+    substance.add(Part::Drift, &row.name, Digest::of(drift.as_bytes()));
+    let gates = drift::basis(db, row).await?;
+    substance.add(Part::Gates, &row.name, Digest::of(gates.as_bytes()));
+    Ok(())
+}
+
+async fn of_rollout<C: Connection>(
+    db: &C,
+    hold: &Hold,
+    row: &RolloutRow,
+    (quiesced, now, days): (bool, Timestamp, u32),
+) -> Result<RolloutFacts, OperationError> {
+    let mut tally = Tally::ZERO;
+    for found in wave::waves_load(db, row.id).await? {
+        let is_covered = match hold.scope {
+            Scope::Wave(_, number) => number == found.number,
+            Scope::Everything | Scope::Target(_) | Scope::Rollout(_) => true,
+        };
+        if is_covered {
+            tally = tally.plus(&found.tally);
+        }
+    }
+    let sending = if quiesced {
+        0
+    } else {
+        tally.get(SlotState::InFlight)
+    };
+    Ok(RolloutFacts {
+        name: row.name.clone(),
+        tally,
+        sending,
+        drift: people(db, row, (now, days)).await?,
+    })
+}
+
+/// Says whether the people are known as of now, and whether whoever changed was looked at.
+async fn people<C: Connection>(
+    db: &C,
+    row: &RolloutRow,
+    (now, days): (Timestamp, u32),
+) -> Result<Vec<Item>, OperationError> {
+    let name = &row.name;
+    let population = populations::population_find(db, &row.population.to_string()).await?;
+    let published = match population.and_then(|population| population.current_version) {
+        Some(version) => populations::version_load(db, version).await?.published_at,
+        None => None,
+    };
+    let oldest = now - TimeDelta::days(days.into());
+    let fresh = match published {
+        Some(at) if at >= oldest => Item::new(
+            "population_fresh",
+            true,
+            format!("`{name}`: its people were imported at {}", instant(at)),
+        ),
+        Some(at) => {
+            let sentence = format!(
+                "`{name}`: its people were imported at {}, and that counts for {days} days: import them again",
+                instant(at)
+            );
+            Item::new("population_old", false, sentence)
+        }
+        None => Item::new(
+            "population_missing",
+            false,
+            format!("`{name}`: nobody was imported"),
+        ),
+    };
+    let drift = match drift::standing(db, row).await? {
+        drift::Standing::Current => Item::new(
+            "drift_none",
+            true,
+            format!("`{name}`: the same people as when it was planned"),
+        ),
+        drift::Standing::Measured(found) => {
+            let digest: String = found.digest.chars().take(12).collect();
+            let sentence = format!(
+                "`{name}`: the drift was measured ({digest}…): `tidegate drift {name}` shows it"
+            );
+            Item::new("drift_measured", true, sentence)
+        }
+        drift::Standing::Unmeasured { sentence } => Item::new("drift_unmeasured", false, sentence),
+    };
+    Ok(vec![fresh, drift])
+}
+
+async fn request_of<C: Connection>(
+    db: &C,
+    hold: &Hold,
+) -> Result<Option<(RequestRow, Request)>, OperationError> {
+    let Some(row) = stored::request_newest(db, hold.id).await? else {
+        return Ok(None);
+    };
+    let approvals = stored::release_approvals_load(db, row.id).await?;
+    let approvals = approvals.into_iter().map(|one| Approval {
+        group_now: one.role_now.as_deref().and_then(group_of),
+        by: one.seat,
+        at: one.at,
+    });
+    let request = Request {
+        by: row.seat.clone(),
+        at: row.at,
+        substance: row.substance.clone(),
+        approvals: approvals.collect(),
+        ended: row.ended,
+    };
+    Ok(Some((row, request)))
+}
