@@ -176,7 +176,7 @@ async fn every_command_answers_json_that_a_program_can_read(database: Database) 
         7
     );
     json_of(&["pause", "move", "--reason", "x"]);
-    let hold = json_of(&["halt", "--target", "box", "--reason", "x"]);
+    let hold = json_of(&["pause", "--target", "box", "--reason", "x"]);
     let hold = hold["id"].as_str().unwrap();
     json_of(&["resume", "move", "--reason", "x"]);
     json_of(&["hold", "list"]);

@@ -264,18 +264,32 @@ async fn a_release_is_refused_until_the_people_who_were_imported_are_measured(da
     import_csv(api, csv(&people)).await;
     let view = api.get("/v1/rollouts/move/drift").await.ok();
     assert_eq!(view["status"], "unmeasured", "{view:#}");
-    let refused = crate::support::release::try_halt(api, &hold).await;
-    assert!(refused.text.contains("drift"), "{}", refused.text);
-    let measured = api.post("/v1/rollouts/move/drift", json!({})).await.ok();
-    assert_eq!(measured["status"], "measured", "{measured:#}");
-    // Others are imported after they were measured: that is not what was looked at.
+    let path = format!("/v1/holds/{hold}/preflight");
+    let looked = api.get(&path).await.ok();
+    let items = looked["items"].as_array().unwrap().iter();
+    let open: Vec<&Value> = items
+        .filter(|item| item["ok"] == false)
+        .map(|item| &item["code"])
+        .collect();
+    assert!(open.contains(&&json!("drift_unmeasured")), "{looked:#}");
+    // A preflight measures it; the approvals are of what it found.
+    let digest = crate::support::release::ready(api, &hold).await;
+    let view = api.get("/v1/rollouts/move/drift").await.ok();
+    assert_eq!(view["status"], "measured", "{view:#}");
+    // Others are imported after everybody has said yes: that is not what was approved.
     people.push((9001, "new1".to_owned(), "US"));
     import_csv(api, csv(&people)).await;
-    let refused = crate::support::release::try_halt(api, &hold).await;
-    assert!(refused.text.contains("measure"), "{}", refused.text);
+    let refused = crate::support::release::execute(api, &hold, &digest).await;
+    refused.refused(409, "release_configuration_changed");
+    assert!(
+        refused
+            .text
+            .contains("who is in the population of rollout `move`"),
+        "{}",
+        refused.text
+    );
     let halted = api.get("/v1/rollouts/move").await.ok();
     assert_eq!(halted["status"], "halted");
-    api.post("/v1/rollouts/move/drift", json!({})).await.ok();
     crate::support::release::halt(api, &hold).await;
     let done = until_status(api, "move", "completed", 90).await;
     assert_eq!(done["totals"]["done"], 3002, "{done:#}");

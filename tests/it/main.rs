@@ -38,6 +38,7 @@ mod late;
 mod misuse;
 mod paging;
 mod planning;
+mod releasing;
 mod repeating;
 mod resting;
 mod restoring;

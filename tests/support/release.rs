@@ -60,15 +60,6 @@ pub(crate) async fn execute(api: &Api, hold: &str, digest: &str) -> Answer {
     api.post(&format!("/v1/holds/{hold}/release"), body).await
 }
 
-/// Asks for the release of a halt without looking at anything, and returns what the service says.
-pub(crate) async fn try_halt(api: &Api, hold: &str) -> Answer {
-    let people = people(api).await;
-    match people.approved(hold).await {
-        Ok(digest) => execute(&people.asks, hold, &digest).await,
-        Err(refused) => refused,
-    }
-}
-
 /// Looks, asks, and has two say yes; returns the digest that may be carried out now.
 pub(crate) async fn ready(api: &Api, hold: &str) -> String {
     let people = people(api).await;

@@ -241,14 +241,25 @@ impl<'a> Story<'a> {
         self.say("The release takes four people: one who halted, one who asks, two who say yes");
         let at = |verb: &str| format!("/v1/holds/{hold}/{verb}");
         let mut people = Vec::new();
-        for (name, role) in [("demo-asker", "approver"), ("demo-ciso", "security"), ("demo-owner", "manager")] {
-            let made: Value = self.post("/v1/tokens", &json!({"name": name, "role": role})).await?;
+        for (name, role) in [
+            ("demo-asker", "approver"),
+            ("demo-ciso", "security"),
+            ("demo-owner", "manager"),
+        ] {
+            let made: Value = self
+                .post("/v1/tokens", &json!({"name": name, "role": role}))
+                .await?;
             let token = text_of(&made, "/token");
             let client = &self.context.client;
             people.push(Client::new(client.base(), Some(token), *client.ids())?);
         }
         let looked: Value = self.post(&at("preflight"), &json!({})).await?;
-        for item in looked.pointer("/items").and_then(Value::as_array).into_iter().flatten() {
+        for item in looked
+            .pointer("/items")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             println!("  {}", text_of(item, "/sentence"));
         }
         let reason = json!({"reason": "demo: the vendor delivered"});
