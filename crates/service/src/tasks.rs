@@ -15,4 +15,6 @@ pub mod recover;
 pub mod sweep;
 
 #[cfg(test)]
+mod mission;
+#[cfg(test)]
 mod tests;
