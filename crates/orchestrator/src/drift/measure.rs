@@ -299,10 +299,10 @@ impl Measure<'_> {
             self.class(Class::Moved, ordinal);
             return self.put(ordinal, wave, is_taken);
         }
-        match standing.state {
-            SlotState::Departed => self.change(ordinal, standing, SlotCommand::Again),
-            SlotState::Retry => self.change(ordinal, standing, SlotCommand::Renew),
-            _ => {}
+        if is_back {
+            self.change(ordinal, standing, SlotCommand::Again);
+        } else if standing.state == SlotState::Retry {
+            self.change(ordinal, standing, SlotCommand::Renew);
         }
         if is_taken && standing.state == SlotState::Queued {
             self.change(ordinal, standing, SlotCommand::Doubt);

@@ -1,3 +1,5 @@
+//! One outcome for everybody: by table, and for any company.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

@@ -429,3 +429,6 @@ impl Case {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,11 +251,7 @@ pub async fn requirement(context: &Context, command: RequirementCommand) -> Resu
     let of = |hold: &str, id: &str, verb: &str| format!("{}/{}/{verb}", at(hold), escape(id));
     let client = &context.client;
     let answer: Value = match command {
-        C::List { hold } => {
-            let all: Value = client.get(&at(&hold)).await?;
-            context.show(&all, |all| listed(all, context.width()));
-            return Ok(());
-        }
+        C::List { hold } => return list(context, &at(&hold)).await,
         C::Add {
             hold,
             title,
@@ -316,6 +312,12 @@ pub async fn requirement(context: &Context, command: RequirementCommand) -> Resu
         }
     };
     context.show(&answer, facts);
+    Ok(())
+}
+
+async fn list(context: &Context, path: &str) -> Result<(), CliError> {
+    let all: Value = context.client.get(path).await?;
+    context.show(&all, |all| listed(all, context.width()));
     Ok(())
 }
 

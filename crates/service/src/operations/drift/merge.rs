@@ -149,15 +149,7 @@ async fn pack(
         }
         flush(app, id, &full).await?;
     }
-    let mut is_known = vec![false; usize::try_from(now.members).unwrap_or(0)];
-    for person in both.who.iter().flatten() {
-        if let Some(known) = usize::try_from(person.get())
-            .ok()
-            .and_then(|at| is_known.get_mut(at))
-        {
-            *known = true;
-        }
-    }
+    let is_known = known(both.who, now.members);
     for number in 0..blocks(now.members) {
         let new = kept.block(app, number).await?;
         for place in 0..usize::from(new.members) {
@@ -179,6 +171,18 @@ async fn pack(
         return Err(StoreError::corrupt(why).into());
     }
     Ok(packed)
+}
+
+/// By ordinal of now: whether they were there then.
+fn known(who: &[Option<Ordinal>], members: u64) -> Vec<bool> {
+    let mut is_known = vec![false; usize::try_from(members).unwrap_or(0)];
+    for person in who.iter().flatten() {
+        let place = usize::try_from(person.get()).ok();
+        if let Some(known) = place.and_then(|at| is_known.get_mut(at)) {
+            *known = true;
+        }
+    }
+    is_known
 }
 
 /// By column of now: the place of the same column of then.

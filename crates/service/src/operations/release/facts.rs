@@ -9,8 +9,10 @@ use tidegate_orchestrator::hold::preflight::{
     self, Facts, Item, OtherHold, RolloutFacts, TargetFacts,
 };
 use tidegate_orchestrator::hold::release::{Approval, Case, Checked, Part, Request, Substance};
+use tidegate_orchestrator::hold::requirement::Requirement;
+use tidegate_orchestrator::hold::terms::Terms;
 use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, Place, Scope};
-use tidegate_orchestrator::ids::{Generation, TargetId, Timestamp};
+use tidegate_orchestrator::ids::{Generation, Principal, TargetId, Timestamp};
 use tidegate_orchestrator::ledger::{SlotState, Tally};
 use tidegate_orchestrator::sentence::instant;
 
@@ -85,20 +87,7 @@ pub(super) async fn look<C: Connection>(
 ) -> Result<Looked, OperationError> {
     let terms = stored::terms_load(db, hold.id).await?;
     let requirements = stored::requirements_load(db, hold.id).await?;
-    let mut substance = Substance::default();
-    let known = serde_json::json!({
-        "kind": hold.kind, "scope": hold.scope, "cause": hold.cause, "reason": hold.reason, "epoch": hold.placed_epoch,
-    });
-    substance.add(Part::Hold, "", Digest::of(known.to_string().as_bytes()));
-    let written = serde_json::to_vec(&terms).map_err(StoreError::corrupt)?;
-    substance.add(Part::Terms, "", Digest::of(&written));
-    for requirement in &requirements {
-        substance.add(
-            Part::Requirement,
-            &requirement.label(),
-            requirement.digest(),
-        );
-    }
+    let mut substance = substance_of(hold, &terms, &requirements)?;
     let preflight = stored::preflight_load(db, hold.id).await?;
     let seen: Vec<TargetSeen> = match &preflight {
         Some((_, body)) => serde_json::from_str(body).map_err(StoreError::corrupt)?,
@@ -109,27 +98,9 @@ pub(super) async fn look<C: Connection>(
     let in_force = holds::hold_set_for(db).await?;
     for row in drift::covered(db, &hold.scope).await? {
         bind(db, &mut substance, &row).await?;
-        rollouts.push(
-            of_rollout(
-                db,
-                hold,
-                &row,
-                (quiesced, now, terms.population_age_days_max),
-            )
-            .await?,
-        );
-        let target = targets::target_load(db, row.target).await?;
-        let same = |one: &&TargetSeen| one.id == target.id && one.generation == target.generation;
-        let tested = seen.iter().find(same);
-        let facts = TargetFacts {
-            name: target.name,
-            checked_at: preflight_at.filter(|_| tested.is_some()),
-            ok: tested.is_some_and(|tested| tested.ok),
-            wrong: tested
-                .map(|tested| tested.wrong.clone())
-                .unwrap_or_default(),
-        };
-        found.insert(row.target, facts);
+        let days = terms.population_age_days_max;
+        rollouts.push(of_rollout(db, hold, &row, (quiesced, now, days)).await?);
+        found.insert(row.target, tested(db, &row, &seen, preflight_at).await?);
         let place = Place::rollout(row.target, row.id);
         for other in in_force
             .covering(&place)
@@ -139,17 +110,13 @@ pub(super) async fn look<C: Connection>(
         }
     }
     let request = request_of(db, hold).await?;
-    let placer = match &hold.cause {
-        Cause::People { .. } => token::token_find(db, hold.placed_by.as_str()).await?,
-        Cause::Gate { .. } | Cause::Calendar { .. } => None,
-    };
-    let placer = placer.map(|row| row.person.unwrap_or(row.name));
+    let placer = placer_of(db, hold).await?;
     Ok(Looked {
         case: Case {
             hold: hold.id,
             is_halt: hold.kind == HoldKind::Halt,
             is_in_force: hold.is_in_force(),
-            placer: placer.map(tidegate_orchestrator::ids::Principal::new),
+            placer,
             terms: terms.clone(),
             substance,
         },
@@ -170,6 +137,58 @@ pub(super) async fn look<C: Connection>(
         preflight_at,
         now,
     })
+}
+
+/// Takes in the halt itself, its terms, and each requirement.
+fn substance_of(
+    hold: &Hold,
+    terms: &Terms,
+    requirements: &[Requirement],
+) -> Result<Substance, StoreError> {
+    let mut substance = Substance::default();
+    let known = serde_json::json!({
+        "kind": hold.kind, "scope": hold.scope, "cause": hold.cause, "reason": hold.reason, "epoch": hold.placed_epoch,
+    });
+    substance.add(Part::Hold, "", Digest::of(known.to_string().as_bytes()));
+    let written = serde_json::to_vec(terms).map_err(StoreError::corrupt)?;
+    substance.add(Part::Terms, "", Digest::of(&written));
+    for requirement in requirements {
+        substance.add(
+            Part::Requirement,
+            &requirement.label(),
+            requirement.digest(),
+        );
+    }
+    Ok(substance)
+}
+
+/// Returns what the last preflight says of the target of a rollout, if it was tested with its settings of now.
+async fn tested<C: Connection>(
+    db: &C,
+    row: &RolloutRow,
+    seen: &[TargetSeen],
+    preflight_at: Option<Timestamp>,
+) -> Result<TargetFacts, StoreError> {
+    let target = targets::target_load(db, row.target).await?;
+    let same = |one: &&TargetSeen| one.id == target.id && one.generation == target.generation;
+    let tested = seen.iter().find(same);
+    Ok(TargetFacts {
+        name: target.name,
+        checked_at: preflight_at.filter(|_| tested.is_some()),
+        ok: tested.is_some_and(|tested| tested.ok),
+        wrong: tested
+            .map(|tested| tested.wrong.clone())
+            .unwrap_or_default(),
+    })
+}
+
+/// Returns the person who placed a halt, when it was one.
+async fn placer_of<C: Connection>(db: &C, hold: &Hold) -> Result<Option<Principal>, StoreError> {
+    let placer = match &hold.cause {
+        Cause::People { .. } => token::token_find(db, hold.placed_by.as_str()).await?,
+        Cause::Gate { .. } | Cause::Calendar { .. } => None,
+    };
+    Ok(placer.map(|row| Principal::new(row.person.unwrap_or(row.name))))
 }
 
 /// Takes in what a rollout would go on with: its plan, its people, and what its gates are measured from.
