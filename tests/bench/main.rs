@@ -18,6 +18,7 @@
 )]
 
 mod asking;
+mod exposing;
 mod measure;
 mod moving;
 mod reference;
@@ -43,8 +44,8 @@ use support::database::Database;
 use world::{Files, World};
 
 /// What can be chosen: parts and databases.
-const PARTS: [&str; 9] = [
-    "import", "plan", "drain", "looks", "halt", "restart", "scale", "scim", "memory",
+const PARTS: [&str; 10] = [
+    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "scale", "memory", "scim",
 ];
 const DATABASES: [&str; 2] = ["sqlite", "postgres"];
 
@@ -118,7 +119,7 @@ async fn run(options: &Options) {
     let (files, mut report) = (Files::new(), Report::default());
     let machine = report::machine();
     for name in DATABASES {
-        if options.wants(&DATABASES, &[name]) && options.part(&PARTS[..7]) {
+        if options.wants(&DATABASES, &[name]) && options.part(&PARTS[..9]) {
             println!("{name}");
             one_database(options, &files, &mut report, name).await;
         }
@@ -172,6 +173,9 @@ async fn one_database(options: &Options, files: &Files, report: &mut Report, nam
     }
     if options.part(&["halt"]) {
         asking::halts(report, &mut world, options.halts).await;
+    }
+    if options.part(&["exposure"]) {
+        exposing::exposure(report, &mut world).await;
     }
     if options.part(&["restart"]) {
         restart::restart(report, world).await;

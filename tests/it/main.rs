@@ -31,6 +31,7 @@ mod drifting;
 mod events;
 mod evidence;
 mod exit_codes;
+mod exposure;
 mod generations;
 mod halting;
 mod importing;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::connector::Connectors;
 use crate::meter::Meter;
+use crate::operations::exposure::ExposureCell;
 use crate::operations::load::PlanCache;
 use crate::operations::member::MemberCache;
 use crate::store::Store;
@@ -115,6 +116,8 @@ pub struct App {
     pub wake: Wake,
     /// Unpacked parts of populations.
     pub members: MemberCache,
+    /// The last answers about exposure.
+    pub exposures: ExposureCell,
     /// Plans that were read before.
     pub plans: PlanCache,
     /// The ways to targets.
@@ -148,6 +151,7 @@ impl App {
             clock,
             wake: Wake::default(),
             members: MemberCache::default(),
+            exposures: ExposureCell::default(),
             plans: PlanCache::default(),
             connectors: Connectors::default(),
             permit: PermitCell::default(),

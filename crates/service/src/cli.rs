@@ -6,6 +6,7 @@ pub mod context;
 pub mod demo;
 pub mod drift;
 pub mod error;
+pub mod exposure;
 pub mod hold;
 pub mod lists;
 pub mod palette;
@@ -73,6 +74,8 @@ enum Command {
         /// The rollout's name or id
         rollout: String,
     },
+    /// Say who was moved, on the way or untouched between two instants
+    Exposure(exposure::Exposure),
     /// List the people of a rollout by state
     Members(watch::Members),
     /// Show who left, joined and moved since the plan was made
@@ -146,7 +149,7 @@ pub async fn run() -> ExitCode {
             match (&error, output) {
                 (CliError::Silent(_), _) => {}
                 (error, OutputFormat::Json) => eprintln!("{:#}", error.json()),
-                (error, OutputFormat::Table) => eprintln!("tidegate: {error}"),
+                (error, OutputFormat::Table | OutputFormat::Csv) => eprintln!("tidegate: {error}"),
             }
             ExitCode::from(error.exit() as u8)
         }
@@ -155,6 +158,10 @@ pub async fn run() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let context = Context::new(&cli.connection)?;
+    if context.output == OutputFormat::Csv && !matches!(cli.command, Command::Exposure(_)) {
+        let sentence = "`-o csv` is there for `tidegate exposure` alone: use `-o json`";
+        return Err(CliError::Usage(sentence.to_owned()));
+    }
     match cli.command {
         Command::Serve(command) => serve::serve(command).await,
         Command::Migrate(command) => serve::migrate(command, context.output).await,
@@ -170,6 +177,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Watch(command) => watch::watch(&context, &command).await,
         Command::Why(command) => watch::why(&context, &command).await,
         Command::WhyNotNow { rollout } => watch::why_not_now(&context, &rollout).await,
+        Command::Exposure(command) => exposure::exposure(&context, &command).await,
         Command::Members(command) => watch::members(&context, &command).await,
         Command::Drift(command) => drift::run(&context, &command).await,
         Command::Pause(command) => steer::stop(&context, "pause", &command).await,

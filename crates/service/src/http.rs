@@ -58,6 +58,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(v1::rollout::disprove))
         .routes(routes!(v1::drift::show, v1::drift::measure))
         .routes(routes!(v1::drift::people))
+        .routes(routes!(v1::exposure::exposure))
+        .routes(routes!(v1::exposure::exposure_people))
         .routes(routes!(v1::hold::list, v1::hold::place))
         .routes(routes!(v1::hold::show))
         .routes(routes!(v1::hold::release))

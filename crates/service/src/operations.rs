@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod drift;
 pub mod error;
+pub mod exposure;
 pub mod fsck;
 pub mod hold;
 pub mod import;

@@ -2,8 +2,9 @@
 //!
 //! `connect` opens the pools, `migrate` brings the schema up to date, `txn` is the one way to write,
 //! `query` the one way to run a statement, `audit` appends to the trail inside the transaction of the
-//! change it records, `sole` keeps a second process from a SQLite file, `place` finds out when that file
-//! is not there any more, `listen` hears of holds that others place. The other files hold the rows of one resource each and decide nothing.
+//! change it records, `snapshot` is one instant to read from, `sole` keeps a second process from a SQLite
+//! file, `place` finds out when that file is not there any more, `listen` hears of holds that others
+//! place. The other files hold the rows of one resource each and decide nothing.
 
 pub mod audit;
 mod connect;
@@ -22,6 +23,7 @@ pub mod population;
 pub mod query;
 pub mod release;
 pub mod rollout;
+pub mod snapshot;
 mod sole;
 pub mod standing;
 pub mod target;
@@ -42,6 +44,7 @@ pub use error::StoreError;
 pub use listen::Listener;
 use place::FilePlace;
 pub use sea_orm::ConnectionTrait as Connection;
+pub use snapshot::Snapshot;
 pub use sole::Sole;
 pub(crate) use txn::transact;
 pub use txn::{Attempts, Lane, Open, Retryable, Txn};

@@ -253,6 +253,30 @@ impl Client {
         self.read(request).await
     }
 
+    /// Writes an answer out as it comes.
+    ///
+    /// # Errors
+    /// As the service answers, when nobody does, and when nobody reads.
+    pub async fn download(
+        &self,
+        path: &str,
+        out: &mut impl std::io::Write,
+    ) -> Result<(), CliError> {
+        let response = self.request(Method::GET, path).send().await;
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let mut parts = response.bytes_stream();
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|error| self.unreachable(&error))?;
+            out.write_all(&part)
+                .map_err(|error| CliError::Failed(error.to_string()))?;
+        }
+        out.flush()
+            .map_err(|error| CliError::Failed(error.to_string()))
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.token {

@@ -17,6 +17,8 @@ pub enum OutputFormat {
     Table,
     /// For programs: what the API answered.
     Json,
+    /// For spreadsheets and checksums: lists of people.
+    Csv,
 }
 
 /// Options of every command that talks to the service.
@@ -90,7 +92,7 @@ impl Context {
         Ok(Self {
             client: match connection.output {
                 OutputFormat::Table => client,
-                OutputFormat::Json => client.untamed(),
+                OutputFormat::Json | OutputFormat::Csv => client.untamed(),
             },
             output: connection.output,
             palette: Palette::detect(),
@@ -129,7 +131,7 @@ impl Context {
     pub fn show(&self, answer: &Value, text: impl FnOnce(&Value) -> Vec<String>) {
         match self.output {
             OutputFormat::Json => println!("{answer:#}"),
-            OutputFormat::Table => {
+            OutputFormat::Table | OutputFormat::Csv => {
                 for line in text(answer) {
                     println!("{line}");
                 }

@@ -165,7 +165,7 @@ pub async fn migrate(migrate: Migrate, output: OutputFormat) -> Result<(), CliEr
     open(&migrate.database).await?;
     match output {
         OutputFormat::Json => println!("{:#}", serde_json::json!({"ok": true})),
-        OutputFormat::Table => println!("the database is at this version"),
+        OutputFormat::Table | OutputFormat::Csv => println!("the database is at this version"),
     }
     Ok(())
 }

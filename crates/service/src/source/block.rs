@@ -120,7 +120,19 @@ impl Block {
     ///
     /// Refuses bytes that `encode` of this or an earlier version did not write.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        Self::decode_part(bytes, |_| true)
+        Self::decode_part(bytes, |_| true, |_| true)
+    }
+
+    /// Unpacks some columns of a block; nobody has a value in the others.
+    ///
+    /// # Errors
+    ///
+    /// Refuses bytes that `encode` of this or an earlier version did not write.
+    pub fn decode_columns(
+        bytes: &[u8],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Self, FormatError> {
+        Self::decode_part(bytes, |_| true, wanted)
     }
 
     /// Unpacks one member of a block, which comes as a block of its own: nobody pays for the others.
@@ -129,10 +141,14 @@ impl Block {
     ///
     /// Refuses bytes that `encode` of this or an earlier version did not write.
     pub fn decode_one(bytes: &[u8], place: u16) -> Result<Self, FormatError> {
-        Self::decode_part(bytes, |found| found == place)
+        Self::decode_part(bytes, |found| found == place, |_| true)
     }
 
-    fn decode_part(bytes: &[u8], wanted: impl Fn(u16) -> bool) -> Result<Self, FormatError> {
+    fn decode_part(
+        bytes: &[u8],
+        wanted: impl Fn(u16) -> bool,
+        is_read: impl Fn(usize) -> bool,
+    ) -> Result<Self, FormatError> {
         let (version, packed) = bytes.split_first().ok_or(FormatError::Truncated)?;
         if *version != VERSION {
             return Err(FormatError::Version(*version));
@@ -145,9 +161,13 @@ impl Block {
         let kept = places.iter().filter(|wanted| **wanted).count();
         let count = u16::from_le_bytes(reader.array()?);
         let mut columns = Vec::with_capacity(usize::from(count));
-        for _ in 0..count {
+        for column in 0..usize::from(count) {
             let [form] = reader.array()?;
             columns.push(match form {
+                0 | 1 if !is_read(column) => {
+                    pass_over(&mut reader, form, members)?;
+                    BlockColumn::Empty
+                }
                 0 => BlockColumn::Plain(texts(&mut reader, &places, kept)?),
                 1 => BlockColumn::Codes(codes(&mut reader, &places, kept)?),
                 2 => BlockColumn::Empty,
@@ -161,6 +181,19 @@ impl Block {
             Err(FormatError::Trailing(reader.0.len()))
         }
     }
+}
+
+/// Leaves a column out: texts, or codes.
+fn pass_over(reader: &mut Reader<'_>, form: u8, members: u16) -> Result<(), FormatError> {
+    if form == 1 {
+        reader.take(usize::from(members) * 4)?;
+        return Ok(());
+    }
+    for _ in 0..members {
+        let length = reader.varint()?;
+        reader.take(length)?;
+    }
+    Ok(())
 }
 
 fn texts(reader: &mut Reader<'_>, places: &[bool], kept: usize) -> Result<TextColumn, FormatError> {
@@ -260,7 +293,13 @@ mod tests {
                     BlockColumn::Empty,
                 ],
             };
-            prop_assert_eq!(Block::decode(&block.encode().unwrap()).unwrap(), block);
+            let bytes = block.encode().unwrap();
+            for only in 0..2 {
+                let some = Block::decode_columns(&bytes, |column| column == only).unwrap();
+                let expected = [0, 1].map(|column| if column == only { block.columns[column].clone() } else { BlockColumn::Empty });
+                prop_assert_eq!(some.columns.as_slice(), expected.as_slice());
+            }
+            prop_assert_eq!(Block::decode(&bytes).unwrap(), block);
             prop_assert_eq!(decode_texts(&encode_texts(texts.iter().map(String::as_str))).unwrap(), texts);
         }
 

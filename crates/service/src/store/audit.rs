@@ -162,3 +162,39 @@ pub async fn head<C: ConnectionTrait>(db: &C) -> Result<(i64, Vec<u8>), StoreErr
     head.map(|head| (head.seq, head.hash))
         .ok_or_else(|| StoreError::corrupt("the audit trail has no end"))
 }
+
+/// An entry that changed people.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct ChangesRow {
+    /// Its place in the trail.
+    pub seq: i64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// The packed changes.
+    pub data: Vec<u8>,
+}
+
+/// Reads the entries about one subject that changed people, after one entry and up to another, in order.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn changes_between<C: ConnectionTrait>(
+    db: &C,
+    subject: &str,
+    (after, until): (i64, i64),
+    limit: usize,
+) -> Result<Vec<ChangesRow>, StoreError> {
+    query::all(
+        db,
+        "SELECT seq, at, data FROM audit WHERE subject = $1 AND seq > $2 AND seq <= $3 \
+         AND data IS NOT NULL ORDER BY seq LIMIT $4",
+        [
+            subject.into(),
+            after.into(),
+            until.into(),
+            query::signed(limit)?.into(),
+        ],
+    )
+    .await
+}

@@ -523,3 +523,28 @@ pub async fn batch_tallies<C: ConnectionTrait>(
         })
         .collect()
 }
+
+#[derive(Debug, FromQueryResult)]
+struct RawSize {
+    wave_no: i64,
+    seq: i64,
+    size: i64,
+}
+
+/// Reads how many people each batch of a rollout holds.
+pub async fn batch_sizes<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+) -> Result<Vec<(WaveNumber, BatchSeq, u16)>, StoreError> {
+    let sql = "SELECT wave_no, seq, size FROM batch WHERE rollout_id = $1";
+    let raws: Vec<RawSize> = query::all(db, sql, [rollout.to_string().into()]).await?;
+    raws.iter()
+        .map(|raw| {
+            Ok((
+                WaveNumber(query::unsigned(raw.wave_no)?),
+                BatchSeq(query::unsigned(raw.seq)?),
+                u16::try_from(raw.size).map_err(StoreError::corrupt)?,
+            ))
+        })
+        .collect()
+}

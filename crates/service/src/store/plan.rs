@@ -237,16 +237,40 @@ pub async fn roster_covering<C: ConnectionTrait>(
                WHERE plan_id = $1 AND ordinal_min <= $2 AND ordinal_max >= $2";
     let values = [plan.to_string().into(), i64::from(ordinal.get()).into()];
     let raws: Vec<RawCovering> = query::all(db, sql, values).await?;
-    raws.into_iter()
-        .map(|raw| {
-            Ok(PlanRosterRow {
-                wave: WaveNumber::new(query::unsigned(raw.wave_no)?),
-                seq: BatchSeq::new(query::unsigned(raw.seq)?),
-                size: query::unsigned(raw.size)?,
-                ordinal_min: query::unsigned(raw.ordinal_min)?,
-                ordinal_max: query::unsigned(raw.ordinal_max)?,
-                roster: raw.roster,
-            })
-        })
-        .collect()
+    raws.into_iter().map(roster_row).collect()
+}
+
+/// Reads rosters of a plan that are no batches of the rollout yet, in order, after an address.
+pub async fn rosters_unlaid<C: ConnectionTrait>(
+    db: &C,
+    plan: PlanId,
+    rollout: RolloutId,
+    after: (i64, i64),
+    limit: usize,
+) -> Result<Vec<PlanRosterRow>, StoreError> {
+    let sql = "SELECT p.wave_no, p.seq, p.size, p.ordinal_min, p.ordinal_max, p.roster \
+               FROM plan_roster p WHERE p.plan_id = $1 \
+               AND (p.wave_no > $3 OR (p.wave_no = $3 AND p.seq > $4)) \
+               AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.rollout_id = $2 \
+               AND b.wave_no = p.wave_no AND b.seq = p.seq) ORDER BY p.wave_no, p.seq LIMIT $5";
+    let values = [
+        plan.to_string().into(),
+        rollout.to_string().into(),
+        after.0.into(),
+        after.1.into(),
+        query::signed(limit)?.into(),
+    ];
+    let raws: Vec<RawCovering> = query::all(db, sql, values).await?;
+    raws.into_iter().map(roster_row).collect()
+}
+
+fn roster_row(raw: RawCovering) -> Result<PlanRosterRow, StoreError> {
+    Ok(PlanRosterRow {
+        wave: WaveNumber::new(query::unsigned(raw.wave_no)?),
+        seq: BatchSeq::new(query::unsigned(raw.seq)?),
+        size: query::unsigned(raw.size)?,
+        ordinal_min: query::unsigned(raw.ordinal_min)?,
+        ordinal_max: query::unsigned(raw.ordinal_max)?,
+        roster: raw.roster,
+    })
 }
