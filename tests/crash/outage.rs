@@ -1,127 +1,22 @@
 //! The database goes away: nobody is sent, the service says so, and work goes on when it is back.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::journal::Journal;
 use super::{people, random_moment, ready};
+use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
 use crate::support::service::Service;
-use crate::support::{Random, seed, skipped, until};
-
-/// A PostgreSQL cluster of the test's own, which it may stop.
-struct Cluster {
-    programs: PathBuf,
-    data: PathBuf,
-    port: u16,
-}
-
-impl Cluster {
-    fn start(database: &Database) -> Option<Self> {
-        let Some(programs) = std::env::var_os("TIDEGATE_POSTGRES_BIN") else {
-            skipped("no PostgreSQL programs: TIDEGATE_POSTGRES_BIN is not set");
-            return None;
-        };
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let folder = database.file("cluster");
-        std::fs::create_dir_all(&folder).unwrap();
-        // The server refuses to run as root, whose files belong to the user of its package then.
-        if is_root() {
-            let done = Command::new("chown").arg("postgres").arg(&folder).status();
-            assert!(done.unwrap().success());
-        }
-        let data = folder.join("data");
-        let cluster = Self {
-            programs: programs.into(),
-            data,
-            port,
-        };
-        let data = cluster.data.display().to_string();
-        cluster.run(
-            "initdb",
-            &[
-                "-D",
-                &data,
-                "-U",
-                "tidegate",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C",
-            ],
-        );
-        cluster.up();
-        Some(cluster)
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let program = self.programs.join(program);
-        let mut command = if is_root() {
-            let mut command = Command::new("su");
-            command.args(["postgres", "-s", "/bin/sh", "-c", "exec \"$@\"", "--", "sh"]);
-            command.arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        let command = command.args(arguments).current_dir("/");
-        // A server that it starts must not keep a pipe of the test open.
-        let status = command
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .status();
-        assert!(status.unwrap().success(), "{arguments:?}");
-    }
-
-    fn up(&self) {
-        let folder = self.data.parent().unwrap().display().to_string();
-        let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}",
-            self.port
-        );
-        let (data, log) = (self.data.display().to_string(), format!("{folder}/log"));
-        self.run(
-            "pg_ctl",
-            &["-D", &data, "-l", &log, "-o", &options, "-w", "start"],
-        );
-    }
-
-    /// Ends it as a power cut would.
-    fn down(&self) {
-        let data = self.data.display().to_string();
-        self.run("pg_ctl", &["-D", &data, "-m", "immediate", "-w", "stop"]);
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://tidegate@127.0.0.1:{}/postgres", self.port)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if self.data.join("postmaster.pid").exists() {
-            self.down();
-        }
-    }
-}
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    String::from_utf8_lossy(&id.stdout).trim() == "0"
-}
+use crate::support::{Random, seed, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_database_the_service_sends_nobody_and_goes_on_afterwards() {
     let mut random = Random(seed());
     let elsewhere = Database::sqlite();
-    let Some(cluster) = Cluster::start(&elsewhere) else {
+    let Some(cluster) = Cluster::start(&elsewhere, "") else {
         return;
     };
     let database = Database {

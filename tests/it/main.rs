@@ -1,7 +1,8 @@
 //! Black box: the real binary on a real database, over HTTP and the command line.
 //!
 //! What a test here knows, a user could know: no type of the service is named. `support` starts what
-//! a test needs; `conformance` runs beside servers that other people wrote; `crash` kills and cuts.
+//! a test needs; `conformance` runs beside servers that other people wrote; `crash` kills and cuts; `chaos` does all of that at
+//! once, as a seed says.
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -14,6 +15,8 @@
     reason = "a test that cannot go on has failed, and real processes live in real time"
 )]
 
+#[path = "../chaos/main.rs"]
+mod chaos;
 #[path = "../conformance/main.rs"]
 mod conformance;
 #[path = "../crash/main.rs"]

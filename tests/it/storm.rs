@@ -9,7 +9,7 @@ use crate::support::api::{Answer, Api};
 use crate::support::database::Database;
 use crate::support::people::{import, planned, sandbox, two_waves};
 use crate::support::service::Service;
-use crate::support::{Random, on_each_database, seed};
+use crate::support::{Random, on_each_database, seed, trail};
 
 on_each_database!(a_storm_of_commands_is_explained_by_its_trail);
 
@@ -69,46 +69,10 @@ async fn command(
     (call, answer)
 }
 
-async fn trail(api: &Api) -> Vec<Value> {
-    let mut entries: Vec<Value> = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page = api.get(&format!("/v1/audit?limit=1000{cursor}")).await.ok();
-        entries.extend(page["items"].as_array().unwrap().iter().cloned());
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return entries,
-        }
-    }
-}
-
-/// Plays the trail from its beginning: which holds are in force at its end, and that no people of a
-/// rollout were claimed while one covered it.
+/// Plays the trail from its beginning: which holds are in force at its end, that no people of a rollout
+/// were claimed while one covered it, and that each rollout began and ended once.
 fn replay(entries: &[Value], subjects: &BTreeMap<&str, String>) -> BTreeSet<String> {
-    let mut in_force = BTreeMap::<String, Value>::new();
-    for entry in entries {
-        let subject = entry["subject"].as_str().unwrap();
-        match entry["action"].as_str().unwrap() {
-            "hold.place" => {
-                let id = subject.strip_prefix("hold:").unwrap().to_owned();
-                let before = in_force.insert(id, entry["detail"]["scope"].clone());
-                assert!(before.is_none(), "placed twice: {entry}");
-            }
-            "hold.release" | "hold.end" => {
-                let id = subject.strip_prefix("hold:").unwrap();
-                assert!(in_force.remove(id).is_some(), "released twice: {entry}");
-            }
-            "ledger.turn" if entry["detail"]["claimed"] != 0 => {
-                let covers = |scope: &&Value| {
-                    let id = scope["id"].as_str().unwrap_or_default();
-                    scope["type"] == "everything" || subject == format!("rollout:{id}")
-                };
-                let covering: Vec<_> = in_force.values().filter(covers).collect();
-                assert!(covering.is_empty(), "claimed under {covering:?}: {entry}");
-            }
-            _ => {}
-        }
-    }
+    let in_force = trail::replay(entries, &BTreeMap::new());
     for (name, subject) in subjects {
         let of = |action: &str| {
             let ours = entries
@@ -120,7 +84,7 @@ fn replay(entries: &[Value], subjects: &BTreeMap<&str, String>) -> BTreeSet<Stri
         assert!(of("rollout.cancelled") <= 1, "`{name}` was cancelled twice");
         assert!(of("rollout.cancelled") + of("rollout.completed") <= 1 + of("wave.reopened"));
     }
-    in_force.into_keys().collect()
+    in_force
 }
 
 /// Says what the status of a rollout must be by the holds that cover it.
@@ -248,7 +212,7 @@ async fn a_storm_of_commands_is_explained_by_its_trail(database: Database) {
     api.post("/v1/holds?wait=quiesced", halt).await.ok();
     until_still(api).await;
     let mut subjects = BTreeMap::new();
-    let entries = trail(api).await;
+    let entries = trail::trail(api).await;
     for name in ROLLOUTS {
         let view = api.get(&format!("/v1/rollouts/{name}")).await.ok();
         let subject = format!("rollout:{}", view["id"].as_str().unwrap());

@@ -12,11 +12,16 @@
 )]
 
 pub(crate) mod api;
+pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod holds;
 pub(crate) mod people;
 pub(crate) mod release;
+pub(crate) mod recorder;
+pub(crate) mod relay;
 pub(crate) mod service;
 pub(crate) mod targets;
+pub(crate) mod trail;
 pub(crate) mod wire;
 
 use std::future::Future;

@@ -41,12 +41,21 @@ impl Service {
 
     /// Starts a process on a database that exists, with environment variables.
     pub(crate) fn start_with(database: &Database, token: &str, variables: &[(&str, &str)]) -> Self {
-        let (child, url, _) = spawn(database, variables);
-        Self {
+        Self::try_start(database, token, variables).unwrap_or_else(|log| panic!("{log}"))
+    }
+
+    /// Starts a process on a database that may not be there just now; fails with what it said.
+    pub(crate) fn try_start(
+        database: &Database,
+        token: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        let (child, url, _) = try_spawn(database, variables)?;
+        Ok(Self {
             child,
             database: database.clone(),
             api: Api::new(url, token.to_owned()),
-        }
+        })
     }
 
     /// Kills the process at once (`kill -9`) and waits until it is gone.
@@ -177,7 +186,14 @@ fn launch(database: &Database, variables: &[(&str, &str)]) -> Child {
         .expect("the service starts")
 }
 
-fn spawn(database: &Database, variables: &[(&str, &str)]) -> (Child, String, Option<String>) {
+fn spawn(database: &Database, variables: &[(&str, &str)]) -> Spawned {
+    try_spawn(database, variables).unwrap_or_else(|log| panic!("{log}"))
+}
+
+/// A process, where it answers, and the first admin token when there is one.
+type Spawned = (Child, String, Option<String>);
+
+fn try_spawn(database: &Database, variables: &[(&str, &str)]) -> Result<Spawned, String> {
     let mut child = launch(database, variables);
     let output = child.stdout.take().expect("its output");
     let (tell, told) = mpsc::channel();
@@ -195,11 +211,13 @@ fn spawn(database: &Database, variables: &[(&str, &str)]) -> (Child, String, Opt
         }
     });
     match told.recv_timeout(Duration::from_secs(60)) {
-        Ok((url, token)) => (child, url, token),
+        Ok((url, token)) => Ok((child, url, token)),
         Err(_) => {
             let _ = child.kill();
+            let _ = child.wait();
             let log = std::fs::read_to_string(database.file("service.log"));
-            panic!("the service did not come up: {}", log.unwrap_or_default());
+            let log = log.unwrap_or_default();
+            Err(format!("the service did not come up: {log}"))
         }
     }
 }

@@ -1,0 +1,132 @@
+//! What the clients of an attack were told, with the instants between which it happened.
+//!
+//! An answer that never came may still have its effect, at any time after: it has no end.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::schedule::Scope;
+
+/// A hold that was acknowledged.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    pub(super) scope: Scope,
+    pub(super) is_halt: bool,
+    /// When somebody was first told that nobody can send under it.
+    pub(super) quiet: Option<Instant>,
+}
+
+/// What a lift was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lifted {
+    Hold(String),
+    PausesOf(&'static str),
+}
+
+/// Somebody tried to lift something.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub(super) what: Lifted,
+    pub(super) begun: Instant,
+    /// When it was answered.
+    pub(super) ended: Option<Instant>,
+    /// Whether the answer was yes.
+    pub(super) is_done: bool,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    placed: BTreeMap<String, Placed>,
+    attempts: Vec<Attempt>,
+    strange: Vec<String>,
+    answers: BTreeMap<u16, u32>,
+}
+
+/// What was told so far.
+#[derive(Debug, Default)]
+pub(super) struct Log(Mutex<Told>);
+
+impl Log {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an answer; one that no fault explains is kept.
+    pub(super) fn answered(&self, call: &str, status: u16, text: &str) {
+        let mut told = self.told();
+        *told.answers.entry(status).or_default() += 1;
+        // Away, too slow, or not this way now: all else is a fault of ours.
+        if ![200, 201, 409, 503, 504].contains(&status) {
+            told.strange.push(format!("{call}: {status} {text}"));
+        }
+    }
+
+    /// Notes that a hold was acknowledged.
+    pub(super) fn placed(&self, id: &str, scope: Scope, is_halt: bool) {
+        let known = Placed {
+            scope,
+            is_halt,
+            quiet: None,
+        };
+        self.told().placed.entry(id.to_owned()).or_insert(known);
+    }
+
+    /// Notes what a view of a hold says, and returns whether it is quiet.
+    pub(super) fn seen(&self, view: &Value) -> bool {
+        let is_quiet = view["quiesced"] == true;
+        let mut told = self.told();
+        let placed = view["id"].as_str().and_then(|id| told.placed.get_mut(id));
+        if let Some(placed) = placed.filter(|_| is_quiet) {
+            placed.quiet.get_or_insert_with(Instant::now);
+        }
+        is_quiet
+    }
+
+    /// Notes that somebody begins to lift something; returns its number.
+    pub(super) fn lift(&self, what: Lifted) -> usize {
+        let mut told = self.told();
+        told.attempts.push(Attempt {
+            what,
+            begun: Instant::now(),
+            ended: None,
+            is_done: false,
+        });
+        told.attempts.len() - 1
+    }
+
+    /// Notes that it was answered.
+    pub(super) fn lifted(&self, number: usize, is_done: bool) {
+        if let Some(attempt) = self.told().attempts.get_mut(number) {
+            attempt.ended = Some(Instant::now());
+            attempt.is_done = is_done;
+        }
+    }
+
+    /// Returns the holds that were acknowledged, by id.
+    pub(super) fn holds(&self) -> BTreeMap<String, Placed> {
+        self.told().placed.clone()
+    }
+
+    /// Returns the attempts that may have lifted a hold.
+    pub(super) fn attempts_at(&self, id: &str, placed: &Placed) -> Vec<Attempt> {
+        let told = self.told();
+        let is_about = |attempt: &&Attempt| match &attempt.what {
+            Lifted::Hold(of) => of == id,
+            Lifted::PausesOf(rollout) => !placed.is_halt && placed.scope == Scope::Rollout(rollout),
+        };
+        told.attempts.iter().filter(is_about).cloned().collect()
+    }
+
+    /// Returns the answers that nothing explains.
+    pub(super) fn strange(&self) -> Vec<String> {
+        self.told().strange.clone()
+    }
+
+    /// Returns how many answers there were of each status.
+    pub(super) fn answers(&self) -> BTreeMap<u16, u32> {
+        self.told().answers.clone()
+    }
+}

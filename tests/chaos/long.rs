@@ -1,0 +1,26 @@
+//! As many attacks as `TIDEGATE_CHAOS_SEEDS` says: `make chaos`. Without it there are none.
+
+use super::{Kind, again, attacks};
+use crate::support::seed;
+
+/// One process on SQLite is attacked once for so many attacks on three replicas.
+const SHARE: u64 = 4;
+/// How many attacks run at once, unless `TIDEGATE_CHAOS_LANES` says otherwise: most of their time is waiting.
+const LANES: usize = 6;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 16)]
+async fn many_attacks_are_withstood() {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let Some(count) = number("TIDEGATE_CHAOS_SEEDS") else {
+        return;
+    };
+    let lanes = number("TIDEGATE_CHAOS_LANES").map_or(LANES, |lanes| lanes as usize);
+    let first = again().unwrap_or_else(|| seed() << 16);
+    let on_one = count / SHARE;
+    let seeds = |from: u64, count: u64| (from..from + count).collect();
+    let replicas = attacks(Kind::Postgres, seeds(first, count - on_one), lanes).await;
+    let one = attacks(Kind::Sqlite, seeds(first, on_one), lanes).await;
+    for report in [replicas, one].into_iter().flatten() {
+        report.check();
+    }
+}

@@ -1,0 +1,311 @@
+//! A small SCIM server that writes down when each request began, on the clock of the test.
+//!
+//! It runs on a thread of its own, so that a busy test does not make it late. One server plays several
+//! tenants: the first part of the path is the tenant. User names are unique in a tenant, as everywhere;
+//! whoever is created twice is refused and written down.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+
+use super::Random;
+use super::api::Api;
+
+/// What the server does to its clients, as shares of a million, each decided by person and attempt.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trouble {
+    /// How long an answer takes.
+    pub(crate) latency_ms: u64,
+    /// Creations that happen, and whose answer is lost on the way.
+    pub(crate) lost: u64,
+    /// Creations that happen, and whose answer takes as long as `hang_ms`.
+    pub(crate) hang: u64,
+    /// How long those take.
+    pub(crate) hang_ms: u64,
+    /// Requests that are told to come back in a fifth of a second.
+    pub(crate) busy: u64,
+    /// People who are refused for good at their first attempt.
+    pub(crate) refused: u64,
+}
+
+/// A request that came.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// When its head had come.
+    pub(crate) at: Instant,
+    /// Which tenant.
+    pub(crate) tenant: String,
+    /// How.
+    pub(crate) method: Method,
+    /// Whom it was about: the external id of a creation, the filter of a look-up.
+    pub(crate) about: String,
+    /// The status it was answered with, or would have been.
+    pub(crate) status: u16,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    seed: u64,
+    trouble: Trouble,
+    calls: Vec<Call>,
+    accounts: HashMap<(String, String), Value>,
+    attempts: HashMap<(String, String), u64>,
+}
+
+/// The server.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    /// Where it answers.
+    pub(crate) url: String,
+    book: Arc<Mutex<Book>>,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Recorder {
+    /// Starts it; the seed decides who meets trouble.
+    pub(crate) fn start(seed: u64, trouble: Trouble) -> Self {
+        let book = Arc::new(Mutex::new(Book {
+            seed,
+            trouble,
+            ..Book::default()
+        }));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener
+            .set_nonblocking(true)
+            .expect("a socket that does not block");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let state = Arc::clone(&book);
+        std::thread::spawn(move || serve(listener, state, ended));
+        Self {
+            url,
+            book,
+            end: Some(end),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        lock(&self.book)
+    }
+
+    /// Changes the trouble.
+    pub(crate) fn set(&self, trouble: Trouble) {
+        self.book().trouble = trouble;
+    }
+
+    /// Creates a target of this name, which is a tenant of this server.
+    pub(crate) async fn register(&self, api: &Api, name: &str, concurrency: u64, timeout: u64) {
+        let config = json!({"base_url": format!("{}/{name}", self.url), "concurrency": concurrency,
+            "timeout_seconds": timeout});
+        let body = json!({"name": name, "connector": "scim", "config": config});
+        api.post("/v1/targets", body).await.ok();
+    }
+
+    /// Returns every request so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.book().calls.clone()
+    }
+
+    /// Counts the requests so far.
+    pub(crate) fn len(&self) -> usize {
+        self.book().calls.len()
+    }
+
+    /// Counts the requests that began in a window.
+    pub(crate) fn begun_in(&self, from: Instant, until: Instant) -> Vec<Call> {
+        let book = self.book();
+        let calls = book.calls.iter();
+        calls
+            .filter(|call| call.at > from && call.at < until)
+            .cloned()
+            .collect()
+    }
+
+    /// Returns how many accounts each external id of a tenant has.
+    pub(crate) fn accounts(&self, tenant: &str) -> BTreeMap<String, u32> {
+        let mut found = BTreeMap::new();
+        for ((of, _), account) in &self.book().accounts {
+            if of == tenant {
+                let id = account["externalId"].as_str().unwrap_or_default();
+                *found.entry(id.to_owned()).or_default() += 1;
+            }
+        }
+        found
+    }
+
+    /// Returns the external ids that were created again while their account was there.
+    pub(crate) fn created_again(&self) -> Vec<String> {
+        let book = self.book();
+        let clashes = book.calls.iter().filter(|call| call.status == 409);
+        clashes
+            .map(|call| format!("{}/{}", call.tenant, call.about))
+            .collect()
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            let _ = end.send(());
+        }
+    }
+}
+
+fn lock(book: &Arc<Mutex<Book>>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn serve(
+    listener: std::net::TcpListener,
+    book: Arc<Mutex<Book>>,
+    ended: tokio::sync::oneshot::Receiver<()>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        let app = axum::Router::new().fallback(answer).with_state(book);
+        tokio::select! {
+            served = axum::serve(listener, app).into_future() => served.expect("it serves"),
+            _ = ended => {}
+        }
+    });
+}
+
+async fn answer(State(book): State<Arc<Mutex<Book>>>, request: Request) -> Response {
+    let at = Instant::now();
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().trim_start_matches('/').to_owned();
+    let tenant = path.split('/').next().unwrap_or_default().to_owned();
+    let body = to_bytes(body, 1 << 20).await.unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let filter = parts.uri.query().map(filter_of).unwrap_or_default();
+    let about = body["externalId"].as_str().map_or(filter, str::to_owned);
+    let latency = lock(&book).trouble.latency_ms;
+    let mut call = Call {
+        at,
+        tenant,
+        method: parts.method,
+        about,
+        status: 0,
+    };
+    // What is written down is written down before anybody waits: a killed client changes nothing.
+    let (answer, fate) = {
+        let mut book = lock(&book);
+        let (answer, fate) = book.decide(&call, &path, &body);
+        call.status = answer.0.as_u16();
+        book.calls.push(call);
+        (answer, fate)
+    };
+    let wait = match fate {
+        Fate::Late(after) => after,
+        Fate::Answered | Fate::Lost => latency,
+    };
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    let (status, body) = answer;
+    if fate == Fate::Lost {
+        let broken = std::io::Error::other("the answer is lost");
+        let stream = futures_util::stream::iter([Err::<Vec<u8>, _>(broken)]);
+        return (status, Body::from_stream(stream)).into_response();
+    }
+    let busy = status == StatusCode::TOO_MANY_REQUESTS;
+    let headers = [("retry-after", if busy { "0.2" } else { "" })];
+    let headers = busy.then_some(headers);
+    match headers {
+        Some(headers) => (status, headers, body.to_string()).into_response(),
+        None => (status, body.to_string()).into_response(),
+    }
+}
+
+/// What becomes of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    Lost,
+    Late(u64),
+}
+
+/// Returns the attribute and value in a look-up, as `externalId eq "…"`.
+fn filter_of(query: &str) -> String {
+    let pairs = query.split('&');
+    let filter = pairs.filter_map(|pair| pair.strip_prefix("filter=")).next();
+    let text = filter.unwrap_or_default().replace('+', " ");
+    [("%20", " "), ("%22", "\""), ("%40", "@")]
+        .iter()
+        .fold(text, |text, (from, to)| text.replace(from, to))
+}
+
+impl Book {
+    fn decide(&mut self, call: &Call, path: &str, body: &Value) -> ((StatusCode, Value), Fate) {
+        let answered = |status, body| ((status, body), Fate::Answered);
+        if call.method == Method::GET {
+            return answered(StatusCode::OK, self.find(&call.tenant, &call.about));
+        }
+        if call.method != Method::POST || !path.ends_with("/Users") {
+            return answered(StatusCode::OK, json!({}));
+        }
+        let attempts = self
+            .attempts
+            .entry((call.tenant.clone(), call.about.clone()));
+        let attempt = *attempts
+            .and_modify(|attempts| *attempts += 1)
+            .or_insert(1_u64);
+        let refused = |kind: &str| json!({"scimType": kind, "detail": "told to say so"});
+        // The place of a person does not change; luck does with every attempt.
+        let place = self.luck(call, 0);
+        if attempt == 1 && place < self.trouble.refused {
+            return answered(StatusCode::BAD_REQUEST, refused("invalidValue"));
+        }
+        if self.luck(call, attempt * 2 + 1) < self.trouble.busy {
+            return answered(StatusCode::TOO_MANY_REQUESTS, refused("tooMany"));
+        }
+        let name = body["userName"].as_str().unwrap_or_default().to_owned();
+        let key = (call.tenant.clone(), name);
+        if self.accounts.contains_key(&key) {
+            return answered(StatusCode::CONFLICT, refused("uniqueness"));
+        }
+        let mut account = body.clone();
+        account["id"] = json!(format!("a{}", self.accounts.len()));
+        self.accounts.insert(key, account.clone());
+        let luck = self.luck(call, attempt * 2);
+        let fate = if luck < self.trouble.lost {
+            Fate::Lost
+        } else if luck < self.trouble.lost + self.trouble.hang {
+            Fate::Late(self.trouble.hang_ms)
+        } else {
+            Fate::Answered
+        };
+        ((StatusCode::CREATED, account), fate)
+    }
+
+    fn find(&self, tenant: &str, filter: &str) -> Value {
+        let value = filter.split('"').nth(1).unwrap_or_default().to_lowercase();
+        let is_it = |account: &&Value| {
+            let has = |name: &str| account[name].as_str().unwrap_or_default().to_lowercase();
+            filter.is_empty()
+                || filter.starts_with("externalId") && has("externalId") == value
+                || filter.starts_with("userName") && has("userName") == value
+        };
+        let ours = self.accounts.iter().filter(|((of, _), _)| of == tenant);
+        let found: Vec<&Value> = ours.map(|(_, account)| account).filter(is_it).collect();
+        let some: Vec<&Value> = found.into_iter().take(5).collect();
+        json!({"totalResults": some.len(), "Resources": some})
+    }
+
+    /// Returns a number below a million that depends on the seed, the person and the salt alone.
+    fn luck(&self, call: &Call, salt: u64) -> u64 {
+        let text = call.tenant.bytes().chain(call.about.bytes());
+        let hash = text.fold(self.seed, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        Random(hash ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)).below(1_000_000)
+    }
+}
