@@ -85,7 +85,9 @@ impl<'a> Field<'a> {
             target,
             token,
         };
-        drop(first);
+        // Politely, so that it counts no longer as somebody who may still send.
+        let mut first = first;
+        assert!(tokio::task::block_in_place(|| first.stop()), "it ends");
         for number in 0..schedule.replicas {
             let replica = field.replica(schedule, number).await;
             field.replicas.push(replica);

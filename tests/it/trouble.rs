@@ -1,12 +1,14 @@
 //! People who fail or fall silent: the next wave stays shut, they are listed, and a retry leads out.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::api::{Api, send};
 use crate::support::database::Database;
 use crate::support::on_each_database;
-use crate::support::people::{import, sandbox, started, until_status};
+use crate::support::people::{EASY, import, sandbox, started, until_status};
 use crate::support::service::Service;
 use crate::support::until;
 
@@ -14,6 +16,7 @@ on_each_database!(
     silent_people_keep_the_next_wave_shut_and_are_listed,
     failed_people_keep_the_next_wave_shut_and_are_listed,
     a_retry_after_the_repair_passes_the_gate,
+    retries_while_others_are_sent_lose_no_outcome,
 );
 
 fn spec(gate: &str) -> String {
@@ -148,5 +151,27 @@ async fn a_retry_after_the_repair_passes_the_gate(database: Database) {
     assert_eq!(done["totals"]["done"], 1_000);
     assert_eq!(done["waves"][0]["state"], "passed");
     assert!(canary_in(api, "failed").await.is_empty());
+    service.end_and_fsck();
+}
+
+async fn retries_while_others_are_sent_lose_no_outcome(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 6_000).await;
+    let settings = json!({"failure_ppm": 200_000, "seed": 5, "latency_ms": 10, "concurrency": 20});
+    sandbox(api, settings).await;
+    let all = format!(
+        "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  - {{name: all, rest: true, {EASY}}}\n"
+    );
+    started(api, &all).await;
+    for _ in 0..60 {
+        let body = json!({"reason": "again"});
+        let answer = api.post("/v1/rollouts/move/retry", body).await;
+        assert!([200, 409].contains(&answer.status), "{}", answer.text);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let view = until_status(api, "move", "completed", 60).await;
+    let of = |state: &str| view["totals"][state].as_u64().unwrap();
+    assert_eq!(of("done") + of("failed"), 6_000, "{view:#}");
     service.end_and_fsck();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Place, Release, Scope, Wanted};
-use tidegate_orchestrator::ids::{Principal, RolloutId, Timestamp, WaveNumber};
+use tidegate_orchestrator::ids::{BatchSeq, Principal, RolloutId, Timestamp, WaveNumber};
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, Slots, history};
 use tidegate_orchestrator::planner::{Effect, Step, step};
 use tidegate_orchestrator::rollout::{Lifecycle, record};
@@ -283,9 +283,11 @@ async fn requeue(
         BATCHES_PER_REQUEUE,
     )
     .await?;
+    // Read again, and locked: a turn may have written outcomes since, which must not be lost.
+    let seqs: Vec<BatchSeq> = found.iter().map(|row| row.address.seq).collect();
     let mut change = CountChange::default();
     let mut changes = Vec::new();
-    for row in found {
+    for row in ledger::batches_for_update(txn, rollout, number, &seqs).await? {
         let slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
         let failed: Vec<SlotIndex> = slots
             .states()
@@ -293,6 +295,9 @@ async fn requeue(
             .filter(|(state, _)| *state == SlotState::Failed)
             .map(|(_, index)| SlotIndex(index))
             .collect();
+        if failed.is_empty() {
+            continue;
+        }
         let ordinals =
             tidegate_orchestrator::roster::decode(&row.roster).map_err(StoreError::corrupt)?;
         let again: Vec<_> = failed
