@@ -32,11 +32,17 @@ pub(super) struct Verdict {
     pub(super) again: usize,
 }
 
-/// Says when the time under a quiet hold ends: when somebody may first have lifted it.
-fn ends(quiet: Instant, attempts: &[Attempt], lifted: Instant) -> Option<Instant> {
+/// Says when the time under a quiet hold ends: when somebody may first have lifted it. An answer is as old
+/// as its question: whoever lifts meanwhile may have been later than the answer, and earlier than its reader.
+fn ends(
+    (asked, quiet): (Instant, Instant),
+    attempts: &[Attempt],
+    lifted: Instant,
+) -> Option<Instant> {
     let mut end = lifted;
     for attempt in attempts {
-        if attempt.ended.is_some_and(|ended| ended < quiet) {
+        let is_refused = attempt.ended.is_some() && !attempt.is_done;
+        if is_refused || attempt.ended.is_some_and(|ended| ended < asked) {
             continue;
         }
         if attempt.begun <= quiet {
@@ -122,17 +128,18 @@ fn nobody_sent_under_a_quiet_hold(
     for (id, placed) in log.holds() {
         verdict.holds += 1;
         let Some(quiet) = placed.quiet else { continue };
+        let (_, told) = quiet;
         let Some(end) = ends(quiet, &log.attempts_at(&id, &placed), lifted) else {
             continue;
         };
         verdict.quiet += 1;
-        verdict.watched += end.saturating_duration_since(quiet);
-        let calls = field.target.begun_in(quiet, end);
+        verdict.watched += end.saturating_duration_since(told);
+        let calls = field.target.begun_in(told, end);
         let calls: Vec<Call> = calls
             .into_iter()
             .filter(|call| covers(placed.scope).is_none_or(|name| name == call.tenant))
             .collect();
-        assert!(calls.is_empty(), "{}", sent(&id, &placed, quiet, &calls));
+        assert!(calls.is_empty(), "{}", sent(&id, &placed, told, &calls));
     }
 }
 

@@ -15,8 +15,8 @@ use super::schedule::Scope;
 pub(super) struct Placed {
     pub(super) scope: Scope,
     pub(super) is_halt: bool,
-    /// When somebody was first told that nobody can send under it.
-    pub(super) quiet: Option<Instant>,
+    /// When somebody asked who was first told that nobody can send under it, and when they were told.
+    pub(super) quiet: Option<(Instant, Instant)>,
 }
 
 /// What a lift was about.
@@ -74,13 +74,13 @@ impl Log {
         self.told().placed.entry(id.to_owned()).or_insert(known);
     }
 
-    /// Notes what a view of a hold says, and returns whether it is quiet.
-    pub(super) fn seen(&self, view: &Value) -> bool {
+    /// Notes what a view of a hold says that was asked for at an instant, and returns whether it is quiet.
+    pub(super) fn seen(&self, view: &Value, asked: Instant) -> bool {
         let is_quiet = view["quiesced"] == true;
         let mut told = self.told();
         let placed = view["id"].as_str().and_then(|id| told.placed.get_mut(id));
         if let Some(placed) = placed.filter(|_| is_quiet) {
-            placed.quiet.get_or_insert_with(Instant::now);
+            placed.quiet.get_or_insert_with(|| (asked, Instant::now()));
         }
         is_quiet
     }

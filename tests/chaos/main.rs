@@ -2,7 +2,8 @@
 //! several people who hold and lift at once; all of it drawn from a seed.
 //!
 //! `schedule` draws, `field` has the processes and does to them what was drawn, `run` plays, `log` keeps what
-//! the clients were told, and `judge` says what must hold. `short` runs a few dozen seeds with every other
+//! the clients were told, and `judge` says what must hold. `scenarios` are attacks that somebody
+//! thought of. `short` runs a few dozen seeds with every other
 //! test, `long` as many as `TIDEGATE_CHAOS_SEEDS` says (`make chaos`). A schedule is run again with
 //! `TIDEGATE_SEED=…`.
 
@@ -11,6 +12,7 @@ mod judge;
 mod log;
 mod long;
 mod run;
+mod scenarios;
 mod schedule;
 mod short;
 

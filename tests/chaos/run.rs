@@ -42,12 +42,17 @@ pub(super) async fn attack(schedule: &Schedule, cluster: Option<&Cluster>) -> Ve
         futures_util::future::join_all(faults),
         futures_util::future::join_all(clients)
     );
-    quiet_at_last(&field, &log, schedule).await;
-    judge::still_in_force(&field, &log).await;
+    finish(field, &log, schedule).await
+}
+
+/// Brings an attack to its end: quiet, one more death, everything lifted, everybody there; and judges it.
+pub(super) async fn finish(field: Field<'_>, log: &Log, schedule: &Schedule) -> Verdict {
+    quiet_at_last(&field, log, schedule).await;
+    judge::still_in_force(&field, log).await;
     // Whatever was acknowledged outlives one more death.
     field.kill(0, 0).await;
     field.until_ready().await;
-    judge::still_in_force(&field, &log).await;
+    judge::still_in_force(&field, log).await;
     let lifted = Instant::now();
     field.calm_the_target();
     // A request that was frozen on its way may still place something after this.
@@ -55,7 +60,7 @@ pub(super) async fn attack(schedule: &Schedule, cluster: Option<&Cluster>) -> Ve
     for name in ROLLOUTS {
         arrives(&field, name).await;
     }
-    judge::verdict(field, &log, schedule, lifted).await
+    judge::verdict(field, log, schedule, lifted).await
 }
 
 async fn until_step<T>(begun: Instant, step: &Step<T>) {
@@ -125,7 +130,7 @@ fn scope_of(scope: Scope) -> Value {
 }
 
 /// Places a hold, and returns its id when that was acknowledged.
-async fn place(
+pub(super) async fn place(
     field: &Field<'_>,
     log: &Log,
     replica: usize,
@@ -136,21 +141,29 @@ async fn place(
     let request = field
         .api(replica)
         .request(reqwest::Method::POST, "/v1/holds");
+    let asked = Instant::now();
     let answer = ask(log, kind, request.json(&body)).await?;
     let id = answer.body["id"].as_str()?.to_owned();
     log.placed(&id, scope, kind == "halt");
-    log.seen(&answer.body);
+    log.seen(&answer.body, asked);
     Some(id)
 }
 
 /// Watches a hold until nobody can send under it, or patience ends; says whether it became quiet.
-async fn watch(field: &Field<'_>, log: &Log, replica: usize, id: &str, patience: Duration) -> bool {
+pub(super) async fn watch(
+    field: &Field<'_>,
+    log: &Log,
+    replica: usize,
+    id: &str,
+    patience: Duration,
+) -> bool {
     let end = Instant::now() + patience;
     while Instant::now() < end {
         let path = format!("/v1/holds/{id}");
         let request = field.api(replica).request(reqwest::Method::GET, &path);
+        let asked = Instant::now();
         let answer = ask(log, "look", request).await;
-        if answer.is_some_and(|answer| log.seen(&answer.body)) {
+        if answer.is_some_and(|answer| log.seen(&answer.body, asked)) {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -198,8 +211,8 @@ async fn quiet_at_last(field: &Field<'_>, log: &Log, schedule: &Schedule) {
     field.until_ready().await;
 }
 
-/// Waits until a rollout is through. Whoever failed may have been told to come back as well.
-async fn arrives(field: &Field<'_>, name: &str) {
+/// Waits until a rollout is through.
+pub(super) async fn arrives(field: &Field<'_>, name: &str) {
     let api = field.api(0);
     until_status(&api, name, "completed", 120).await;
 }

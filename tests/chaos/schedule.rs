@@ -88,6 +88,18 @@ const PERMIT: u64 = 2_000;
 const LEASE: u64 = 20_000;
 
 impl Schedule {
+    /// Returns a schedule in which nothing happens: a test says what does.
+    pub(super) const fn quiet(seed: u64, replicas: usize, people: u32) -> Self {
+        Self {
+            seed,
+            replicas,
+            people,
+            faults: Vec::new(),
+            clients: Vec::new(),
+            frozen_at_the_end: None,
+        }
+    }
+
     /// Draws the schedule of a seed for so many replicas: three on PostgreSQL, one on SQLite.
     pub(super) fn draw(seed: u64, replicas: usize) -> Self {
         let mut random = Random(seed);

@@ -42,6 +42,7 @@ mod late;
 mod misuse;
 mod paging;
 mod planning;
+mod racing;
 mod releasing;
 mod repeating;
 mod resting;

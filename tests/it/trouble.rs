@@ -68,7 +68,7 @@ async fn silent_people_keep_the_next_wave_shut_and_are_listed(database: Database
             sentence.contains("never answered") || sentence.contains("unknown"),
             "{sentence}"
         );
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
     let now = view(api).await;
     let silent = canary_in(api, "unknown").await;

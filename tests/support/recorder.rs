@@ -107,11 +107,6 @@ impl Recorder {
         api.post("/v1/targets", body).await.ok();
     }
 
-    /// Returns every request so far.
-    pub(crate) fn calls(&self) -> Vec<Call> {
-        self.book().calls.clone()
-    }
-
     /// Counts the requests so far.
     pub(crate) fn len(&self) -> usize {
         self.book().calls.len()

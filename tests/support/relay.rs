@@ -16,6 +16,8 @@ pub(crate) enum Network {
     Stalled,
     /// Connections are closed, and new ones as well.
     Cut,
+    /// What is connected is forgotten on the way, and nobody is told; new connections are carried.
+    Forgotten,
 }
 
 /// A relay between a process and a server.
@@ -86,11 +88,12 @@ async fn carry(client: TcpStream, server: SocketAddr, mut changes: watch::Receiv
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let is_new = *changes.borrow_and_update() == Network::Forgotten;
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
     tokio::select! {
-        () = copy(from_client, to_server, changes.clone()) => {}
-        () = copy(from_server, to_client, changes.clone()) => {}
+        () = copy(from_client, to_server, changes.clone(), is_new) => {}
+        () = copy(from_server, to_client, changes.clone(), is_new) => {}
         _ = changes.wait_for(|now| *now == Network::Cut) => {}
     }
 }
@@ -100,10 +103,12 @@ async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut changes: watch::Receiver<Network>,
+    is_new: bool,
 ) {
+    let carries = |now: &Network| *now == Network::Open || is_new && *now == Network::Forgotten;
     let mut part = vec![0; 16 * 1024];
     while let Ok(read) = from.read(&mut part).await {
-        if read == 0 || changes.wait_for(|now| *now == Network::Open).await.is_err() {
+        if read == 0 || changes.wait_for(carries).await.is_err() {
             return;
         }
         let bytes = part.get(..read).unwrap_or_default();
