@@ -12,7 +12,7 @@ use super::log::{Lifted, Log};
 use super::schedule::{Given, Order, ROLLOUTS, Schedule, Scope, Step};
 use crate::support::api::{Answer, Api};
 use crate::support::cluster::Cluster;
-use crate::support::holds::{self, hold, release_all, release_request};
+use crate::support::holds::{self, hold, lift_all, release_request};
 use crate::support::people::until_status;
 
 /// How long a client waits for an answer.
@@ -56,7 +56,7 @@ pub(super) async fn finish(field: Field<'_>, log: &Log, schedule: &Schedule) -> 
     let lifted = Instant::now();
     field.calm_the_target();
     // A request that was frozen on its way may still place something after this.
-    while release_all(&field.api(0)).await > 0 {}
+    while lift_all(&field.api(0)).await > 0 {}
     for name in ROLLOUTS {
         arrives(&field, name).await;
     }
@@ -192,10 +192,10 @@ async fn quiet_at_last(field: &Field<'_>, log: &Log, schedule: &Schedule) {
         .expect("one that is not frozen");
     let end = Instant::now() + QUIET_WITHIN;
     let id = loop {
-        if let Some(id) = place(field, log, replica, "halt", Scope::Everything).await {
+        if let Some(id) = place(field, log, replica, "pause", Scope::Everything).await {
             break id;
         }
-        assert!(Instant::now() < end, "a halt is never acknowledged");
+        assert!(Instant::now() < end, "the last hold is never acknowledged");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let is_quiet = watch(field, log, replica, &id, QUIET_WITHIN).await;

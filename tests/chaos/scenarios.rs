@@ -17,9 +17,11 @@ const ACKNOWLEDGED: Duration = Duration::from_secs(1);
 /// A lease, and the margin: nobody who had one can send after it.
 const LEASE_OVER: Duration = Duration::from_secs(25);
 
-fn cluster() -> Option<Cluster> {
+/// Starts a cluster, in a folder that must outlive it.
+fn cluster() -> Option<(Cluster, Database)> {
     let folder = Database::sqlite();
-    tokio::task::block_in_place(|| Cluster::start(&folder, CLUSTER))
+    let cluster = tokio::task::block_in_place(|| Cluster::start(&folder, CLUSTER))?;
+    Some((cluster, folder))
 }
 
 async fn until_sent(field: &Field<'_>, requests: usize) {
@@ -29,7 +31,9 @@ async fn until_sent(field: &Field<'_>, requests: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_halt_under_load_is_quiet_in_time_beside_a_frozen_and_a_cut_off_replica() {
-    let Some(cluster) = cluster() else { return };
+    let Some((cluster, _folder)) = cluster() else {
+        return;
+    };
     let schedule = Schedule::quiet(seed(), 3, 500);
     let field = Field::new(&schedule, Some(&cluster)).await;
     let log = Log::default();
@@ -53,7 +57,9 @@ async fn a_halt_under_load_is_quiet_in_time_beside_a_frozen_and_a_cut_off_replic
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_people_of_two_dead_are_found_though_the_database_restarts_meanwhile() {
-    let Some(cluster) = cluster() else { return };
+    let Some((cluster, _folder)) = cluster() else {
+        return;
+    };
     let schedule = Schedule::quiet(seed(), 3, 500);
     let field = Field::new(&schedule, Some(&cluster)).await;
     until_sent(&field, 300).await;
@@ -82,7 +88,9 @@ async fn a_replica_whose_clock_is_hours_wrong_keeps_nobody_from_arriving() {
     if other_clock().is_none() {
         return skipped("no libfaketime: apt-get install faketime");
     }
-    let Some(cluster) = cluster() else { return };
+    let Some((cluster, _folder)) = cluster() else {
+        return;
+    };
     let schedule = Schedule::quiet(seed(), 3, 300);
     let field = Field::new(&schedule, Some(&cluster)).await;
     let wrong = |replica, wrong_by| Fault::Clock {
@@ -105,7 +113,9 @@ async fn a_replica_whose_clock_is_hours_wrong_keeps_nobody_from_arriving() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_halt_through_connections_that_died_unnoticed_is_acknowledged_or_refused_in_time() {
-    let Some(cluster) = cluster() else { return };
+    let Some((cluster, _folder)) = cluster() else {
+        return;
+    };
     let schedule = Schedule::quiet(seed(), 3, 300);
     let field = Field::new(&schedule, Some(&cluster)).await;
     let log = Log::default();

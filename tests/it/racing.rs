@@ -64,7 +64,7 @@ async fn a_hold_that_was_joined_outlives_a_release_that_had_not_seen_it(database
             released.status,
             released.text
         );
-        holds::release_all(api).await;
+        holds::lift_all(api).await;
     }
     println!("{joined} of {RACES} joined first");
     assert!(
@@ -102,11 +102,9 @@ async fn of_two_who_start_at_once_one_does_and_the_halt_beside_them_stands(datab
             api.post(&path, json!({"reason": "go on"})).await
         };
         let ((one, two), (placed, _)) = join(join(start(), start()), join(halt, resume)).await;
-        let started = [&one, &two]
-            .iter()
-            .filter(|answer| answer.status < 300)
-            .count();
-        assert!(started <= 1, "race {race}: {} {}", one.text, two.text);
+        // A double click is one start: the second is told so, and changes nothing.
+        let is_one = one.body["generation"] == two.body["generation"] || one.status != two.status;
+        assert!(is_one, "race {race}: {} {}", one.text, two.text);
         let before = api.get(&format!("/v1/rollouts/{name}")).await.ok();
         let is_over = before["lifecycle"] == "completed";
         assert!(is_over || before["status"] == "halted", "{before:#}");

@@ -39,17 +39,17 @@ pub(crate) async fn in_force(api: &Api) -> Vec<Value> {
     items.into_iter().filter(by_people).collect()
 }
 
-/// Releases every hold of people, and returns how many there were.
-pub(crate) async fn release_all(api: &Api) -> usize {
+/// Lifts every hold of people, pauses first, and returns how many there were.
+pub(crate) async fn lift_all(api: &Api) -> usize {
     let holds = in_force(api).await;
-    for hold in &holds {
-        let id = hold["id"].as_str().expect("an id");
-        let answer = match hold["kind"].as_str() {
-            Some("halt") => release::try_halt(api, id).await,
-            _ => send(release_request(api, id)).await,
-        };
+    let (halts, pauses): (Vec<_>, Vec<_>) = holds.iter().partition(|hold| hold["kind"] == "halt");
+    for hold in pauses {
+        let answer = send(release_request(api, hold["id"].as_str().expect("an id"))).await;
         let is_gone = answer.body["code"] == "hold_already_released";
         assert!(answer.status < 300 || is_gone, "{}", answer.text);
+    }
+    for hold in halts {
+        release::halt(api, hold["id"].as_str().expect("an id")).await;
     }
     holds.len()
 }

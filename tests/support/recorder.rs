@@ -244,6 +244,11 @@ impl Book {
         if call.method == Method::GET {
             return answered(StatusCode::OK, self.find(&call.tenant, &call.about));
         }
+        if call.method == Method::DELETE {
+            let id = path.rsplit('/').next().unwrap_or_default();
+            self.accounts.retain(|_, account| account["id"] != id);
+            return answered(StatusCode::NO_CONTENT, Value::Null);
+        }
         if call.method != Method::POST || !path.ends_with("/Users") {
             return answered(StatusCode::OK, json!({}));
         }

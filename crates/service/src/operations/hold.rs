@@ -13,7 +13,7 @@ use serde_json::json;
 use tidegate_orchestrator::hold::{
     Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Placement, Release, Scope, Wanted,
 };
-use tidegate_orchestrator::ids::{HoldId, Principal, TargetId, Timestamp, WaveNumber};
+use tidegate_orchestrator::ids::{Generation, HoldId, Principal, TargetId, Timestamp, WaveNumber};
 use tidegate_orchestrator::quiesce::Quiescence;
 
 use super::view::{HoldView, ScopeView};
@@ -250,18 +250,20 @@ const fn stopped(scope: &Scope) -> Option<Option<TargetId>> {
 ///
 /// # Errors
 ///
-/// When there is none, it has ended before, or it follows a gate or a calendar.
+/// When there is none, it has ended before, it follows a gate or a calendar, or it is another one than
+/// was `seen`.
 pub async fn release(
     app: &App,
     actor: &Actor,
     id: &str,
+    seen: Option<Generation>,
     reason: &str,
 ) -> Result<HoldView, OperationError> {
     check_reason(reason)?;
     let id = named(id)?;
     let released: Result<Hold, OperationError> =
         transact!(app.store, Lane::Hold, "hold_release", |txn| {
-            end(txn, actor, id, reason).await
+            end(txn, actor, (id, seen), reason).await
         });
     let hold = released?;
     let_go(app, &hold);
@@ -283,13 +285,17 @@ pub(super) fn let_go(app: &App, hold: &Hold) {
 async fn end(
     txn: &mut Txn,
     actor: &Actor,
-    id: HoldId,
+    (id, seen): (HoldId, Option<Generation>),
     reason: &str,
 ) -> Result<Hold, OperationError> {
     rows::hold_lock(txn).await?;
     let row = rows::hold_load(txn, id)
         .await?
         .ok_or_else(|| OperationError::not_found("hold", id))?;
+    // Compared under the lock: somebody else may have joined it since, and was told that it stands.
+    if seen.is_some_and(|seen| seen != row.generation) {
+        return Err(OperationError::Conflict { what: "hold" });
+    }
     let hold = row.hold()?;
     let epoch = rows::epoch_next(txn).await?;
     let release = Release {
@@ -335,7 +341,7 @@ pub async fn resume(
         .map(|hold| hold.id)
         .collect();
     for id in pauses {
-        match release(app, actor, &id.to_string(), reason).await {
+        match release(app, actor, &id.to_string(), None, reason).await {
             // Somebody else was faster: it is released, which is what was asked for.
             Err(OperationError::Refused { code, .. }) if code == "hold_already_released" => {}
             other => {

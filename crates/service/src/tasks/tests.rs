@@ -130,7 +130,7 @@ async fn a_halt_stops_it_and_nobody_releases_it_alone() {
         assert_eq!(later.totals["done"], halted.totals["done"], "nobody moves under a halt");
         rollout::resume(&app, &actor(), "move", None, "go on").await.unwrap();
         assert_eq!(rollout::get(&app, "move").await.unwrap().status, "halted", "resume releases no halt");
-        let alone = hold::release(&app, &actor(), &later.holds[0].id.to_string(), "go on").await;
+        let alone = hold::release(&app, &actor(), &later.holds[0].id.to_string(), None, "go on").await;
         assert!(alone.is_err(), "nobody releases a halt alone");
         driver.stop().await;
         check_books(&app).await;

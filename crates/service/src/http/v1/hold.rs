@@ -148,7 +148,7 @@ pub(in crate::http) async fn release(
     }
     let view = match body.digest.as_deref().filter(|_| is_halt) {
         Some(digest) => release::execute(&app, &actor, &id, (digest, &body.reason)).await?,
-        None => hold::release(&app, &actor, &id, &body.reason).await?,
+        None => hold::release(&app, &actor, &id, seen.0, &body.reason).await?,
     };
     Ok(tagged(StatusCode::OK, view.generation, view))
 }
