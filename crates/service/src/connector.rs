@@ -168,7 +168,9 @@ impl SendGate {
             if let Ok(wait) = u64::try_from(wait)
                 && wait > 0
             {
-                tokio::time::sleep(Duration::from_micros(wait)).await;
+                // Nobody is let in a second ahead: a longer wait is a clock that was set back.
+                let wait = Duration::from_micros(wait).min(PACE_AHEAD_MAX);
+                tokio::time::sleep(wait).await;
             }
         }
     }
@@ -314,6 +316,9 @@ pub struct Connectors {
 
 /// A connector, and the generation of the settings it was made of.
 type Known = (Generation, Arc<Connector>);
+
+/// The longest that anybody waits for their turn by the rate: somewhat more than they are let in ahead.
+const PACE_AHEAD_MAX: Duration = Duration::from_secs(2);
 
 /// The least that a request to some target may take: another process may know of one that this does not.
 const REQUEST_TIMEOUT_LEAST: Duration = Duration::from_secs(30);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
     QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
@@ -14,6 +15,10 @@ use super::{Store, StoreError, query};
 
 /// How often a transaction that lost is tried in all.
 const TRIES: u32 = 8;
+
+/// How far the clock of this machine may be from the database's: beyond, what it says of the future (when
+/// somebody is tried again, when a window ends) is not to be relied on.
+const CLOCK_WRONG: TimeDelta = TimeDelta::seconds(5);
 
 /// Who waits for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,7 @@ impl Retryable for StoreError {
 pub struct Txn {
     inner: DatabaseTransaction,
     now: Timestamp,
+    is_clock_wrong: bool,
     holds: HoldCache,
 }
 
@@ -50,6 +56,12 @@ impl Txn {
     #[must_use]
     pub const fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// Says whether the clock of this machine is far from the one that judges leases.
+    #[must_use]
+    pub const fn is_clock_wrong(&self) -> bool {
+        self.is_clock_wrong
     }
 
     /// Returns the holds in force as they were last read. A transaction that writes holds must not
@@ -224,10 +236,13 @@ impl Store {
             ..TransactionOptions::default()
         };
         let inner = pool.begin_with_options(options).await?;
+        let before = self.0.clock.now();
         let now = self.now_in(&inner).await?;
+        let after = self.0.clock.now();
         Ok(Txn {
             inner,
             now,
+            is_clock_wrong: now < before - CLOCK_WRONG || now > after + CLOCK_WRONG,
             holds: self.0.holds.clone(),
         })
     }

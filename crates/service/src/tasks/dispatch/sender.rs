@@ -15,7 +15,7 @@ use tidegate_orchestrator::ids::{
     Epoch, Ordinal, PopulationVersionId, RolloutId, TargetId, Timestamp,
 };
 use tidegate_orchestrator::ledger::SlotIndex;
-use tidegate_orchestrator::permit::{Deadline, Moment};
+use tidegate_orchestrator::permit::{Deadline, Moment, Monotonic};
 use tidegate_orchestrator::roster;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -36,6 +36,8 @@ const LEASE_MIN: Duration = Duration::from_secs(20);
 const RECORD_EVERY: Duration = Duration::from_millis(500);
 /// A sender that waits longer than this ends; it is started again when something is ready.
 const LINGER: Duration = Duration::from_millis(1500);
+/// How long to wait before it is asked again whether the clock of this machine is right.
+const CLOCK_WRONG_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait before the database is asked again that was not there.
 const STORE_AWAY: Duration = Duration::from_millis(250);
 
@@ -61,6 +63,8 @@ struct Sender {
     connector: Arc<Connector>,
     rate: Option<Rate>,
     lease: Duration,
+    /// The instant of the last turn by the clock that judges leases, and when that was here.
+    ledger_time: Option<(Timestamp, Monotonic)>,
     flights: BTreeMap<FlightNumber, Flight>,
     flights_begun: FlightNumber,
     under_way: JoinSet<(FlightNumber, Option<TargetTrouble>)>,
@@ -112,6 +116,7 @@ impl Sender {
             lease: LEASE_MIN.max(connector.request_timeout() * 2),
             connector,
             rate,
+            ledger_time: None,
             flights: BTreeMap::new(),
             flights_begun: 0,
             under_way: JoinSet::new(),
@@ -192,6 +197,11 @@ impl Sender {
                 self.ring_planner().await?;
                 return Ok(false);
             }
+            NotClaimed::ClockWrong => {
+                tracing::warn!(rollout = %self.rollout, "the clock of this machine is wrong, so nothing is claimed here");
+                tokio::time::sleep(CLOCK_WRONG_PAUSE).await;
+                return Ok(false);
+            }
             NotClaimed::NothingReady(None) | NotClaimed::Enough => return Ok(false),
         };
         if self.app.ending.is_cancelled() || wait > LINGER || since.elapsed() > LINGER * 4 {
@@ -252,6 +262,11 @@ impl Sender {
             .0
             .saturating_sub(asked.monotonic.0);
         self.app.meter.turn(took * 1000);
+        // Read before the turn began: what is said in this time is late rather than early.
+        self.ledger_time = turn
+            .now
+            .map(|at| (at, asked.monotonic))
+            .or(self.ledger_time);
         self.settle_leases(&turn, asked);
         self.app.meter.count(turn.recorded, turn.refused);
         if turn.recorded > 0 && turn.claimed.is_empty() {
@@ -301,8 +316,9 @@ impl Sender {
             ),
         };
         if let Some(results) = instant {
+            let now = self.ledger_now();
             for (index, result) in results {
-                flight.take(index, result, asked.wall);
+                flight.take(index, result, now);
             }
             self.ready.push(flight.finish(true));
             return Ok(());
@@ -404,8 +420,19 @@ impl Sender {
         self.flights.retain(|_, flight| !flight.ended);
     }
 
+    /// Returns the time by the clock that judges leases. When somebody is tried again is said in it: by a
+    /// wall clock that is hours ahead here, they would wait for hours.
+    fn ledger_now(&self) -> Timestamp {
+        let Some((at, then)) = self.ledger_time else {
+            return self.app.clock.now();
+        };
+        let passed = self.app.clock.monotonic().0.saturating_sub(then.0);
+        let passed = TimeDelta::milliseconds(i64::try_from(passed).unwrap_or(0));
+        at.checked_add_signed(passed).unwrap_or(at)
+    }
+
     fn take(&mut self, came: Came) {
-        let now = self.app.clock.now();
+        let now = self.ledger_now();
         if let Some(flight) = self.flights.get_mut(&came.flight) {
             flight.take(came.index, came.result, now);
         }

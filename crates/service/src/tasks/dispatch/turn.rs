@@ -77,6 +77,8 @@ pub enum NotClaimed {
     EpochMoved,
     /// A hold covers every wave that has something ready.
     Held,
+    /// The clock of this machine is far from the one that judges leases.
+    ClockWrong,
     /// The target asked to be left alone until then.
     TargetClosed(Timestamp),
     /// The rate has no room before then.
@@ -88,6 +90,8 @@ pub enum NotClaimed {
 /// What a turn did.
 #[derive(Debug, Clone)]
 pub struct Turn {
+    /// The instant of the turn, by the clock that judges leases; `None` when nothing was asked of it.
+    pub now: Option<Timestamp>,
     /// The batches that may be sent now.
     pub claimed: Vec<Claimed>,
     /// The batches whose lease had been lost: their outcomes were refused.
@@ -109,6 +113,7 @@ impl Turn {
     #[must_use]
     pub const fn nothing(why: NotClaimed) -> Self {
         Self {
+            now: None,
             claimed: Vec::new(),
             lost: Vec::new(),
             renewed: Vec::new(),
@@ -203,6 +208,7 @@ impl Pass {
 
     fn into_turn(self, not_claimed: NotClaimed) -> Turn {
         Turn {
+            now: Some(self.now),
             claimed: self.claimed,
             lost: self.lost,
             renewed: self.renewed,
@@ -281,6 +287,9 @@ impl Pass {
     ) -> Result<NotClaimed, StoreError> {
         if order.claim_max == 0 {
             return Ok(NotClaimed::Enough);
+        }
+        if txn.is_clock_wrong() {
+            return Ok(NotClaimed::ClockWrong);
         }
         let door = target::target_door(txn, order.target, order.rate.is_some()).await?;
         if door.closed_until > self.now {
