@@ -10,14 +10,14 @@ use crate::support::database::Database;
 
 /// A journal of the sandbox.
 #[derive(Debug, Clone)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: PathBuf,
     granted: PathBuf,
 }
 
 impl Journal {
     /// Names the journal of a test.
-    pub(super) fn new(database: &Database) -> Self {
+    pub(crate) fn new(database: &Database) -> Self {
         Self {
             file: database.file("journal.txt"),
             granted: database.granted("journal.txt"),
@@ -25,7 +25,7 @@ impl Journal {
     }
 
     /// Returns settings of a sandbox that keeps it.
-    pub(super) fn settings(&self, latency_ms: u64, concurrency: u64) -> Value {
+    pub(crate) fn settings(&self, latency_ms: u64, concurrency: u64) -> Value {
         json!({"journal": self.granted, "latency_ms": latency_ms, "concurrency": concurrency})
     }
 
@@ -52,7 +52,7 @@ impl Journal {
 
     /// Returns everybody it knows, with how often each was created; fails on a torn line.
     #[track_caller]
-    pub(super) fn people(&self) -> BTreeMap<String, u32> {
+    pub(crate) fn people(&self) -> BTreeMap<String, u32> {
         let mut people = BTreeMap::new();
         for line in self.text().lines() {
             let key = line

@@ -3,7 +3,7 @@
 //! Random tests print their seed. `TIDEGATE_CRASH_KILLS=200` makes every loop of kills longer.
 
 mod disk;
-mod journal;
+pub(crate) mod journal;
 mod kill;
 mod outage;
 mod phases;
@@ -46,7 +46,7 @@ fn people(view: &Value, state: &str) -> u64 {
 }
 
 /// Reads a number from the database itself: what no user is shown.
-async fn number(database: &Database, sql: &str) -> i64 {
+pub(crate) async fn number(database: &Database, sql: &str) -> i64 {
     use sqlx::Connection as _;
     let sql = sqlx::AssertSqlSafe(sql.to_owned());
     if database.is_postgres() {

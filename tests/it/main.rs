@@ -44,6 +44,7 @@ mod paging;
 mod planning;
 mod racing;
 mod releasing;
+mod quiet;
 mod repeating;
 mod resting;
 mod restoring;
