@@ -422,12 +422,6 @@ pub async fn batches_prepare<C: ConnectionTrait>(
     Ok(copied)
 }
 
-#[derive(Debug, FromQueryResult)]
-struct RawSize {
-    seq: i64,
-    size: i64,
-}
-
 /// Returns batches `range` of a wave with how many people are in each, in order.
 pub async fn batches_people<C: ConnectionTrait>(
     db: &C,
@@ -435,7 +429,7 @@ pub async fn batches_people<C: ConnectionTrait>(
     wave: WaveNumber,
     range: (u32, u32),
 ) -> Result<Vec<(u32, u64)>, StoreError> {
-    let sql = "SELECT seq, size FROM batch WHERE rollout_id = $1 AND wave_no = $2 AND seq >= $3 AND seq < $4 \
+    let sql = "SELECT wave_no, seq, size FROM batch WHERE rollout_id = $1 AND wave_no = $2 AND seq >= $3 AND seq < $4 \
                ORDER BY seq";
     let values = [
         rollout.to_string().into(),
