@@ -190,6 +190,27 @@ pub struct Standing {
     pub since: Option<Timestamp>,
     /// Whether they stand today where the trail says.
     pub is_explained: bool,
+    /// Whether they stand in another wave today: what is known of them here is a part of it.
+    pub is_elsewhere: bool,
+}
+
+impl Standing {
+    /// Joins what is known of one person in two waves: here, where they stand today, and there, where
+    /// they stood before. Says whether they still stood there at the end of the interval.
+    #[must_use]
+    pub fn joined(here: &Self, there: &Self) -> (Self, bool) {
+        let was_there = there.state != SlotState::Transferred;
+        let stood = if was_there { there } else { here };
+        let touched = |class| matches!(class, ExposureClass::Exposed | ExposureClass::InFlight);
+        let worst = here.class.min(there.class);
+        let joined = Self {
+            class: if touched(worst) { worst } else { stood.class },
+            is_explained: here.is_explained && there.is_explained,
+            is_elsewhere: false,
+            ..*stood
+        };
+        (joined, was_there)
+    }
 }
 
 const UNTOUCHED: Standing = Standing {
@@ -197,6 +218,7 @@ const UNTOUCHED: Standing = Standing {
     state: SlotState::Queued,
     since: None,
     is_explained: true,
+    is_elsewhere: false,
 };
 
 /// What is known of one person while the trail is gone through.
@@ -408,6 +430,7 @@ impl Replay {
             state: cell.state,
             since: instant(&self.instants, cell.since).and_then(from_millis),
             is_explained: true,
+            is_elsewhere: cell.last == SlotState::Transferred,
         }
     }
 }
@@ -433,6 +456,7 @@ fn held_against(standing: Standing, last: SlotState, found: Option<SlotState>) -
                 state: found,
                 since: None,
                 is_explained: false,
+                is_elsewhere: found == SlotState::Transferred,
             }
         }
         Some(_) | None => standing,
@@ -446,18 +470,15 @@ pub struct ExposureTally {
     pub classes: ClassCounts,
     /// Of each class: by state.
     states: [Tally; ExposureClass::ALL.len()],
-    /// How many stand elsewhere than the trail says.
-    pub unexplained: u64,
 }
 
 impl ExposureTally {
     /// Counts one person.
-    pub fn add(&mut self, standing: &Standing) {
-        self.classes.add(standing.class, 1);
-        if let Some(tally) = self.states.get_mut(standing.class as usize) {
-            tally.add(standing.state, 1);
+    pub fn add(&mut self, class: ExposureClass, state: SlotState) {
+        self.classes.add(class, 1);
+        if let Some(tally) = self.states.get_mut(class as usize) {
+            tally.add(state, 1);
         }
-        self.unexplained += u64::from(!standing.is_explained);
     }
 
     /// Returns every class with its people by state.

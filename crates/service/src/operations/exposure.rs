@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta};
 use serde::Deserialize;
 use tidegate_orchestrator::ids::{
-    BatchSeq, Epoch, Ordinal, PlanId, PopulationVersionId, RolloutId, Timestamp, WaveNumber, millis,
+    BatchSeq, Epoch, Ordinal, PlanId, PopulationVersionId, RolloutId, Timestamp, WaveNumber,
+    from_millis, millis,
 };
 use tidegate_orchestrator::ledger::exposure::{
     ExposureClass, ExposureTally, Interval, Replay, Standing,
@@ -32,9 +33,9 @@ use crate::app::App;
 use crate::store::{Snapshot, StoreError, audit, hold, ledger, plan as plans, rollout as rollouts};
 
 /// How many entries of the trail one read brings: an entry has some kilobytes at most.
-const ENTRIES_PER_READ: usize = 128;
-/// How many batches one read brings.
-const BATCHES_PER_READ: usize = 128;
+const ENTRIES_PER_READ: usize = 64;
+/// How many batches one read brings: 32,768 people, a millisecond or two of one core.
+const BATCHES_PER_READ: usize = 32;
 /// How many answers are remembered, for lists that are read page by page.
 const FOUND_REMEMBERED: usize = 2;
 /// An answer about more people is not remembered: it would take more than 64 MB.
@@ -102,6 +103,52 @@ pub struct Found {
     pub waves: Vec<Wave>,
     /// Everybody, in the order of the directory.
     pub people: Vec<Person>,
+    /// How many stand elsewhere than the trail says.
+    pub unexplained: u64,
+    /// What is known of people in waves in which they stand no longer.
+    elsewhere: Vec<(Person, Standing)>,
+}
+
+impl Found {
+    /// Puts everybody into the order of the directory, each once, and counts them: plans order their
+    /// people by wave, and whoever was transferred has a place in two of them.
+    fn settle(mut self) -> Self {
+        self.people.sort_by_key(|person| person.ordinal);
+        for (there, standing) in std::mem::take(&mut self.elsewhere) {
+            let found = self
+                .people
+                .binary_search_by_key(&there.ordinal, |person| person.ordinal);
+            match found {
+                Ok(place) => {
+                    if let Some(here) = self.people.get_mut(place) {
+                        here.join(there, &standing);
+                    }
+                }
+                Err(place) => self.people.insert(place, there),
+            }
+        }
+        for person in &self.people {
+            if let Some(wave) = self.waves.get_mut(usize::from(person.wave)) {
+                wave.tally.add(person.class, person.state);
+            }
+        }
+        self
+    }
+}
+
+impl Person {
+    fn join(&mut self, there: Self, standing: &Standing) {
+        let here = Standing {
+            class: self.class,
+            state: self.state,
+            since: from_millis(self.since).filter(|_| self.since != 0),
+            is_explained: true,
+            is_elsewhere: false,
+        };
+        let (joined, was_there) = Standing::joined(&here, standing);
+        let wave = if was_there { there.wave } else { self.wave };
+        *self = person(self.ordinal, wave, &joined);
+    }
 }
 
 /// Answers are found one at a time, and the last ones are remembered.
@@ -167,11 +214,7 @@ pub async fn find(app: &App, name: &str, asked: &Asked) -> Result<Arc<Found>, Op
     let mut found = read(app, &snapshot, row.id, (interval, asked.seq)).await?;
     snapshot.end().await?;
     found.generated_at = generated_at;
-    // A plan orders its people by wave, and a list goes through the directory once.
-    let found = tokio::task::spawn_blocking(move || {
-        found.people.sort_by_key(|person| person.ordinal);
-        found
-    });
+    let found = tokio::task::spawn_blocking(move || found.settle());
     let found = Arc::new(found.await.map_err(StoreError::corrupt)?);
     app.exposures.remember(&found);
     Ok(found)
@@ -274,6 +317,8 @@ async fn read(
         version: plan.population_version,
         waves: plan.waves.iter().map(wave).collect(),
         people: Vec::with_capacity(usize::try_from(plan.people).unwrap_or(0)),
+        unexplained: 0,
+        elsewhere: Vec::new(),
     };
     let mut replay = replayed(at, id, (interval, seq)).await?;
     batches(at, &mut found, &mut replay, seq == end).await?;
@@ -374,10 +419,13 @@ fn take(
     let index = u16::try_from(place).map_err(StoreError::corrupt)?;
     let standings = replay.batch((wave, seq, size), slots);
     for (ordinal, standing) in ordinals.into_iter().zip(&standings) {
-        if let Some(wave) = found.waves.get_mut(place) {
-            wave.tally.add(standing);
+        found.unexplained += u64::from(!standing.is_explained);
+        let person = person(ordinal, index, standing);
+        if standing.is_elsewhere {
+            found.elsewhere.push((person, *standing));
+        } else {
+            found.people.push(person);
         }
-        found.people.push(person(ordinal, index, standing));
     }
     Ok(())
 }

@@ -519,7 +519,7 @@ pub async fn batch_tallies<C: ConnectionTrait>(
 }
 
 #[derive(Debug, FromQueryResult)]
-struct RawSize {
+struct RawExtent {
     wave_no: i64,
     seq: i64,
     size: i64,
@@ -531,7 +531,7 @@ pub async fn batch_sizes<C: ConnectionTrait>(
     rollout: RolloutId,
 ) -> Result<Vec<(WaveNumber, BatchSeq, u16)>, StoreError> {
     let sql = "SELECT wave_no, seq, size FROM batch WHERE rollout_id = $1";
-    let raws: Vec<RawSize> = query::all(db, sql, [rollout.to_string().into()]).await?;
+    let raws: Vec<RawExtent> = query::all(db, sql, [rollout.to_string().into()]).await?;
     raws.iter()
         .map(|raw| {
             Ok((

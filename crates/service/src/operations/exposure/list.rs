@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::SecondsFormat;
@@ -28,8 +29,10 @@ use crate::source::pack::ColumnInfo;
 use crate::store::StoreError;
 use crate::store::population as rows;
 
-/// How many blocks one read brings: 65,536 members.
-const BLOCKS_PER_READ: u32 = 16;
+/// How many blocks one read brings: 16,384 members, a few milliseconds of one core.
+const BLOCKS_PER_READ: u32 = 4;
+/// How long to rest after each read: whoever wants to know can wait, and a halt beside it cannot.
+const REST: Duration = Duration::from_millis(3);
 /// How many values of an attribute are named; the others are counted together.
 const VALUES_MAX: usize = 250;
 /// What is counted by unless somebody says otherwise, where there are such attributes.
@@ -266,6 +269,9 @@ impl Walk {
         let Some((_, first)) = self.at(self.next) else {
             return Ok(None);
         };
+        if self.next > 0 {
+            tokio::time::sleep(REST).await;
+        }
         let mut places: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         while let Some((place, block)) = self.at(self.next) {
             if block >= first.saturating_add(BLOCKS_PER_READ) {
@@ -557,7 +563,7 @@ fn show(found: &Found, counting: Counting) -> ExposureView {
             .into_iter()
             .map(Attribute::show)
             .collect(),
-        unexplained: found.waves.iter().map(|wave| wave.tally.unexplained).sum(),
+        unexplained: found.unexplained,
         digest: Digest(counting.sha.finalize().into()).to_string(),
         again: format!(
             "/v1/rollouts/{}/exposure?from={}&to={}&seq={}",
