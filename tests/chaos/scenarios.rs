@@ -76,6 +76,7 @@ async fn the_people_of_two_dead_are_found_though_the_database_restarts_meanwhile
         down: 19_000,
     };
     tokio::join!(field.suffer(killed(1)), field.suffer(killed(2)), restarts);
+    field.until_ready().await;
     for name in ROLLOUTS {
         arrives(&field, name).await;
     }
