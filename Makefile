@@ -1,5 +1,5 @@
 # One line each; what a target needs, it installs.
-.PHONY: help demo run test check fmt lint bench conformance openapi snap docs
+.PHONY: help demo run test check fmt lint bench chaos conformance openapi snap docs
 
 help:         ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -24,6 +24,9 @@ lint:         ## lints only
 
 bench:        ## measure the budgets beside their references
 	@tests/setup/bench.sh
+
+chaos:        ## attack the stop with real processes, for hours
+	@tests/setup/chaos.sh
 
 conformance:  ## the connectors against other people's servers
 	tests/setup/ensure-targets.sh && tests/setup/with-postgres.sh cargo test -p tidegate-service --test it conformance::

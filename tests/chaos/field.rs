@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::schedule::{Fault, ROLLOUTS, Schedule};
+use crate::crash::number;
 use crate::support::api::Api;
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
@@ -233,6 +234,15 @@ impl<'a> Field<'a> {
     /// Sends a signal to a replica. One that is down at the moment is waited for.
     pub(super) async fn signal(&self, number: usize, name: &str) {
         self.replicas[number].service.lock().await.signal(name);
+    }
+
+    /// Says whether a replica has somebody under way: a lease.
+    pub(super) async fn has_a_lease(&self, replica: usize) -> bool {
+        let pid = self.replicas[replica].service.lock().await.pid();
+        // A worker is called `host:process`.
+        let own = format!("SELECT id FROM worker WHERE name LIKE '%:{pid}'");
+        let sql = format!("SELECT COUNT(*) FROM batch WHERE lease_owner IN ({own})");
+        number(&self.database, &sql).await > 0
     }
 
     /// Waits until every replica may send.

@@ -1,5 +1,7 @@
 //! As many attacks as `TIDEGATE_CHAOS_SEEDS` says: `make chaos`. Without it there are none.
 
+use std::time::{Duration, Instant};
+
 use super::{Kind, again, attacks};
 use crate::support::seed;
 
@@ -15,11 +17,22 @@ async fn many_attacks_are_withstood() {
         return;
     };
     let lanes = number("TIDEGATE_CHAOS_LANES").map_or(LANES, |lanes| lanes as usize);
+    // The share of either, so that both are attacked when time is short.
+    let begun = Instant::now();
+    let minutes = number("TIDEGATE_CHAOS_MINUTES").map(|minutes| Duration::from_secs(minutes * 60));
+    let all = minutes.map(|minutes| begun + minutes);
+    let first_part = minutes.map(|minutes| begun + minutes * 3 / 4);
     let first = again().unwrap_or_else(|| seed() << 16);
     let on_one = count / SHARE;
     let seeds = |from: u64, count: u64| (from..from + count).collect();
-    let replicas = attacks(Kind::Postgres, seeds(first, count - on_one), lanes).await;
-    let one = attacks(Kind::Sqlite, seeds(first, on_one), lanes).await;
+    let replicas = attacks(
+        Kind::Postgres,
+        seeds(first, count - on_one),
+        lanes,
+        first_part,
+    )
+    .await;
+    let one = attacks(Kind::Sqlite, seeds(first, on_one), lanes, all).await;
     for report in [replicas, one].into_iter().flatten() {
         report.check();
     }

@@ -88,8 +88,13 @@ impl Report {
 }
 
 /// Runs the attacks of some seeds, `lanes` of them at once, each lane with a cluster of its own. Returns
-/// nothing where there are no PostgreSQL programs.
-async fn attacks(kind: Kind, seeds: Vec<u64>, lanes: usize) -> Option<Report> {
+/// nothing where there are no PostgreSQL programs. None is begun after `until`.
+async fn attacks(
+    kind: Kind,
+    seeds: Vec<u64>,
+    lanes: usize,
+    until: Option<Instant>,
+) -> Option<Report> {
     let report = Mutex::new(Report::default());
     let total = seeds.len();
     let left = Mutex::new(seeds.into_iter().enumerate());
@@ -102,6 +107,9 @@ async fn attacks(kind: Kind, seeds: Vec<u64>, lanes: usize) -> Option<Report> {
             Kind::Sqlite => None,
         };
         loop {
+            if until.is_some_and(|until| Instant::now() > until) {
+                return Some(());
+            }
             let next = left.lock().unwrap().next();
             let Some((number, seed)) = next else {
                 return Some(());

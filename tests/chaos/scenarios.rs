@@ -37,7 +37,10 @@ async fn a_halt_under_load_is_quiet_in_time_beside_a_frozen_and_a_cut_off_replic
     let schedule = Schedule::quiet(seed(), 3, 500);
     let field = Field::new(&schedule, Some(&cluster)).await;
     let log = Log::default();
-    until_sent(&field, 300).await;
+    until("replicas 1 and 2 are sending", 60, async || {
+        field.has_a_lease(1).await && field.has_a_lease(2).await
+    })
+    .await;
     field.signal(1, "STOP").await;
     field.set_network(2, Network::Stalled);
     let begun = Instant::now();
