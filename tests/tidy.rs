@@ -370,10 +370,17 @@ fn is_shown(sources: &[Source], test: &str) -> bool {
     let mut parts = path.split("::").filter(|part| *part != "tests");
     let root = match parts.next() {
         Some("it") => "tests/".to_owned(),
+        Some("model") => "crates/orchestrator/tests/model/".to_owned(),
         Some(package) => format!("crates/{package}/src/"),
         None => return false,
     };
     let module = parts.collect::<Vec<_>>().join("/");
+    // A target whose root holds the tests: `main.rs`.
+    let module = if module.is_empty() {
+        "main".to_owned()
+    } else {
+        module
+    };
     let module = module
         .strip_prefix("planner/")
         .map_or(module.clone(), |inner| format!("planner/tests/{inner}"));
