@@ -437,7 +437,7 @@ pub async fn batches_people<C: ConnectionTrait>(
         i64::from(range.0).into(),
         i64::from(range.1).into(),
     ];
-    let raws: Vec = query::all(db, sql, values).await?;
+    let raws: Vec<RawExtent> = query::all(db, sql, values).await?;
     raws.iter()
         .map(|raw| Ok((query::unsigned(raw.seq)?, query::unsigned64(raw.size)?)))
         .collect()
