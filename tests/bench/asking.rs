@@ -17,7 +17,7 @@ const LOOK_MS: f64 = 5.0;
 /// How long a halt may take until it is acknowledged, in milliseconds.
 const HALT_MS: f64 = 10.0;
 /// How long it may take until nobody can send, in milliseconds, while every process is alive.
-const QUIET_MS: f64 = 50.0;
+pub(crate) const QUIET_MS: f64 = 50.0;
 
 /// Reports how long looking at a rollout and at one person takes under drain.
 pub(crate) async fn looks(report: &mut Report, world: &mut World, samples: usize) {
@@ -149,7 +149,7 @@ fn report_halts(report: &mut Report, world: &World, halts: &Halts, (holds, late)
 }
 
 /// Places a halt; returns how long the answer took, and the hold.
-async fn place(world: &World, scope: Value, wait: bool) -> (Duration, Value) {
+pub(crate) async fn place(world: &World, scope: Value, wait: bool) -> (Duration, Value) {
     // Placed by the same path as a halt, whose release would let people go on fifty at a time.
     let hold = json!({"kind": "pause", "scope": scope, "reason": "measured"});
     let path = if wait {
@@ -162,7 +162,7 @@ async fn place(world: &World, scope: Value, wait: bool) -> (Duration, Value) {
     (begun.elapsed(), answer.ok())
 }
 
-async fn release(world: &World, hold: &Value) {
+pub(crate) async fn release(world: &World, hold: &Value) {
     let id = hold["id"].as_str().expect("an id");
     let path = format!("/v1/holds/{id}/release");
     let reason = json!({"reason": "measured"});

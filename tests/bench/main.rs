@@ -22,6 +22,7 @@ mod exposing;
 mod measure;
 mod moving;
 mod reference;
+mod replicas;
 mod report;
 mod restart;
 mod scale;
@@ -45,7 +46,7 @@ use world::{Files, World};
 
 /// What can be chosen: parts and databases.
 const PARTS: [&str; 10] = [
-    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "scale", "memory", "scim",
+    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "scale", "replicas", "memory", "scim",
 ];
 const DATABASES: [&str; 2] = ["sqlite", "postgres"];
 
@@ -123,6 +124,10 @@ async fn run(options: &Options) {
             println!("{name}");
             one_database(options, &files, &mut report, name).await;
         }
+    }
+    if options.part(&["replicas"]) && options.wants(&DATABASES, &["postgres"]) {
+        println!("three processes");
+        replicas::quiet(&mut report, &files, options.halts).await;
     }
     if options.part(&["scim"]) {
         for kind in ["scim2-server", "scimmy"] {
