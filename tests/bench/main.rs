@@ -45,8 +45,9 @@ use support::database::Database;
 use world::{Files, World};
 
 /// What can be chosen: parts and databases.
-const PARTS: [&str; 10] = [
-    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "scale", "replicas", "memory", "scim",
+const PARTS: [&str; 11] = [
+    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "scale", "replicas",
+    "memory", "scim",
 ];
 const DATABASES: [&str; 2] = ["sqlite", "postgres"];
 

@@ -4,7 +4,7 @@ use super::{Kind, again, attacks};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn nobody_is_sent_under_a_quiet_hold_whatever_three_replicas_suffer() {
-    let seeds = again().map_or_else(|| (1..=8).collect(), |seed| vec![seed]);
+    let seeds = again().map_or_else(|| (1..=4).collect(), |seed| vec![seed]);
     if let Some(report) = attacks(Kind::Postgres, seeds, 8, None).await {
         report.check();
     }
@@ -12,7 +12,7 @@ async fn nobody_is_sent_under_a_quiet_hold_whatever_three_replicas_suffer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn nobody_is_sent_under_a_quiet_hold_whatever_one_process_suffers() {
-    let seeds = again().map_or_else(|| (1..=18).collect(), |seed| vec![seed]);
+    let seeds = again().map_or_else(|| (1..=6).collect(), |seed| vec![seed]);
     if let Some(report) = attacks(Kind::Sqlite, seeds, 6, None).await {
         report.check();
     }
