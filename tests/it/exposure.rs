@@ -37,7 +37,8 @@ async fn trail(database: &Database) -> Vec<Entry> {
     }
 }
 
-const STATES: [&str; 12] = [
+const STATES: [&str; 13] = [
+    "transferred",
     "queued",
     "in_flight",
     "awaiting",
