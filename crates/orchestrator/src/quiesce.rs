@@ -276,8 +276,9 @@ pub fn judge(stop: &Stop, facts: &Facts<'_>) -> Quiescence {
     });
     let known: Vec<Option<u64>> = acknowledged.collect();
     Quiescence {
-        // Nobody known at all is no proof of silence.
-        quiesced: !workers.is_empty() && workers.iter().all(|worker| worker.standing.is_quiet()),
+        // Nobody known at all is no proof of silence. Whoever was gone before the hold was known.
+        quiesced: !facts.workers.is_empty()
+            && workers.iter().all(|worker| worker.standing.is_quiet()),
         confirmed: known.len(),
         slowest_millis: known.into_iter().flatten().max(),
         in_flight: workers.iter().map(|worker| worker.in_flight).sum(),
