@@ -296,8 +296,11 @@ mod tests {
             let bytes = block.encode().unwrap();
             for only in 0..2 {
                 let some = Block::decode_columns(&bytes, |column| column == only).unwrap();
-                let expected = [0, 1].map(|column| if column == only { block.columns[column].clone() } else { BlockColumn::Empty });
-                prop_assert_eq!(some.columns.as_slice(), expected.as_slice());
+                let of = |(place, column): (usize, &BlockColumn)| {
+                    if place == only { column.clone() } else { BlockColumn::Empty }
+                };
+                let expected: Vec<BlockColumn> = block.columns.iter().enumerate().map(of).collect();
+                prop_assert_eq!(some.columns, expected);
             }
             prop_assert_eq!(Block::decode(&bytes).unwrap(), block);
             prop_assert_eq!(decode_texts(&encode_texts(texts.iter().map(String::as_str))).unwrap(), texts);

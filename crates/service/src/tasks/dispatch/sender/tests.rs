@@ -32,28 +32,3 @@ async fn what_comes_back_of_a_lost_batch_is_not_booked_on_the_next_one() {
         assert!(sender.flights.values().all(|flight| !flight.has_news()));
     });
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_ran_out_and_goes_on_is_not_claimed_beside_itself() {
-    each_app!(app => {
-        with_people(&app, 500, json!({"latency_ms": 60_000, "concurrency": 1})).await;
-        let rollout = started(&app, &TWO_WAVES.replace("count: 50", "count: 400")).await;
-        conduct::pass(&app, rollout).await.unwrap();
-        permit::renew(&app).await.unwrap();
-        let mut sender = Sender::new(app.clone(), rollout).await.unwrap();
-        // As after a long freeze: the lease is over, and nobody else has taken it.
-        sender.lease = Duration::ZERO;
-        let asked = app.clock.moment();
-        let claimed = sender.turn(asked).await.unwrap().claimed;
-        let address = claimed[0].address;
-        sender.begin(claimed[0].clone(), asked).unwrap();
-        sender.ready.push(sender.flights.get_mut(&1).unwrap().finish(false));
-        sender.lease = LEASE_MIN;
-        let turn = sender.turn(app.clock.moment()).await.unwrap();
-        let again: Vec<_> = turn.claimed.iter().map(|claimed| claimed.address).collect();
-        assert!(
-            !(turn.renewed.contains(&address) && again.contains(&address)),
-            "two flights would send the same people: {again:?}"
-        );
-    });
-}
