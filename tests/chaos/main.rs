@@ -3,9 +3,8 @@
 //!
 //! `schedule` draws, `field` has the processes and does to them what was drawn, `run` plays, `log` keeps what
 //! the clients were told, and `judge` says what must hold. `scenarios` are attacks that somebody
-//! thought of. `short` runs a few dozen seeds with every other
-//! test, `long` as many as `TIDEGATE_CHAOS_SEEDS` says (`make chaos`). A schedule is run again with
-//! `TIDEGATE_SEED=…`.
+//! thought of, `short` runs a few seeds, and `long` as many as `TIDEGATE_CHAOS_SEEDS` says: all of them only with
+//! `make chaos`, which has the machine for itself. A schedule is run again with `TIDEGATE_SEED=…`.
 
 mod field;
 mod judge;
@@ -85,6 +84,11 @@ impl Report {
             sum(|one| one.again),
         )
     }
+}
+
+/// Says whether attacks were asked for: they take the whole machine for minutes, and run with `make chaos`.
+fn is_asked_for() -> bool {
+    std::env::var_os("TIDEGATE_CHAOS_SEEDS").is_some()
 }
 
 /// Runs the attacks of some seeds, `lanes` of them at once, each lane with a cluster of its own. Returns

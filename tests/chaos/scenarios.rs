@@ -31,6 +31,9 @@ async fn until_sent(field: &Field<'_>, requests: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_halt_under_load_is_quiet_in_time_beside_a_frozen_and_a_cut_off_replica() {
+    if !super::is_asked_for() {
+        return;
+    }
     let Some((cluster, _folder)) = cluster() else {
         return;
     };
@@ -60,6 +63,9 @@ async fn a_halt_under_load_is_quiet_in_time_beside_a_frozen_and_a_cut_off_replic
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_people_of_two_dead_are_found_though_the_database_restarts_meanwhile() {
+    if !super::is_asked_for() {
+        return;
+    }
     let Some((cluster, _folder)) = cluster() else {
         return;
     };
@@ -89,6 +95,9 @@ async fn the_people_of_two_dead_are_found_though_the_database_restarts_meanwhile
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_replica_whose_clock_is_hours_wrong_keeps_nobody_from_arriving() {
+    if !super::is_asked_for() {
+        return;
+    }
     if other_clock().is_none() {
         return skipped("no libfaketime: apt-get install faketime");
     }
@@ -117,6 +126,9 @@ async fn a_replica_whose_clock_is_hours_wrong_keeps_nobody_from_arriving() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_halt_through_connections_that_died_unnoticed_is_acknowledged_or_refused_in_time() {
+    if !super::is_asked_for() {
+        return;
+    }
     let Some((cluster, _folder)) = cluster() else {
         return;
     };

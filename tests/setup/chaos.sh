@@ -16,4 +16,4 @@ command -v faketime >/dev/null 2>&1 || apt_install faketime || say "no libfaketi
 TIDEGATE_POSTGRES_BIN=$(tests/setup/ensure-postgres.sh)
 TIDEGATE_CHAOS_SEEDS=${TIDEGATE_CHAOS_SEEDS:-500}
 export TIDEGATE_POSTGRES_BIN TIDEGATE_CHAOS_SEEDS
-exec cargo test --quiet -p tidegate-service --test it chaos::long:: -- --nocapture
+exec cargo test --quiet -p tidegate-service --test it chaos:: -- --nocapture --test-threads 1

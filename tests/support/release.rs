@@ -68,7 +68,23 @@ pub(crate) async fn ready(api: &Api, hold: &str) -> String {
         api.post(&path, json!({})).await.ok()["ok"] == true
     })
     .await;
-    people.approved(hold).await.expect("two who say yes")
+    // What had been under way may still be written meanwhile: then it is asked for again.
+    for _ in 0..20 {
+        match people.approved(hold).await {
+            Ok(digest) => return digest,
+            Err(refused) => {
+                let code = refused.body["code"].as_str();
+                assert_eq!(
+                    code,
+                    Some("release_configuration_changed"),
+                    "{}",
+                    refused.text
+                );
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+        }
+    }
+    panic!("what had been under way is never written");
 }
 
 /// Releases a halt by its procedure: look, ask, approve twice, carry out.
