@@ -33,7 +33,7 @@ fn copies() -> Vec<String> {
         "INSERT INTO plan_roster SELECT c.plan_id, wave_no, seq, size, ordinal_min, ordinal_max, roster \
          FROM plan_roster r JOIN plan p ON p.id = r.plan_id, copy c WHERE p.rollout_id = c.the".to_owned(),
         "INSERT INTO wave SELECT c.rollout_id, wave_no, name, claimable, claim_until, begin_at_most, size, queued, in_flight, \
-         awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, adopted \
+         awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, adopted, transferred, late_from \
          FROM wave, copy c WHERE wave.rollout_id = c.the".to_owned(),
         "INSERT INTO batch SELECT c.rollout_id, wave_no, seq, size, ordinal_min, ordinal_max, roster, slots, queued, in_flight, \
          awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, adopted, ready_at, \

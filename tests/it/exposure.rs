@@ -38,7 +38,6 @@ async fn trail(database: &Database) -> Vec<Entry> {
 }
 
 const STATES: [&str; 13] = [
-    "transferred",
     "queued",
     "in_flight",
     "awaiting",
@@ -51,6 +50,7 @@ const STATES: [&str; 13] = [
     "reverting",
     "reverted",
     "review",
+    "transferred",
 ];
 
 /// Which place of which batch of which wave.
@@ -315,10 +315,7 @@ async fn a_past_interval_has_the_same_digest_whatever_has_happened_since(databas
         json!({"kind": "halt", "scope": {"type": "rollout", "id": "move"}, "reason": "theft"});
     let halt = api.post("/v1/holds?wait=quiesced", halt).await.ok();
     let held = api.get(&path).await.ok();
-    let release = format!("/v1/holds/{}/release", halt["id"].as_str().unwrap());
-    api.post(&release, json!({"reason": "keys changed"}))
-        .await
-        .ok();
+    crate::support::release::halt(api, halt["id"].as_str().unwrap()).await;
     until_status(api, "move", "completed", 60).await;
     let done = api.get(&path).await.ok();
     for later in [&held, &done] {

@@ -33,7 +33,11 @@ async fn look(api: &Api, hold: &Value) -> Value {
 }
 
 async fn release(api: &Api, hold: &Value) {
-    let path = format!("/v1/holds/{}/release", hold["id"].as_str().unwrap());
+    let id = hold["id"].as_str().unwrap();
+    if hold["kind"] == "halt" {
+        return crate::support::release::halt(api, id).await;
+    }
+    let path = format!("/v1/holds/{id}/release");
     api.post(&path, json!({"reason": "over"})).await.ok();
 }
 
