@@ -37,7 +37,7 @@ fn copies() -> Vec<String> {
          FROM wave, copy c WHERE wave.rollout_id = c.the".to_owned(),
         "INSERT INTO batch SELECT c.rollout_id, wave_no, seq, size, ordinal_min, ordinal_max, roster, slots, queued, in_flight, \
          awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, adopted, ready_at, \
-         lease_owner, lease_until, fence, epoch FROM batch, copy c WHERE batch.rollout_id = c.the".to_owned(),
+         lease_owner, lease_until, fence, epoch, transferred FROM batch, copy c WHERE batch.rollout_id = c.the".to_owned(),
         "INSERT INTO hold SELECT c.hold_id, c.kind, scope_kind, c.rollout_id, scope_wave, cause, reason, owner, effect, \
          placed_by, placed_at, placed_epoch, review_at, released_by, released_at, released_epoch, release_reason, generation \
          FROM hold, copy c WHERE hold.scope_id = c.the".to_owned(),
