@@ -16,6 +16,7 @@ on_each_database!(
     a_rollout_goes_on_small_and_doubles,
     a_release_is_refused_until_the_people_who_were_imported_are_measured,
     drift_says_so_when_there_is_none_and_names_what_it_cannot_measure,
+    whoever_was_under_way_when_a_process_died_is_in_doubt_and_not_in_the_way,
 );
 
 const HEAD: &str = "employee_id,user_name,country,active\n";
@@ -321,5 +322,53 @@ async fn drift_says_so_when_there_is_none_and_names_what_it_cannot_measure(datab
     let listed = api.get("/v1/rollouts/move/drift/people?class=gone").await;
     assert_eq!(listed.body["code"], "class_unknown", "{}", listed.text);
     drop(hold);
+    service.end_and_fsck();
+}
+
+async fn whoever_was_under_way_when_a_process_died_is_in_doubt_and_not_in_the_way(
+    database: Database,
+) {
+    let mut service = Service::start(&database);
+    let api = service.api.clone();
+    let mut people = people_of_then();
+    population(&api, &people).await;
+    // Slow enough for many to be under way when it dies.
+    sandbox(&api, json!({"latency_ms": 2_000, "concurrency": 16})).await;
+    started(&api, &spec()).await;
+    until("many are under way", 20, async || {
+        api.get("/v1/rollouts/move").await.ok()["in_flight"].as_u64() > Some(100)
+    })
+    .await;
+    let scope = json!({"type": "rollout", "id": "move"});
+    let body = json!({"kind": "halt", "scope": scope, "reason": "state actor"});
+    let placed = api.post("/v1/holds", body).await.ok();
+    service.kill();
+    let service = Service::start_again(&database, &api.token);
+    let api = &service.api;
+    let hold = placed["id"].as_str().unwrap();
+    // Half of everybody leaves, also of those of whom nobody knows whether they were moved.
+    people.retain(|(n, ..)| n % 6 < 3);
+    let path = "/v1/populations/staff/imports?override_shrink_reason=year";
+    api.post_text(path, "text/csv", csv(&people)).await.ok();
+    until(
+        "their leases are over, and the drift is measured",
+        60,
+        async || api.post("/v1/rollouts/move/drift", json!({})).await.status < 300,
+    )
+    .await;
+    let doubtful = class(api, "review").await;
+    assert!(!doubtful.is_empty(), "left, and perhaps moved");
+    let fast = json!({"connector": "sandbox", "config": {}});
+    let seen = api.get("/v1/targets/box").await.etag();
+    let put = api.request(reqwest::Method::PUT, "/v1/targets/box");
+    crate::support::api::send(put.header("if-match", seen).json(&fast))
+        .await
+        .ok();
+    crate::support::release::halt(api, hold).await;
+    until_status(api, "move", "completed", 90).await;
+    let after = standing(api).await;
+    for key in doubtful {
+        assert_eq!(after[&key].0, "review", "{key}");
+    }
     service.end_and_fsck();
 }

@@ -21,6 +21,9 @@ on_each_database!(
     two_who_carry_a_release_out_at_once_do_it_once,
     terms_become_stricter_and_never_looser,
     nothing_else_ends_a_halt,
+    another_tenant_behind_the_target_voids_the_approvals,
+    a_halt_of_one_wave_is_released_while_another_goes_on,
+    people_imported_again_unchanged_are_known_as_of_then,
     every_refused_step_is_in_the_trail,
 );
 
@@ -365,4 +368,67 @@ async fn every_refused_step_is_in_the_trail(database: Database) {
         "{refused:#}"
     );
     assert_eq!(refused["subject"], format!("hold:{hold}"));
+}
+
+async fn another_tenant_behind_the_target_voids_the_approvals(database: Database) {
+    let (service, hold) = halted(&database).await;
+    let api = &service.api;
+    let digest = ready(api, &hold).await;
+    let seen = api.get("/v1/targets/box").await.etag();
+    let body = json!({"connector": "sandbox", "config": {"latency_ms": 1}});
+    let put = api.request(reqwest::Method::PUT, "/v1/targets/box");
+    crate::support::api::send(put.header("if-match", seen).json(&body))
+        .await
+        .ok();
+    let refused = execute(api, &hold, &digest).await;
+    refused.refused(409, "release_configuration_changed");
+    assert!(
+        refused.text.contains("the settings of target `box`"),
+        "{}",
+        refused.text
+    );
+}
+
+async fn a_halt_of_one_wave_is_released_while_another_goes_on(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 3_000).await;
+    sandbox(api, json!({"latency_ms": 300, "concurrency": 4})).await;
+    started(api, &two_waves().replace("count: 50", "count: 2000")).await;
+    let scope = json!({"type": "wave", "id": "move", "wave": 2});
+    until("there is a plan to hold a wave of", 10, async || {
+        let body = json!({"kind": "halt", "scope": scope, "reason": "not those"});
+        api.post("/v1/holds", body).await.status < 300
+    })
+    .await;
+    until_done(api, "move", 8, 30).await;
+    let holds = api.get("/v1/holds?in_force=true").await.ok();
+    let hold = holds["items"][0]["id"].as_str().unwrap().to_owned();
+    let digest = ready(api, &hold).await;
+    // Others are moved between the approvals and the release, which is not about them.
+    let before = api.get("/v1/rollouts/move").await.ok();
+    let done = before["totals"]["done"].as_u64().unwrap();
+    until_done(api, "move", done + 8, 30).await;
+    execute(api, &hold, &digest).await.ok();
+    let after = api.get("/v1/rollouts/move").await.ok();
+    assert_ne!(after["waves"][0]["state"], "waiting", "{after:#}");
+    assert_eq!(after["holds"], json!([]), "{after:#}");
+}
+
+async fn people_imported_again_unchanged_are_known_as_of_then(database: Database) {
+    let (service, hold) = halted(&database).await;
+    let api = &service.api;
+    // A year ago.
+    for sql in [
+        "UPDATE population_version SET published_at = published_at - 31536000000",
+        "UPDATE population_import SET finished_at = finished_at - 31536000000",
+    ] {
+        database.execute(sql).await;
+    }
+    let open = look(api, &hold).await;
+    assert!(open.to_string().contains("population_old"), "{open:#}");
+    let again = crate::support::people::csv(0..2_000);
+    let import = crate::support::people::import_csv(api, again).await;
+    assert_eq!(import["status"], "unchanged", "{import:#}");
+    assert_eq!(look(api, &hold).await["ok"], true);
 }

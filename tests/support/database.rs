@@ -84,6 +84,24 @@ impl Database {
             .to_owned()
     }
 
+    /// Changes what is stored behind the service's back.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        if self.is_postgres() {
+            let mut connection = PgConnection::connect(&self.url)
+                .await
+                .expect("the database");
+            connection.execute(sql).await.expect("the statement");
+        } else {
+            let opened = sqlx::SqliteConnection::connect(&self.url).await;
+            opened
+                .expect("the file")
+                .execute(sql)
+                .await
+                .expect("the statement");
+        }
+    }
+
     /// Returns the path of a file of the test.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

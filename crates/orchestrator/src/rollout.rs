@@ -218,6 +218,12 @@ impl Rollout {
         }
     }
 
+    /// Says whether any wave has been open: before that, nobody has been moved.
+    #[must_use]
+    pub fn has_opened(&self) -> bool {
+        self.waves.iter().any(|wave| wave.opened_at.is_some())
+    }
+
     /// Returns the progress of one wave.
     #[must_use]
     pub fn wave(&self, number: WaveNumber) -> Option<&WaveProgress> {

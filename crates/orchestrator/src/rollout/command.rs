@@ -42,6 +42,8 @@ pub enum Command {
         plan: Option<PlanRef>,
         /// How small it begins again.
         reentry: Reentry,
+        /// The wave that alone was halted, if it was one: the others have gone on meanwhile.
+        wave: Option<WaveNumber>,
     },
     /// End it for good.
     Cancel {
@@ -106,7 +108,11 @@ impl Rollout {
             Command::Plan { plan } => self.bind_plan(plan),
             Command::Start { digest, by } => self.begin(*digest, by, held, now),
             Command::Prepare { next } => self.prepare(*next, held),
-            Command::GoOn { plan, reentry } => Ok(self.go_on(plan.as_ref(), *reentry)),
+            Command::GoOn {
+                plan,
+                reentry,
+                wave,
+            } => Ok(self.go_on(plan.as_ref(), *reentry, *wave)),
             Command::Cancel { by, reason } => self.cancel(by, reason),
             Command::ApproveWave { wave, digest, by } => self.approve(*wave, *digest, by, held),
             Command::RetryFailed { wave, by, reason } => self.retry(*wave, by, reason, held),
@@ -164,7 +170,11 @@ impl Rollout {
         self.refuse_over()?;
         match &self.lifecycle {
             Lifecycle::Preparing { .. } => {
-                refuse_stopped(held)?;
+                // What is laid out anew for other people moves nobody, and must come to an end before
+                // they can be measured again: a hold stops the first laying out alone.
+                if !self.has_opened() {
+                    refuse_stopped(held)?;
+                }
                 Ok(vec![match next {
                     Some(next) => Change::PreparedTo { next },
                     None => Change::Prepared {},
@@ -180,12 +190,17 @@ impl Rollout {
     }
 
     /// What has not started, or has ended, has nothing to go on with.
-    fn go_on(&self, plan: Option<&PlanRef>, reentry: Reentry) -> Vec<Change> {
+    fn go_on(
+        &self,
+        plan: Option<&PlanRef>,
+        reentry: Reentry,
+        wave: Option<WaveNumber>,
+    ) -> Vec<Change> {
         if self.lifecycle.started().is_none() {
             return Vec::new();
         }
         let rebased = plan.map(|plan| Change::Rebased { plan: plan.clone() });
-        let mut changes = vec![Change::WentOn { reentry }];
+        let mut changes = vec![Change::WentOn { reentry, wave }];
         changes.extend(rebased);
         changes
     }

@@ -133,6 +133,9 @@ pub enum Change {
     WentOn {
         /// How small.
         reentry: Reentry,
+        /// The wave that alone was halted, if it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wave: Option<WaveNumber>,
     },
     /// The plan was brought up to the people there are now. Waves keep what they have come to; later
     /// ones may have been added.
@@ -220,7 +223,7 @@ impl Rollout {
                 };
             }
             Change::Completed {} => self.complete(at),
-            Change::WentOn { reentry } => self.went_on(*reentry, at),
+            Change::WentOn { reentry, wave } => self.went_on(*reentry, *wave, at),
             Change::Rebased { plan } => self.rebased(plan, at),
             Change::WaveApproved { .. } => {}
             Change::RetryBegan { wave, .. }
@@ -276,9 +279,10 @@ impl Rollout {
     }
 
     /// Whoever was open waits, so that it opens again as one that re-enters.
-    fn went_on(&mut self, reentry: Reentry, at: Timestamp) {
+    fn went_on(&mut self, reentry: Reentry, only: Option<WaveNumber>, at: Timestamp) {
         self.reentry = Some(reentry);
-        for wave in &mut self.waves {
+        let numbered = (1..).map(WaveNumber).zip(&mut self.waves);
+        for (_, wave) in numbered.filter(|(number, _)| only.is_none_or(|only| only == *number)) {
             if matches!(
                 wave.status,
                 WaveStatus::Open {} | WaveStatus::Draining { .. }

@@ -81,6 +81,7 @@ fn commands() -> Vec<Command> {
         Command::GoOn {
             plan: None,
             reentry: Reentry::default(),
+            wave: None,
         },
         Command::RetryFailed {
             wave: None,
@@ -368,6 +369,38 @@ fn a_halt_while_the_ledger_is_laid_out_stops_the_laying_out() {
 }
 
 #[test]
+fn what_is_laid_out_anew_for_other_people_comes_to_an_end_under_a_halt() {
+    let mut running = running(WaveStatus::Passed {});
+    running.waves[0].opened_at = Some(at(900));
+    let go_on = Command::GoOn {
+        plan: Some(plan("two")),
+        reentry: Reentry::default(),
+        wave: None,
+    };
+    let events = running.decide(&go_on, None, at(1000)).unwrap();
+    let anew = events.iter().fold(running, Rollout::apply);
+    let halt = hold(HoldKind::Halt);
+    let prepare = Command::Prepare { next: None };
+    let events = anew.decide(&prepare, Some(&halt), at(1001)).unwrap();
+    assert_eq!(events[0].change.code(), "rollout.prepared");
+}
+
+#[test]
+fn a_wave_that_alone_was_halted_goes_on_small_and_the_others_as_they_are() {
+    let mut running = running(WaveStatus::Open {});
+    running.waves[1].status = WaveStatus::Open {};
+    let go_on = Command::GoOn {
+        plan: None,
+        reentry: Reentry::default(),
+        wave: Some(WaveNumber(2)),
+    };
+    let events = running.decide(&go_on, None, at(1000)).unwrap();
+    let after = events.iter().fold(running, Rollout::apply);
+    let names: Vec<_> = after.waves.iter().map(|wave| wave.status.name()).collect();
+    assert_eq!(names[..2], ["open", "waiting"]);
+}
+
+#[test]
 fn preparation_never_goes_back() {
     let preparing = states().remove(2).1;
     let to = |wave, seq| Unprepared {
@@ -461,7 +494,15 @@ fn a_record_of_version_2_with_a_release_in_it_decodes_for_ever() {
     let mut rollout = running(WaveStatus::Open {});
     rollout.waves[0].tranche = Some(reentry.tranche(7000, 20_000, at(1000)));
     let plan = Some(plan("two"));
-    let events = rollout.decide(&Command::GoOn { plan, reentry }, None, at(1000));
+    let events = rollout.decide(
+        &Command::GoOn {
+            plan,
+            reentry,
+            wave: None,
+        },
+        None,
+        at(1000),
+    );
     let rollout = events.unwrap().iter().fold(rollout, Rollout::apply);
     if std::env::var_os("UPDATE_RECORDS").is_some() {
         let place = concat!(
@@ -483,6 +524,7 @@ fn going_on_keeps_what_waves_have_come_to_and_lets_nobody_be_claimed_before_the_
     let go_on = Command::GoOn {
         plan: Some(wider.clone()),
         reentry: Reentry::default(),
+        wave: None,
     };
     let events = rollout.decide(&go_on, None, at(1000)).unwrap();
     let after = events.iter().fold(rollout.clone(), Rollout::apply);
@@ -496,6 +538,7 @@ fn going_on_keeps_what_waves_have_come_to_and_lets_nobody_be_claimed_before_the_
     let same = Command::GoOn {
         plan: None,
         reentry: Reentry::default(),
+        wave: None,
     };
     let events = rollout.decide(&same, None, at(1000)).unwrap();
     let after = events.iter().fold(rollout, Rollout::apply);
@@ -553,6 +596,7 @@ fn any_change() -> impl Strategy<Value = Change> {
             Change::Completed {},
             Change::WentOn {
                 reentry: Reentry::default(),
+                wave: None,
             },
             Change::Rebased { plan: plan("two") },
             Change::TrancheGrown {

@@ -270,7 +270,11 @@ impl World {
             self.tell(&format!("hold.released {}", kind.name()));
             if kind == HoldKind::Halt {
                 let (plan, reentry) = (None, Reentry::default());
-                self.command(&Command::GoOn { plan, reentry });
+                self.command(&Command::GoOn {
+                    plan,
+                    reentry,
+                    wave: None,
+                });
             }
         } else {
             self.tell(&format!("no {} is in force", kind.name()));

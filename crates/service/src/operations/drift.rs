@@ -61,6 +61,14 @@ pub async fn standing<C: Connection>(db: &C, row: &RolloutRow) -> Result<Standin
     if current == Some(source(db, plan).await?) {
         return Ok(Standing::Current);
     }
+    if row.lifecycle == "preparing" {
+        let sentence = format!(
+            "rollout `{}` is being laid out for other people than there are now: where nobody has been moved, cancel it \
+             and plan anew; else measure the drift in a moment",
+            row.name
+        );
+        return Ok(Standing::Unmeasured { sentence });
+    }
     let Some(found) = rows::drift_newest(db, row.id, "proposed").await? else {
         let sentence = format!(
             "other people were imported than rollout `{}` was planned for: measure the drift, and look at it",

@@ -14,7 +14,7 @@ use serde_json::json;
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::release::{End, ReleaseRefusal, Seat};
 use tidegate_orchestrator::hold::terms::{Group, Terms};
-use tidegate_orchestrator::hold::{Hold, HoldKind, Release};
+use tidegate_orchestrator::hold::{Hold, HoldKind, Release, Scope};
 use tidegate_orchestrator::ids::{HoldId, Principal};
 
 use super::view::HoldView;
@@ -95,10 +95,13 @@ pub async fn preflight(
     must_be_a_halt(&hold)?;
     let mut seen: Vec<TargetSeen> = Vec::new();
     for row in drift::covered(app.store.read(), &hold.scope).await? {
-        if matches!(
-            drift::standing(app.store.read(), &row).await?,
-            drift::Standing::Unmeasured { .. }
-        ) {
+        let is_wave = matches!(hold.scope, Scope::Wave(..));
+        if !is_wave
+            && matches!(
+                drift::standing(app.store.read(), &row).await?,
+                drift::Standing::Unmeasured { .. }
+            )
+        {
             match drift::measure(app, actor, &row.name, None).await {
                 // What cannot be measured now is named by the preflight.
                 Ok(_) | Err(OperationError::Refused { .. }) => {}

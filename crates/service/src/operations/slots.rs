@@ -44,9 +44,49 @@ pub async fn decide_each(
     each: &[(SlotIndex, SlotCommand)],
     change: &mut CountChange,
 ) -> Result<history::BatchChange, OperationError> {
+    decided(txn, row, each, (change, false)).await
+}
+
+/// The same, after whoever was under way when their worker's lease ended has become unknown: under a hold
+/// nobody claims the batch, which is when that is found otherwise.
+///
+/// # Errors
+///
+/// When somebody is where that cannot happen to them; nothing is written then.
+pub async fn decide_after_lapse(
+    txn: &mut Txn,
+    row: &BatchRow,
+    each: &[(SlotIndex, SlotCommand)],
+    change: &mut CountChange,
+) -> Result<history::BatchChange, OperationError> {
+    decided(txn, row, each, (change, true)).await
+}
+
+/// Says whether nobody can send for a batch any more.
+pub(super) fn is_lease_over(row: &BatchRow, now: Timestamp) -> Result<bool, StoreError> {
+    Ok(row.lease()?.is_none_or(|lease| lease.until <= now))
+}
+
+async fn decided(
+    txn: &mut Txn,
+    row: &BatchRow,
+    each: &[(SlotIndex, SlotCommand)],
+    (change, with_lapse): (&mut CountChange, bool),
+) -> Result<history::BatchChange, OperationError> {
     let now: Timestamp = txn.now();
     let mut slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
     let before = (slots.tally(), slots.adopted());
+    let mut people: Vec<SlotIndex> = Vec::with_capacity(each.len());
+    let (mut fence, mut lease) = (
+        row.fence,
+        row.lease()?.map(|lease| (lease.owner, millis(lease.until))),
+    );
+    if with_lapse && is_lease_over(row, now)? {
+        people.extend(slots.lapse(now));
+        // Whoever comes back with outcomes after all is late.
+        fence = fence.next();
+        lease = None;
+    }
     for (index, command) in each {
         slots.apply(*index, *command, now).map_err(refused)?;
     }
@@ -55,22 +95,22 @@ pub async fn decide_each(
     let write = BatchWrite {
         address: row.address,
         fence_was: row.fence,
-        fence: row.fence,
+        fence,
         epoch: row.epoch,
-        ready_at: ledger::ready_of(&slots, row.lease_until),
+        ready_at: ledger::ready_of(&slots, lease.map(|(_, until)| until)),
         slots: slots.encode(),
         tally,
         adopted,
-        lease: row.lease()?.map(|lease| (lease.owner, millis(lease.until))),
+        lease,
     };
     if ledger::batches_write(txn, &[write]).await? != 1 {
         return Err(StoreError::Conflict.into());
     }
-    let people: Vec<SlotIndex> = each.iter().map(|(index, _)| *index).collect();
+    people.extend(each.iter().map(|(index, _)| *index));
     Ok(history::BatchChange {
         wave: row.address.wave,
         seq: row.address.seq,
-        fence: row.fence,
+        fence,
         runs: history::runs(&slots, &people),
     })
 }

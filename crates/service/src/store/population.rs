@@ -234,6 +234,18 @@ pub async fn version_load<C: ConnectionTrait>(
     found.map(version).transpose()?.ok_or(StoreError::NotFound)
 }
 
+/// Returns when a version was last said to be how things are: published, or imported again unchanged.
+pub async fn version_confirmed_at<C: ConnectionTrait>(
+    db: &C,
+    id: PopulationVersionId,
+) -> Result<Option<Timestamp>, StoreError> {
+    let sql = "SELECT MAX(finished_at) AS number FROM population_import \
+               WHERE version_id = $1 AND status IN ('published', 'unchanged')";
+    let row: Option<query::MaybeNumber> = query::one(db, sql, [id.to_string().into()]).await?;
+    let confirmed = row.and_then(|row| row.number);
+    confirmed.map(query::instant).transpose()
+}
+
 /// Begins a version that nobody sees yet.
 pub async fn version_stage<C: ConnectionTrait>(
     db: &C,

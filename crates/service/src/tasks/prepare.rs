@@ -28,7 +28,7 @@ pub async fn prepare(app: &App, id: RolloutId) -> Result<(), OperationError> {
         else {
             return Ok(());
         };
-        if load::held(app, &row, None).await?.is_some() {
+        if !state.has_opened() && load::held(app, &row, None).await?.is_some() {
             return Ok(());
         }
         // A plan never changes, and counting its batches at every step would go through all of them.

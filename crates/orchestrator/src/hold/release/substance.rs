@@ -19,6 +19,8 @@ pub enum Part {
     Requirement,
     /// The plan of a rollout that goes on.
     Plan,
+    /// The settings of a target that people go on to.
+    Target,
     /// Who joined, left or moved since that plan was made.
     Drift,
     /// What its gates are measured from.
@@ -34,6 +36,7 @@ impl Part {
             Self::Terms => "terms",
             Self::Requirement => "requirement",
             Self::Plan => "plan",
+            Self::Target => "target",
             Self::Drift => "drift",
             Self::Gates => "gates",
         }
@@ -108,6 +111,7 @@ impl fmt::Display for Difference {
             Part::Terms => write!(f, "the release terms")?,
             Part::Requirement => write!(f, "requirement {about}, or its evidence")?,
             Part::Plan => write!(f, "the plan of rollout `{about}`")?,
+            Part::Target => write!(f, "the settings of target `{about}`")?,
             Part::Drift => write!(f, "who is in the population of rollout `{about}`")?,
             Part::Gates => write!(f, "the counts or gates of rollout `{about}`")?,
         }

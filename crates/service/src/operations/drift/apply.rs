@@ -10,7 +10,7 @@ use tidegate_orchestrator::rollout::{Command, PlanRef};
 use tidegate_orchestrator::roster;
 use tidegate_orchestrator::wave::ramp::Reentry;
 
-use super::super::slots::decide_each;
+use super::super::slots::decide_after_lapse;
 use super::super::{Actor, OperationError, rollout};
 use super::view::Report;
 use super::{Standing, standing};
@@ -43,8 +43,23 @@ pub async fn released(
         let is_halted = holds
             .covering(&place)
             .any(|hold| hold.kind == HoldKind::Halt && hold.id != ended.id);
-        if !is_halted {
-            go_on(app, txn, actor, row, reentry).await?;
+        if is_halted {
+            continue;
+        }
+        match ended.scope {
+            // The rest of the rollout was never stopped: it goes on with the people it has.
+            Scope::Wave(_, wave) => {
+                let (plan, wave) = (None, Some(wave));
+                let wanted = Command::GoOn {
+                    plan,
+                    reentry,
+                    wave,
+                };
+                rollout::commit(app, txn, actor, row, &wanted).await?;
+            }
+            Scope::Everything | Scope::Target(_) | Scope::Rollout(_) => {
+                go_on(app, txn, actor, row, reentry).await?;
+            }
         }
     }
     Ok(())
@@ -97,7 +112,12 @@ pub async fn go_on(
             Some(PlanRef::of(drift.plan, &plan, by, drift.created_at))
         }
     };
-    let wanted = Command::GoOn { plan, reentry };
+    let wave = None;
+    let wanted = Command::GoOn {
+        plan,
+        reentry,
+        wave,
+    };
     rollout::commit(app, txn, actor, row, &wanted).await?;
     Ok(())
 }
@@ -135,7 +155,7 @@ pub async fn carry_out(
         let each = body::decode(&row.body).map_err(StoreError::corrupt)?;
         let found = ledger::batches_for_update(txn, rollout, number, &[row.seq]).await?;
         let batch = found.first().ok_or(StoreError::NotFound)?;
-        changes.push(decide_each(txn, batch, &each, &mut change).await?);
+        changes.push(decide_after_lapse(txn, batch, &each, &mut change).await?);
         doubts(txn, rollout, (number, row.seq), &batch.roster, &each).await?;
     }
     if changes.is_empty() {

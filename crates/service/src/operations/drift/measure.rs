@@ -19,6 +19,7 @@ use tidegate_orchestrator::spec::Spec;
 use tidegate_policy::Condition;
 
 use super::super::plan::spec_of;
+use super::super::slots::is_lease_over;
 use super::super::{Actor, OperationError, load, member};
 use super::merge::{self, Both};
 use super::view::{self, ClassView, DriftView, Report, WaveDrift};
@@ -99,6 +100,15 @@ pub async fn measure(
         "drift_measured",
         |txn| {
             let detail = json!({"drift": drift.id, "digest": drift.digest, "from": drift.from, "to": drift.to});
+            // What was measured before and never bound is of no use any more.
+            while let Some(before) = rows::drift_newest(txn, task.row.id, "proposed").await? {
+                let plan = plans::plan_load(txn, before.plan).await?;
+                let derived = plan.map(|plan| plan.population_version);
+                rows::drift_status_set(txn, before.id, "replaced").await?;
+                if let Some(derived) = derived {
+                    rows::drift_clear(txn, before.id, before.plan, derived).await?;
+                }
+            }
             rows::drift_insert(txn, &drift).await?;
             txn.audit(actor.entry(
                 "rollout.drift_measured",
@@ -250,6 +260,7 @@ async fn ledger_of(
 ) -> Result<(Vec<Option<Stands>>, Places), OperationError> {
     let mut standing = vec![None; usize::try_from(people).unwrap_or(0)];
     let mut places = Places::new();
+    let now = app.store.now().await?;
     let mut after = (0, -1);
     loop {
         let page =
@@ -262,10 +273,14 @@ async fn ledger_of(
             *places.entry(wave).or_default() += 1;
             let slots = Slots::decode(&batch.slots).map_err(StoreError::corrupt)?;
             let ordinals = roster::decode(&batch.roster).map_err(StoreError::corrupt)?;
+            let is_over = is_lease_over(batch, now)?;
             for (state, ordinal) in slots.states().zip(ordinals) {
-                if state == SlotState::Transferred {
-                    continue;
-                }
+                let state = match state {
+                    SlotState::Transferred => continue,
+                    // Their worker died, and under a hold nobody claims the batch and finds that out.
+                    SlotState::InFlight if is_over => SlotState::Unknown,
+                    state => state,
+                };
                 let place = usize::try_from(ordinal.get()).ok();
                 if let Some(found) = place.and_then(|place| standing.get_mut(place)) {
                     *found = Some(Stands { wave, state });

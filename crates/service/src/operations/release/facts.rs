@@ -97,7 +97,7 @@ pub(super) async fn look<C: Connection>(
     let (mut rollouts, mut found, mut others) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     let in_force = holds::hold_set_for(db).await?;
     for row in drift::covered(db, &hold.scope).await? {
-        bind(db, &mut substance, &row).await?;
+        bind(db, &mut substance, hold, &row).await?;
         let days = terms.population_age_days_max;
         rollouts.push(of_rollout(db, hold, &row, (quiesced, now, days)).await?);
         found.insert(row.target, tested(db, &row, &seen, preflight_at).await?);
@@ -195,6 +195,7 @@ async fn placer_of<C: Connection>(db: &C, hold: &Hold) -> Result<Option<Principa
 async fn bind<C: Connection>(
     db: &C,
     substance: &mut Substance,
+    hold: &Hold,
     row: &RolloutRow,
 ) -> Result<(), OperationError> {
     let plan = match row.plan {
@@ -203,6 +204,18 @@ async fn bind<C: Connection>(
     };
     let digest = plan.map(|plan| plan.digest).unwrap_or_default();
     substance.add(Part::Plan, &row.name, Digest::of(digest.as_bytes()));
+    let target = targets::target_load(db, row.target).await?;
+    let settings = format!("{} {}", target.connector, target.config);
+    substance.add(Part::Target, &target.name, Digest::of(settings.as_bytes()));
+    if let Scope::Wave(_, number) = hold.scope {
+        // The other waves go on: what they come to is no part of what this release is about.
+        let waves = wave::waves_load(db, row.id).await?;
+        let wave = waves.into_iter().find(|wave| wave.number == number);
+        let tally = wave.map(|wave| wave.tally).unwrap_or_default();
+        let written = serde_json::to_vec(&tally).map_err(StoreError::corrupt)?;
+        substance.add(Part::Gates, &row.name, Digest::of(&written));
+        return Ok(());
+    }
     let drift = match drift::standing(db, row).await? {
         drift::Standing::Measured(found) => found.digest,
         drift::Standing::Current => "current".to_owned(),
@@ -239,7 +252,12 @@ async fn of_rollout<C: Connection>(
         name: row.name.clone(),
         tally,
         sending,
-        drift: people(db, row, (now, days)).await?,
+        drift: match hold.scope {
+            Scope::Wave(..) => Vec::new(),
+            Scope::Everything | Scope::Target(_) | Scope::Rollout(_) => {
+                people(db, row, (now, days)).await?
+            }
+        },
     })
 }
 
@@ -252,7 +270,7 @@ async fn people<C: Connection>(
     let name = &row.name;
     let population = populations::population_find(db, &row.population.to_string()).await?;
     let published = match population.and_then(|population| population.current_version) {
-        Some(version) => populations::version_load(db, version).await?.published_at,
+        Some(version) => populations::version_confirmed_at(db, version).await?,
         None => None,
     };
     let oldest = now - TimeDelta::days(days.into());
