@@ -6,7 +6,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidegate_orchestrator::ids::{
-    BatchSeq, Epoch, Fence, Ordinal, PlanId, RolloutId, WaveNumber, WorkerId,
+    BatchSeq, Epoch, Fence, Ordinal, PlanId, RolloutId, Timestamp, WaveNumber, WorkerId, millis,
 };
 use tidegate_orchestrator::lease::Lease;
 use tidegate_orchestrator::ledger::{SlotState, Slots, Tally};
@@ -441,6 +441,19 @@ pub async fn batches_people<C: ConnectionTrait>(
     raws.iter()
         .map(|raw| Ok((query::unsigned(raw.seq)?, query::unsigned64(raw.size)?)))
         .collect()
+}
+
+/// Counts the people in flight whose worker has a lease in force: what became of them is still written.
+pub async fn in_flight_leased<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let sql = "SELECT CAST(COALESCE(SUM(in_flight), 0) AS BIGINT) AS number FROM batch \
+               WHERE rollout_id = $1 AND in_flight > 0 AND lease_owner IS NOT NULL AND lease_until > $2";
+    let values = [rollout.to_string().into(), millis(now).into()];
+    let row: Option<query::Number> = query::one(db, sql, values).await?;
+    query::unsigned64(row.map_or(0, |row| row.number))
 }
 
 /// Tells PostgreSQL how the batches are spread. Until it knows, it takes any index that begins with

@@ -23,7 +23,7 @@ use crate::store::release::{self as stored, RequestRow};
 use crate::store::rollout::RolloutRow;
 use crate::store::target::TargetRow;
 use crate::store::{
-    Connection, StoreError, hold as holds, plan as plans, population as populations,
+    Connection, StoreError, hold as holds, ledger, plan as plans, population as populations,
     target as targets, token, wave,
 };
 
@@ -243,10 +243,14 @@ async fn of_rollout<C: Connection>(
             tally = tally.plus(&found.tally);
         }
     }
-    let sending = if quiesced {
-        0
-    } else {
-        tally.get(SlotState::InFlight)
+    let in_flight = tally.get(SlotState::InFlight);
+    let sending = match (quiesced, in_flight) {
+        (false, _) | (_, 0) => in_flight,
+        // Nobody can send; but what a worker with a lease has in its hands is still written, and changes
+        // the counts that approvals are bound to.
+        (true, _) => ledger::in_flight_leased(db, row.id, now)
+            .await?
+            .min(in_flight),
     };
     Ok(RolloutFacts {
         name: row.name.clone(),
