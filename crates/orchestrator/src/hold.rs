@@ -8,8 +8,11 @@
 //! about placing and releasing. Sending checks are in `crate::permit`.
 //!
 //! A halt ends by a procedure: `terms` says what it takes, `requirement` what must be true, `preflight`
-//! looks at everything, and `release` decides about requests, approvals and the execution.
+//! looks at everything, and `release` decides about requests, approvals and the execution. `exempt` is what
+//! may go on although a halt stays in force, and `emergency` decides who may have that, and for how long.
 
+pub mod emergency;
+pub mod exempt;
 pub mod place;
 pub mod preflight;
 pub mod release;
@@ -20,6 +23,7 @@ pub mod terms;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::exempt::Exemption;
 pub use self::place::{HoldRefusal, Placement, Wanted};
 pub use self::scope::{Place, Scope};
 pub use self::set::{HoldSet, InForce};

@@ -83,6 +83,48 @@ pub struct Permit {
     pub expires: Deadline,
     /// The holds in force at that epoch.
     pub holds: Arc<HoldSet>,
+    /// Until when its exemptions count, the first of them by the clock of the database; `None`: it has none.
+    pub exempt_until: Option<Deadline>,
+}
+
+impl Permit {
+    /// Gives a permit for what was read after `asked`, when the clock of the database said `now`.
+    #[must_use]
+    pub fn read(asked: Moment, now: Timestamp, epoch: Epoch, holds: Arc<HoldSet>) -> Self {
+        let expires = Deadline::after(asked, PERMIT_MILLIS);
+        if holds.exemptions().next().is_none() {
+            let exempt_until = None;
+            return Self {
+                epoch,
+                expires,
+                holds,
+                exempt_until,
+            };
+        }
+        let (holds, ends) = holds.exempt_at(now);
+        let left = |ends: Timestamp| {
+            (ends - now)
+                .num_milliseconds()
+                .clamp(0, i64::from(u32::MAX))
+        };
+        let exempt_until =
+            ends.map(|ends| Deadline::after(asked, u32::try_from(left(ends)).unwrap_or(u32::MAX)));
+        Self {
+            epoch,
+            expires,
+            holds: Arc::new(holds),
+            exempt_until,
+        }
+    }
+
+    /// Returns the hold that stops work at a place now. Exemptions count while all of them do: when the
+    /// first one ends, the next renewal says which are left.
+    fn stops(&self, place: &Place, now: Moment) -> Option<&InForce> {
+        match self.exempt_until {
+            Some(until) if !until.has_passed(now) => self.holds.stops(place, now.wall),
+            Some(_) | None => self.holds.worst(place),
+        }
+    }
 }
 
 /// What a worker keeps of its permits, so that none makes it forget a hold it knows of.
@@ -202,7 +244,7 @@ pub fn may_send(
     if lease_until.has_passed(now) {
         return Err(NotNow::LeaseExpired);
     }
-    if let Some(hold) = permit.holds.worst(place) {
+    if let Some(hold) = permit.stops(place, now) {
         return Err(NotNow::Held {
             id: hold.id,
             kind: hold.kind,
@@ -237,6 +279,7 @@ mod tests {
             epoch: Epoch(4),
             expires: Deadline::after(moment(0, 0), PERMIT_MILLIS),
             holds: Arc::new(holds),
+            exempt_until: None,
         }
     }
 

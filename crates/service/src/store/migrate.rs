@@ -9,7 +9,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use super::StoreError;
 
 /// Every migration: number, name, and its text for SQLite and for PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
     (
         1,
         "base",
@@ -33,6 +33,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
         "drift",
         include_str!("../../../../migrations/sqlite/0005_drift.sql"),
         include_str!("../../../../migrations/postgres/0005_drift.sql"),
+    ),
+    (
+        6,
+        "exemption",
+        include_str!("../../../../migrations/sqlite/0006_exemption.sql"),
+        include_str!("../../../../migrations/postgres/0006_exemption.sql"),
     ),
 ];
 

@@ -19,7 +19,7 @@ use crate::operations::{Actor, OperationError, hold as hold_operation, load};
 use crate::store::ledger;
 use crate::store::rollout::{self as rollouts, RolloutRow};
 use crate::store::wave::{self, CountChange};
-use crate::store::{Lane, StoreError, Txn, failure, hold, transact};
+use crate::store::{Lane, StoreError, Txn, exemption, failure, hold, transact};
 
 /// How many rollouts one look takes up.
 const ROLLOUTS_PER_LOOK: usize = 64;
@@ -260,6 +260,21 @@ async fn carry_out(
                 "hold.end",
                 format!("hold:{id}"),
                 json!({"epoch": epoch}),
+            )])
+        }
+        Effect::EndExemption { exemption: id } => {
+            hold::hold_lock(txn).await?;
+            let epoch = hold::epoch_next(txn).await?;
+            if !exemption::exemption_end(txn, *id, epoch).await? {
+                return Ok(Vec::new());
+            }
+            hold::epoch_notify(txn, epoch).await?;
+            app.permit.hurry();
+            let detail = json!({"exemption": id, "epoch": epoch});
+            Ok(vec![actor.entry(
+                "exemption.end",
+                format!("rollout:{}", row.id),
+                detail,
             )])
         }
         Effect::RequeueFailed { wave } => requeue(txn, row.id, *wave)
