@@ -118,6 +118,9 @@ async fn after_a_year_everybody_ends_in_exactly_one_place(database: Database) {
     until_done(api, "move", 1100, 60).await;
     let hold = halt(api).await;
     let before = standing(api).await;
+    let seen = api.get("/v1/rollouts/move/exposure").await.ok();
+    let until_then = seen["to"].as_str().unwrap().to_owned();
+    let exposed = exposed_until(api, &until_then).await;
     let state = |n: u32| before[&id(n)].0.as_str();
     let queued_us = |n: &u32| n % 3 == 1 && state(*n) == "queued";
     let first = |wanted: &dyn Fn(&u32) -> bool| (0..3000).find(wanted).unwrap();
@@ -205,12 +208,45 @@ async fn after_a_year_everybody_ends_in_exactly_one_place(database: Database) {
         "whoever has been moved stays where they were"
     );
     assert_eq!(done["waves"][3]["name"], "catch-up-4");
+    // Who had been exposed when it was halted is the same question a year later, with the same answer.
+    assert!(!exposed.is_empty());
+    assert_eq!(exposed_until(api, &until_then).await, exposed);
+    let all = api.get("/v1/rollouts/move/exposure").await.ok();
+    assert_eq!(all["unexplained"], 0, "{all:#}");
+    assert_eq!(all["counts"]["exposed"], done["totals"]["done"], "{all:#}");
+    let people = after.len() as u64;
+    assert_eq!(
+        all["people"], people,
+        "nobody is counted twice who was put into another wave"
+    );
     let person = api
         .get(&format!("/v1/rollouts/move/members/{}", id(renamed)))
         .await
         .ok();
     assert_eq!(person["attributes"]["user_name"], "married", "{person:#}");
     service.end_and_fsck();
+}
+
+/// Who had been moved, or might have been, at an instant.
+async fn exposed_until(api: &Api, to: &str) -> BTreeSet<String> {
+    let mut exposed = BTreeSet::new();
+    for class in ["exposed", "in_flight"] {
+        let mut cursor = String::new();
+        loop {
+            let path = format!(
+                "/v1/rollouts/move/exposure/people?class={class}&to={to}&limit=1000{cursor}"
+            );
+            let page = api.get(&path).await.ok();
+            for person in page["items"].as_array().unwrap() {
+                exposed.insert(person["key"].as_str().unwrap().to_owned());
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+    }
+    exposed
 }
 
 /// Everybody of then and now is counted once.
