@@ -128,15 +128,27 @@ pub(in crate::http) async fn place(
     Ok(tagged(status, generation, answer))
 }
 
+/// What to show of a hold.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct HoldQuery {
+    /// Whether to count its people, too; true unless said otherwise.
+    people: Option<bool>,
+}
+
 /// Show a hold.
-#[utoipa::path(get, path = "/v1/holds/{id}", tag = "holds", params(("id" = String, Path)), responses((status = 200, body = HoldView)))]
+#[utoipa::path(get, path = "/v1/holds/{id}", tag = "holds", params(("id" = String, Path), HoldQuery), responses((status = 200, body = HoldView)))]
 pub(in crate::http) async fn show(
     State(app): State<App>,
     caller: Caller,
     At(id): At<String>,
+    Query(query): Query<HoldQuery>,
 ) -> Result<Tagged<HoldView>, Problem> {
     caller.may(Permission::Read)?;
-    let view = hold::get_counted(&app, &id).await?;
+    let view = match query.people.unwrap_or(true) {
+        true => hold::get_counted(&app, &id).await?,
+        false => hold::get(&app, &id).await?,
+    };
     Ok(tagged(StatusCode::OK, view.generation, view))
 }
 
