@@ -48,6 +48,7 @@ mod releasing;
 mod repeating;
 mod resting;
 mod restoring;
+mod reviewing;
 mod schema;
 mod specs;
 mod stopping;
