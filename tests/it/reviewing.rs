@@ -502,6 +502,24 @@ async fn people_who_were_moved_stay_as_they_are_under_a_freeze(database: Databas
             .await
             .ok();
     }
+    // A freeze that is asked for while a hold like it only keeps them is not left out.
+    let kept = place(api, hold("pause", everything())).await;
+    let frozen = place(api, freeze(everything())).await;
+    assert_ne!(frozen["id"], kept["id"]);
+    assert_eq!(place(api, freeze(everything())).await["id"], frozen["id"]);
+    let joined = place(api, hold("pause", everything())).await;
+    assert_eq!(
+        joined["id"], kept["id"],
+        "whoever asks for nothing more joins"
+    );
+    api.post(&path, reason.clone())
+        .await
+        .refused(409, "moved_people_frozen");
+    for hold in [&frozen, &kept] {
+        call(api, hold, "release", json!({"reason": "over"}))
+            .await
+            .ok();
+    }
     // Trying the failed again is refused by any hold of people that covers them.
     let frozen = place(api, freeze(json!({"type": "rollout", "id": "move"}))).await;
     let retry = api

@@ -13,8 +13,8 @@ use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::hold::{
-    Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Place, Placement, Release, Scope, Wanted,
-    moved,
+    Cause, Hold, HoldKind, HoldRefusal, HoldSet, MovedPeople, Place, Placement, Release, Scope,
+    Wanted, moved,
 };
 use tidegate_orchestrator::ids::{
     Generation, HoldId, Principal, TargetId, Timestamp, WaveNumber, as_stored,
@@ -26,7 +26,9 @@ use super::{Actor, OperationError, Page, load, restored, target};
 use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow, Listed};
-use crate::store::{Lane, StoreError, Txn, review as reviews, rollout as rollouts, transact};
+use crate::store::{
+    Connection, Lane, StoreError, Txn, review as reviews, rollout as rollouts, transact,
+};
 
 /// The longest reason, in characters: a paragraph, not a document.
 const REASON_CHARS_MAX: usize = 4000;
@@ -193,7 +195,7 @@ pub async fn put(
     let in_force = rows::holds_for_writing(txn).await?;
     let now = txn.now();
     let by = Principal::new(actor.principal.clone());
-    match wanted.placement(&in_force).map_err(StoreError::corrupt)? {
+    match placement(txn, &wanted, &in_force).await? {
         Placement::New => {
             let epoch = rows::epoch_next(txn).await?;
             let hold = wanted.into_hold(id, by, epoch, now);
@@ -218,6 +220,23 @@ pub async fn put(
                 detail.insert("joined_because".to_owned(), json!(reason));
             }
             Ok((hold, Some(entry)))
+        }
+    }
+}
+
+/// Says whether a hold is new or joins one. Whoever wants more for people who were moved than the hold in
+/// force does gets a hold of their own beside it: a freeze that was asked for is not silently left out.
+async fn placement<C: Connection>(
+    db: &C,
+    wanted: &Wanted,
+    in_force: &HoldSet,
+) -> Result<Placement, StoreError> {
+    let placement = wanted.placement(in_force).map_err(StoreError::corrupt)?;
+    match (placement, wanted.effect) {
+        (Placement::New, _) | (Placement::Joined(_), MovedPeople::Keep) => Ok(placement),
+        (Placement::Joined(_), MovedPeople::Freeze | MovedPeople::Revert) => {
+            let same = reviews::hold_of_effect(db, wanted).await?;
+            Ok(same.map_or(Placement::New, Placement::Joined))
         }
     }
 }

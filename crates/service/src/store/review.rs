@@ -3,8 +3,8 @@
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidegate_orchestrator::hold::heads::{HeadCount, Heads, RolloutHeads};
-use tidegate_orchestrator::hold::{Hold, Scope};
-use tidegate_orchestrator::ids::{Generation, HoldId, Timestamp, millis};
+use tidegate_orchestrator::hold::{Hold, Scope, Wanted};
+use tidegate_orchestrator::ids::{Generation, HoldId, Timestamp, WaveNumber, millis};
 use tidegate_orchestrator::ledger::{SlotState, Tally};
 
 use super::ledger::COUNTERS;
@@ -99,6 +99,31 @@ pub async fn review_save<C: ConnectionTrait>(
     } else {
         Err(StoreError::Conflict)
     }
+}
+
+#[derive(Debug, FromQueryResult)]
+struct RawId {
+    id: String,
+}
+
+/// Returns the oldest hold in force of this kind, scope and effect.
+pub async fn hold_of_effect<C: ConnectionTrait>(
+    db: &C,
+    wanted: &Wanted,
+) -> Result<Option<HoldId>, StoreError> {
+    let sql = "SELECT id FROM hold WHERE released_at IS NULL AND kind = $1 AND scope_kind = $2 \
+               AND scope_id = $3 AND scope_wave = $4 AND effect = $5 ORDER BY placed_at, id LIMIT 1";
+    let id = wanted.scope.uuid().map(|id| id.to_string());
+    let wave = wanted.scope.wave().map_or(0, WaveNumber::get);
+    let values = [
+        wanted.kind.name().into(),
+        wanted.scope.name().into(),
+        id.unwrap_or_default().into(),
+        i64::from(wave).into(),
+        wanted.effect.name().into(),
+    ];
+    let raw: Option<RawId> = query::one(db, sql, values).await?;
+    raw.map(|raw| query::id(&raw.id)).transpose()
 }
 
 /// Says whether the owner of a hold cannot be asked any more: their token was revoked, and no other one is

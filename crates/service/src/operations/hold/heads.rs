@@ -9,7 +9,7 @@ use tidegate_orchestrator::hold::{Hold, MovedPeople, Placement, Scope};
 use tidegate_orchestrator::ids::{HoldId, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{NewHold, rows, wanted_of};
+use super::{NewHold, placement, rows, wanted_of};
 use crate::app::App;
 use crate::operations::view::ScopeView;
 use crate::operations::{Actor, OperationError};
@@ -169,7 +169,7 @@ pub async fn preview(
         reason: "a drill".to_owned(),
         ..wanted
     };
-    let joined = match wanted.placement(&in_force).map_err(StoreError::corrupt)? {
+    let joined = match placement(app.store.read(), &wanted, &in_force).await? {
         Placement::New => None,
         Placement::Joined(id) => Some(id),
     };
