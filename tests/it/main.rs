@@ -31,6 +31,7 @@ mod books;
 mod commands;
 mod crowd;
 mod drifting;
+mod emergency;
 mod events;
 mod evidence;
 mod exit_codes;

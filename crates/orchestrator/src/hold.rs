@@ -9,8 +9,11 @@
 //! those who were moved already. Sending checks are in `crate::permit`.
 //!
 //! A halt ends by a procedure: `terms` says what it takes, `requirement` what must be true, `preflight`
-//! looks at everything, and `release` decides about requests, approvals and the execution.
+//! looks at everything, and `release` decides about requests, approvals and the execution. `exempt` is what
+//! may go on although a halt stays in force, and `emergency` decides who may have that, and for how long.
 
+pub mod emergency;
+pub mod exempt;
 pub mod heads;
 pub mod moved;
 pub mod place;
@@ -24,6 +27,7 @@ pub mod terms;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::exempt::Exemption;
 pub use self::place::{HoldRefusal, Placement, Wanted};
 pub use self::scope::{Place, Scope};
 pub use self::set::{HoldSet, InForce};

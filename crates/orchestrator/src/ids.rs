@@ -92,6 +92,8 @@ uuid_ids! {
     PlanId = "plan id";
     /// Names a population.
     PopulationId = "population id";
+    /// Names an exemption from holds.
+    ExemptionId = "exemption id";
     /// Names one immutable version of a population.
     PopulationVersionId = "population version id";
     /// Names a target.

@@ -38,8 +38,8 @@ pub enum ClaimRefusal {
     Leased,
 }
 
-/// Says whether batches at `place` may be claimed under a permit of epoch `permit`. Asked in the
-/// transaction of the claim, under the lock that keeps holds waiting.
+/// Says whether batches at `place` may be claimed now under a permit of epoch `permit`. Asked in the
+/// transaction of the claim, under the lock that keeps holds waiting, by the clock of the database.
 ///
 /// # Errors
 /// With the reason why not.
@@ -48,11 +48,12 @@ pub fn may_claim(
     store: Epoch,
     in_force: &HoldSet,
     place: &Place,
+    now: Timestamp,
 ) -> Result<(), ClaimRefusal> {
     if permit != store {
         return Err(ClaimRefusal::EpochMoved);
     }
-    if in_force.worst(place).is_some() {
+    if in_force.stops(place, now).is_some() {
         return Err(ClaimRefusal::Held);
     }
     Ok(())
@@ -151,7 +152,15 @@ mod tests {
             reason: "stop".to_owned(),
         };
         let (none, held) = (HoldSet::default(), [halt].into_iter().collect());
-        let may = |permit, store, holds| may_claim(Epoch(permit), Epoch(store), holds, &place);
+        let may = |permit, store, holds| {
+            may_claim(
+                Epoch(permit),
+                Epoch(store),
+                holds,
+                &place,
+                from_millis(0).unwrap(),
+            )
+        };
         assert_eq!(may(7, 7, &none), Ok(()));
         assert_eq!(may(6, 7, &none), Err(ClaimRefusal::EpochMoved));
         assert_eq!(may(7, 7, &held), Err(ClaimRefusal::Held));

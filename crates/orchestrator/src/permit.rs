@@ -83,6 +83,48 @@ pub struct Permit {
     pub expires: Deadline,
     /// The holds in force at that epoch.
     pub holds: Arc<HoldSet>,
+    /// Until when its exemptions count, the first of them by the clock of the database; `None`: it has none.
+    pub exempt_until: Option<Deadline>,
+}
+
+impl Permit {
+    /// Gives a permit for what was read after `asked`, when the clock of the database said `now`.
+    #[must_use]
+    pub fn read(asked: Moment, now: Timestamp, epoch: Epoch, holds: Arc<HoldSet>) -> Self {
+        let expires = Deadline::after(asked, PERMIT_MILLIS);
+        if holds.exemptions().next().is_none() {
+            let exempt_until = None;
+            return Self {
+                epoch,
+                expires,
+                holds,
+                exempt_until,
+            };
+        }
+        let (holds, ends) = holds.exempt_at(now);
+        let left = |ends: Timestamp| {
+            (ends - now)
+                .num_milliseconds()
+                .clamp(0, i64::from(u32::MAX))
+        };
+        let exempt_until =
+            ends.map(|ends| Deadline::after(asked, u32::try_from(left(ends)).unwrap_or(u32::MAX)));
+        Self {
+            epoch,
+            expires,
+            holds: Arc::new(holds),
+            exempt_until,
+        }
+    }
+
+    /// Returns the hold that stops work at a place now. Exemptions count while all of them do: when the
+    /// first one ends, the next renewal says which are left.
+    fn stops(&self, place: &Place, now: Moment) -> Option<&InForce> {
+        match self.exempt_until {
+            Some(until) if !until.has_passed(now) => self.holds.stops(place, now.wall),
+            Some(_) | None => self.holds.worst(place),
+        }
+    }
 }
 
 /// What a worker keeps of its permits, so that none makes it forget a hold it knows of.
@@ -202,7 +244,7 @@ pub fn may_send(
     if lease_until.has_passed(now) {
         return Err(NotNow::LeaseExpired);
     }
-    if let Some(hold) = permit.holds.worst(place) {
+    if let Some(hold) = permit.stops(place, now) {
         return Err(NotNow::Held {
             id: hold.id,
             kind: hold.kind,
@@ -216,8 +258,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::hold::Scope;
-    use crate::ids::{RolloutId, TargetId, WaveNumber, from_millis};
+    use crate::hold::{Exemption, Scope};
+    use crate::ids::{ExemptionId, RolloutId, TargetId, WaveNumber, from_millis};
 
     const PLACE: Place = Place::wave(
         TargetId::new(Uuid::from_u128(1)),
@@ -237,6 +279,7 @@ mod tests {
             epoch: Epoch(4),
             expires: Deadline::after(moment(0, 0), PERMIT_MILLIS),
             holds: Arc::new(holds),
+            exempt_until: None,
         }
     }
 
@@ -298,6 +341,73 @@ mod tests {
             &permit([hold(elsewhere)].into_iter().collect()),
             moment(0, 0),
             Ok(()),
+        );
+    }
+
+    /// A halt of everything, with the wave of `PLACE` going on until so many milliseconds of the database.
+    fn exempted(until: i64) -> Arc<HoldSet> {
+        let mut holds: HoldSet = [InForce {
+            scope: Scope::Everything,
+            ..halt(1)
+        }]
+        .into_iter()
+        .collect();
+        holds.exempt(Exemption {
+            id: ExemptionId::new(Uuid::from_u128(7)),
+            holds: [halt(1).id].into(),
+            rollout: PLACE.rollout,
+            waves: [WaveNumber(1)].into(),
+            until: from_millis(until).unwrap(),
+        });
+        Arc::new(holds)
+    }
+
+    #[test]
+    fn an_exemption_ends_by_the_clock_of_the_database_whatever_the_worker_believes() {
+        let held = Err(NotNow::Held {
+            id: halt(1).id,
+            kind: HoldKind::Halt,
+        });
+        // The worker's wall clock is an hour behind that of the database.
+        let hour = 3_600_000;
+        let now = from_millis(hour).unwrap();
+        let permit = Permit::read(moment(0, 0), now, Epoch(4), exempted(hour + 800));
+        check_send(&permit, moment(799, 799), Ok(()));
+        check_send(&permit, moment(800, 0), held);
+        check_send(&permit, moment(0, 800), held);
+        // It is an hour ahead: it stops at once, and not an hour late.
+        let ahead = Permit::read(
+            moment(hour, 0),
+            from_millis(0).unwrap(),
+            Epoch(4),
+            exempted(800),
+        );
+        let (asked, lease) = (moment(hour, 0), Deadline::after(moment(hour, 0), 30_000));
+        assert_eq!(may_send(Some(&ahead), &PLACE, lease, asked), held);
+        let over = Permit::read(moment(0, 0), now, Epoch(4), exempted(hour));
+        check_send(&over, moment(0, 0), held);
+    }
+
+    #[test]
+    fn a_hold_placed_here_stops_what_was_exempt() {
+        let mut kept = Kept::default();
+        let now = from_millis(0).unwrap();
+        kept.give(Permit::read(moment(0, 0), now, Epoch(4), exempted(900_000)));
+        check_send(kept.permit().unwrap(), moment(1, 1), Ok(()));
+        let id = halt(2).id;
+        kept.hold(
+            InForce {
+                id,
+                scope: Scope::Everything,
+                ..halt(2)
+            },
+            Epoch(5),
+        );
+        let kind = HoldKind::Halt;
+        check_send(
+            kept.permit().unwrap(),
+            moment(1, 1),
+            Err(NotNow::Held { id, kind }),
         );
     }
 

@@ -44,7 +44,7 @@ pub struct Step {
 pub fn step(snapshot: &Snapshot<'_>, now: Timestamp) -> Step {
     let now = as_stored(now);
     let (rollout, events) = advance::advance(snapshot, now);
-    let effects = effect::effects(snapshot, &rollout);
+    let effects = effect::effects(snapshot, &rollout, now);
     let report = report::report(snapshot, &rollout, now);
     let wake_at = wake::wake_at(snapshot, &rollout, now);
     Step {

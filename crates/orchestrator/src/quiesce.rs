@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::hold::{Place, Scope};
 use crate::ids::{Epoch, RolloutId, TargetId, Timestamp, WaveNumber, WorkerId};
 use crate::permit::{CLOCK_MARGIN_MILLIS, PERMIT_MILLIS};
-use crate::sentence::people;
+use crate::sentence::{instant, people};
 
 /// Whoever was not heard for so long before a hold, and has no lease, was not there any more.
 const GONE_MILLIS: i64 = 10_000;
@@ -34,6 +34,21 @@ pub struct Stop {
     pub epoch: Epoch,
     /// When it was placed.
     pub placed_at: Timestamp,
+    /// Until when something goes on under it all the same, and has not been written down as over.
+    pub exempt_until: Option<Timestamp>,
+}
+
+impl Stop {
+    /// Takes an exemption that is over for what it is: from its end on, and no earlier, the hold stops what
+    /// it let go on.
+    #[must_use]
+    pub fn again(self, epoch: Epoch, at: Timestamp) -> Self {
+        Self {
+            epoch: self.epoch.max(epoch),
+            placed_at: self.placed_at.max(at),
+            ..self
+        }
+    }
 }
 
 /// People under way at a place.
@@ -249,6 +264,8 @@ pub struct WorkerJudged {
 pub struct Quiescence {
     /// Nobody can begin a request under the hold, and none is under way.
     pub quiesced: bool,
+    /// Until when something goes on under it by an exemption: it is not quiet until that is closed.
+    pub exempt_until: Option<Timestamp>,
     /// How many workers have acknowledged it.
     pub confirmed: usize,
     /// The slowest of them, in milliseconds after the hold was placed.
@@ -277,8 +294,10 @@ pub fn judge(stop: &Stop, facts: &Facts<'_>) -> Quiescence {
     let known: Vec<Option<u64>> = acknowledged.collect();
     Quiescence {
         // Nobody known at all is no proof of silence. Whoever was gone before the hold was known.
-        quiesced: !facts.workers.is_empty()
+        quiesced: stop.exempt_until.is_none()
+            && !facts.workers.is_empty()
             && workers.iter().all(|worker| worker.standing.is_quiet()),
+        exempt_until: stop.exempt_until,
         confirmed: known.len(),
         slowest_millis: known.into_iter().flatten().max(),
         in_flight: workers.iter().map(|worker| worker.in_flight).sum(),
@@ -406,6 +425,9 @@ impl Quiescence {
     /// Returns from when nobody can send, when it is not quiet yet and that is known.
     #[must_use]
     pub fn quiet_by(&self) -> Option<Timestamp> {
+        if self.exempt_until.is_some() {
+            return None;
+        }
         let loud = || {
             self.workers
                 .iter()
@@ -423,6 +445,10 @@ impl Quiescence {
     pub fn sentence(&self) -> String {
         let of = self.workers.len();
         let noun = if of == 1 { "worker" } else { "workers" };
+        if let Some(until) = self.exempt_until {
+            let until = instant(until);
+            return format!("not quiet: an exemption lets named waves go on until {until}");
+        }
         let mut text = format!("{} of {of} {noun} confirmed", self.confirmed);
         if let Some(slowest) = self.slowest_millis {
             text.push_str(&format!(", slowest {}", span(slowest)));

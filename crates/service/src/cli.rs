@@ -5,6 +5,7 @@ pub mod client;
 pub mod context;
 pub mod demo;
 pub mod drift;
+pub mod emergency;
 pub mod error;
 pub mod exposure;
 pub mod hold;
@@ -113,6 +114,9 @@ enum Command {
         /// The hold's id
         hold: String,
     },
+    /// Let named waves go on for hours although a halt stands: two custodians, an incident, a review
+    #[command(subcommand)]
+    Emergency(emergency::EmergencyCommand),
     /// Release one hold; others stay. A halt takes the digest that was approved
     Release(hold::Release),
     /// The audit trail
@@ -196,6 +200,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::ReleaseApprove(command) => release::approve(&context, &command).await,
         Command::ReleaseVeto(command) => release::step(&context, "veto", &command).await,
         Command::ReleaseStatus { hold } => release::status(&context, &hold).await,
+        Command::Emergency(command) => emergency::run(&context, command).await,
         Command::Release(command) => hold::release(&context, &command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,

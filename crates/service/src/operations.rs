@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod drift;
+pub mod emergency;
 pub mod error;
 pub mod exposure;
 pub mod fsck;

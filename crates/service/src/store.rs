@@ -10,6 +10,7 @@ pub mod audit;
 mod connect;
 pub mod drift;
 pub mod error;
+pub mod exemption;
 pub mod failure;
 pub mod hold;
 pub mod idempotency;

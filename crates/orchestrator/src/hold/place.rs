@@ -94,7 +94,9 @@ impl Wanted {
         if self.reason.trim().is_empty() {
             return Err(HoldRefusal::ReasonMissing);
         }
-        let same = in_force.same(self.kind, self.scope);
+        // Whoever says stop means now: a hold that something goes on under is not the stop they want.
+        let mut alike = in_force.alike(self.kind, self.scope);
+        let same = alike.find(|hold| !in_force.is_exempted_from(hold.id));
         Ok(same.map_or(Placement::New, |hold| Placement::Joined(hold.id)))
     }
 

@@ -1,12 +1,15 @@
 //! The holds in force, found by scope: four look-ups answer for any place, however many there are.
+//!
+//! Exemptions are kept beside them. Whoever asks what covers a place (`covering`, `worst`) is told of
+//! holds alone, so that code which knows nothing of exemptions fails closed; only `stops` honours them.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::hold::{HoldKind, Place, Scope};
-use crate::ids::{HoldId, RolloutId, Timestamp, WaveNumber};
+use crate::hold::{Exemption, HoldKind, Place, Scope};
+use crate::ids::{ExemptionId, HoldId, RolloutId, Timestamp, WaveNumber};
 
 /// What the planner and the workers need to know of a hold.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,6 +33,7 @@ pub struct HoldSet {
     // Invariant: no inner map is empty, and each id is found in `scopes` where it is filed.
     filed: BTreeMap<Scope, BTreeMap<HoldId, InForce>>,
     scopes: BTreeMap<HoldId, Scope>,
+    exempt: BTreeMap<ExemptionId, Exemption>,
 }
 
 impl HoldSet {
@@ -81,14 +85,74 @@ impl HoldSet {
             .min_by_key(|hold| (Reverse(hold.kind), hold.since, hold.id))
     }
 
+    /// Returns the holds that stop work at a place at an instant: they cover it, and no exemption lets it go
+    /// on under them. In the order of `covering`.
+    pub fn stopping<'a>(
+        &'a self,
+        place: &Place,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &'a InForce> + use<'a> {
+        let place = *place;
+        self.covering(&place).filter(move |hold| {
+            let mut exempt = self.exempt.values();
+            !exempt.any(|exemption| exemption.lets(hold.id, &place, now))
+        })
+    }
+
+    /// Returns the most severe hold that stops work at a place at an instant, the oldest of them if there
+    /// are several.
+    #[must_use]
+    pub fn stops(&self, place: &Place, now: Timestamp) -> Option<&InForce> {
+        self.stopping(place, now)
+            .min_by_key(|hold| (Reverse(hold.kind), hold.since, hold.id))
+    }
+
+    /// Adds an exemption; adding it again changes nothing.
+    pub fn exempt(&mut self, exemption: Exemption) {
+        self.exempt.insert(exemption.id, exemption);
+    }
+
+    /// Removes an exemption; says whether it was there.
+    pub fn end_exemption(&mut self, id: ExemptionId) -> bool {
+        self.exempt.remove(&id).is_some()
+    }
+
+    /// Returns every exemption that has not been ended, in the order of their ids: also those whose time is over.
+    pub fn exemptions(&self) -> impl Iterator<Item = &Exemption> {
+        self.exempt.values()
+    }
+
+    /// Returns this set without the exemptions whose time is over, and when the first of the others ends.
+    #[must_use]
+    pub fn exempt_at(&self, now: Timestamp) -> (Self, Option<Timestamp>) {
+        let mut set = self.clone();
+        set.exempt.retain(|_, exemption| exemption.until > now);
+        let ends = set.exempt.values().map(|exemption| exemption.until).min();
+        (set, ends)
+    }
+
+    /// Says whether something may go on, or might have, although this hold covers it.
+    #[must_use]
+    pub fn is_exempted_from(&self, id: HoldId) -> bool {
+        let mut exempt = self.exempt.values();
+        exempt.any(|exemption| exemption.holds.contains(&id))
+    }
+
     /// Returns the hold of this kind and exactly this scope, the oldest if there are several.
     #[must_use]
     pub fn same(&self, kind: HoldKind, scope: Scope) -> Option<&InForce> {
-        let filed = self.filed.get(&scope)?;
-        filed
-            .values()
-            .filter(|hold| hold.kind == kind)
-            .min_by_key(|hold| (hold.since, hold.id))
+        self.alike(kind, scope).next()
+    }
+
+    /// Returns the holds of this kind and exactly this scope, the oldest first.
+    pub fn alike(&self, kind: HoldKind, scope: Scope) -> impl Iterator<Item = &InForce> {
+        let filed = self.filed.get(&scope).into_iter();
+        let alike = filed
+            .flat_map(BTreeMap::values)
+            .filter(move |hold| hold.kind == kind);
+        let mut alike: Vec<&InForce> = alike.collect();
+        alike.sort_by_key(|hold| (hold.since, hold.id));
+        alike.into_iter()
     }
 
     /// Returns the hold of this id.

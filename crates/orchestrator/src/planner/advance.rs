@@ -38,11 +38,12 @@ fn next_change(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Op
     if let Some(change) = waves.find_map(|wave| fail(rollout, wave, now)) {
         return Some(change);
     }
-    // Under a hold nothing ticks: what is due is found due when the hold has gone.
-    if snapshot.held(None).is_some() {
+    // Under a hold nothing ticks: what is due is found due when the hold has gone. Waves that are exempt from
+    // it go on by themselves; the others are held one by one.
+    if snapshot.held(None, now).is_some() {
         return None;
     }
-    let free = |wave: &Wave<'_>| snapshot.held(Some(wave.number)).is_none();
+    let free = |wave: &Wave<'_>| snapshot.held(Some(wave.number), now).is_none();
     let mut waves = snapshot.waves_of(rollout).filter(free);
     if let Some(change) = waves.find_map(|wave| settle(wave, now)) {
         return Some(change);
@@ -54,7 +55,7 @@ fn next_change(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Op
     if let Some(change) = waves.find_map(|wave| earn(rollout, wave, now)) {
         return Some(change);
     }
-    open(snapshot, rollout, now).or_else(|| complete(rollout))
+    open(snapshot, rollout, now).or_else(|| complete(snapshot, rollout))
 }
 
 /// Whether a failed gate, or a retry that has not queued everybody yet, stops the whole rollout.
@@ -194,7 +195,7 @@ fn open(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Option<Ch
     if rollout.last_opened_at.is_some_and(|at| at >= now) {
         return None;
     }
-    let wave = openable(snapshot, rollout).find(|wave| {
+    let wave = openable(snapshot, rollout, now).find(|wave| {
         matches!(wave.facts.window, WindowState::Open { until } if until.is_none_or(|u| u > now))
     })?;
     let WindowState::Open { until } = wave.facts.window else {
@@ -219,6 +220,7 @@ fn open(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Option<Ch
 pub(super) fn openable<'r>(
     snapshot: &'r Snapshot<'_>,
     rollout: &'r Rollout,
+    now: Timestamp,
 ) -> impl Iterator<Item = Wave<'r>> {
     let next = next_pending(rollout);
     let reentering = reentering(snapshot, rollout);
@@ -237,7 +239,7 @@ pub(super) fn openable<'r>(
             | WaveStatus::Failed { .. }
             | WaveStatus::Retrying {} => false,
         };
-        is_due && snapshot.held(Some(wave.number)).is_none()
+        is_due && snapshot.held(Some(wave.number), now).is_none()
     })
 }
 
@@ -263,7 +265,13 @@ pub(super) fn next_pending(rollout: &Rollout) -> Option<WaveNumber> {
     (first.status == WaveStatus::Pending {}).then_some(number)
 }
 
-fn complete(rollout: &Rollout) -> Option<Change> {
+/// An emergency may move the last people, and still ends nothing: that waits for the release.
+fn complete(snapshot: &Snapshot<'_>, rollout: &Rollout) -> Option<Change> {
+    let own = snapshot.own_gate_hold().map(|hold| hold.id);
+    let mut holds = snapshot.holds.covering(&snapshot.place);
+    if holds.any(|hold| Some(hold.id) != own) {
+        return None;
+    }
     let all_passed = rollout
         .waves
         .iter()

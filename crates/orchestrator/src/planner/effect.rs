@@ -4,7 +4,7 @@
 //! pass asks for again.
 
 use super::snapshot::{Snapshot, Wave};
-use crate::ids::{HoldId, WaveNumber};
+use crate::ids::{ExemptionId, HoldId, Timestamp, WaveNumber};
 use crate::ledger::SlotState;
 use crate::rollout::{Claims, Rollout, WaveStatus};
 
@@ -37,6 +37,12 @@ pub enum Effect {
         /// The hold.
         hold: HoldId,
     },
+    /// Write down that an exemption is over, under an epoch of its own, so that the holds it named can be
+    /// proved quiet again. It has let nothing go on since its time was over.
+    EndExemption {
+        /// The exemption.
+        exemption: ExemptionId,
+    },
     /// Queue the failed people of a wave again. May be done in parts: it is asked for until none is left.
     RequeueFailed {
         /// The wave.
@@ -53,28 +59,30 @@ impl Effect {
             Self::CloseClaims { .. } => "close_claims",
             Self::PlaceGateHold { .. } => "place_gate_hold",
             Self::EndGateHold { .. } => "end_gate_hold",
+            Self::EndExemption { .. } => "end_exemption",
             Self::RequeueFailed { .. } => "requeue_failed",
         }
     }
 }
 
-pub(super) fn effects(snapshot: &Snapshot<'_>, after: &Rollout) -> Vec<Effect> {
+pub(super) fn effects(snapshot: &Snapshot<'_>, after: &Rollout, now: Timestamp) -> Vec<Effect> {
     let mut effects = Vec::new();
     effects.extend(gate_hold(snapshot, after));
-    effects.extend(changed_claims(snapshot, after));
-    if Snapshot::is_running(after) && snapshot.held(None).is_none() {
-        effects.extend(requeues(snapshot, after));
+    effects.extend(changed_claims(snapshot, after, now));
+    if Snapshot::is_running(after) && snapshot.held(None, now).is_none() {
+        effects.extend(requeues(snapshot, after, now));
     }
+    effects.extend(exemptions(snapshot, after, now));
     effects
 }
 
 /// What is stored and what should be, side by side: also whatever a command or a crash has left.
-fn changed_claims(snapshot: &Snapshot<'_>, after: &Rollout) -> Vec<Effect> {
+fn changed_claims(snapshot: &Snapshot<'_>, after: &Rollout, now: Timestamp) -> Vec<Effect> {
     let is_running = Snapshot::is_running(after);
     let change = |wave: Wave<'_>| {
         let number = wave.number;
         // The hold itself stops every claim; closing them too lets nobody look for work that is held.
-        let is_free = is_running && snapshot.held(Some(number)).is_none();
+        let is_free = is_running && snapshot.held(Some(number), now).is_none();
         let wanted = wave.progress.claims().filter(|_| is_free);
         match wanted {
             wanted if wanted == wave.facts.claims => None,
@@ -126,9 +134,22 @@ const fn end(hold: HoldId) -> Effect {
     Effect::EndGateHold { hold }
 }
 
-fn requeues(snapshot: &Snapshot<'_>, after: &Rollout) -> Vec<Effect> {
+/// Its time is over, or nothing of the rollout is left to go on.
+fn exemptions(snapshot: &Snapshot<'_>, after: &Rollout, now: Timestamp) -> Vec<Effect> {
+    let rollout = snapshot.place.rollout;
+    let own = snapshot
+        .holds
+        .exemptions()
+        .filter(|one| one.rollout == rollout);
+    let over = own.filter(|one| one.until <= now || after.lifecycle.is_over());
+    over.map(|one| Effect::EndExemption { exemption: one.id })
+        .collect()
+}
+
+fn requeues(snapshot: &Snapshot<'_>, after: &Rollout, now: Timestamp) -> Vec<Effect> {
     let retrying = |wave: &Wave<'_>| {
         wave.progress.status == WaveStatus::Retrying {}
+            && snapshot.held(Some(wave.number), now).is_none()
             && wave.facts.tally.get(SlotState::Failed) > 0
     };
     snapshot

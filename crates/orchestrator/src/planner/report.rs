@@ -7,7 +7,7 @@ mod line;
 pub use self::line::ReportLine;
 use super::advance::{has_shown, is_stopped_by_gate, next_pending};
 use super::snapshot::{Snapshot, Wave};
-use crate::hold::InForce;
+use crate::hold::{Exemption, InForce};
 use crate::ids::{Timestamp, WaveNumber};
 use crate::ledger::SlotState;
 use crate::rollout::{Lifecycle, Rollout, WaveStatus};
@@ -33,10 +33,18 @@ impl Report {
                 ReportLine::Held { wave: None, .. } | ReportLine::GateFailed { .. }
             )
         };
+        let is_exempt = self
+            .lines
+            .iter()
+            .any(|line| matches!(line, ReportLine::Exempt { .. }));
+        let moves = self.lines.iter().any(ReportLine::is_movement);
+        if is_exempt && moves {
+            return None;
+        }
         if let Some(stop) = self.lines.iter().find(stops) {
             return Some(stop);
         }
-        if self.lines.iter().any(ReportLine::is_movement) {
+        if moves {
             return None;
         }
         self.lines.first()
@@ -80,16 +88,25 @@ fn rollout_holds(snapshot: &Snapshot<'_>) -> Vec<ReportLine> {
     holds.into_iter().map(line).collect()
 }
 
+fn exempt(exemption: &Exemption) -> ReportLine {
+    ReportLine::Exempt {
+        waves: exemption.waves.clone(),
+        until: exemption.until,
+    }
+}
+
 fn running(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Vec<ReportLine> {
-    let mut lines = rollout_holds(snapshot);
-    let is_held = !lines.is_empty();
+    let mut lines: Vec<ReportLine> = snapshot.exemptions(now).map(exempt).collect();
+    lines.extend(rollout_holds(snapshot));
+    let is_held = snapshot.held(None, now).is_some();
     if let Some(until) = snapshot.target_closed_until.filter(|until| *until > now) {
         lines.push(ReportLine::TargetClosed { until });
     }
     let stops = is_held || is_stopped_by_gate(rollout);
     let next = next_pending(rollout);
     for wave in snapshot.waves_of(rollout) {
-        if let Some(hold) = snapshot.held(Some(wave.number))
+        let held = snapshot.held(Some(wave.number), now);
+        if let Some(hold) = held
             && hold.scope.wave().is_some()
             && wave.progress.status != (WaveStatus::Passed {})
         {
@@ -101,7 +118,7 @@ fn running(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Vec<Re
         }
         lines.extend(wave_line(rollout, wave, next, now).filter(|line| {
             // What would move is no news while it may not.
-            !(stops && line.is_movement())
+            !((stops || held.is_some()) && line.is_movement())
         }));
     }
     if !stops && next.is_none() {

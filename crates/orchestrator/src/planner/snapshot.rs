@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
-use crate::hold::{HoldKind, HoldSet, InForce, Place, Scope};
+use crate::hold::{Exemption, HoldKind, HoldSet, InForce, Place, Scope};
 use crate::ids::{Principal, Timestamp, WaveNumber, as_stored};
 use crate::ledger::{SlotState, Tally};
 use crate::plan::PlannedWave;
@@ -196,15 +196,23 @@ impl Snapshot<'_> {
         self.holds.same(HoldKind::Gate, scope)
     }
 
-    /// Returns the most severe hold on a wave that is not the planner's own gate hold.
-    pub(super) fn held(&self, wave: Option<WaveNumber>) -> Option<&InForce> {
+    /// Returns the most severe hold that stops a wave at an instant, the planner's own gate hold aside.
+    pub(super) fn held(&self, wave: Option<WaveNumber>, now: Timestamp) -> Option<&InForce> {
         let place = Place { wave, ..self.place };
         let own = self.own_gate_hold().map(|hold| hold.id);
         let others = self
             .holds
-            .covering(&place)
+            .stopping(&place, now)
             .filter(|hold| Some(hold.id) != own);
         others.min_by_key(|hold| (std::cmp::Reverse(hold.kind), hold.since, hold.id))
+    }
+
+    /// Returns the exemptions of this rollout that count at an instant.
+    pub(super) fn exemptions(&self, now: Timestamp) -> impl Iterator<Item = &Exemption> {
+        let rollout = self.place.rollout;
+        let own =
+            move |exemption: &&Exemption| exemption.rollout == rollout && now < exemption.until;
+        self.holds.exemptions().filter(own)
     }
 }
 

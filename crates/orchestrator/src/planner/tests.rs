@@ -180,6 +180,9 @@ impl World {
                     self.facts_mut(*wave).claims = Some(*claims);
                 }
                 Effect::CloseClaims { wave } => self.facts_mut(*wave).claims = None,
+                Effect::EndExemption { exemption } => {
+                    self.holds.end_exemption(*exemption);
+                }
             }
         }
         step

@@ -20,6 +20,13 @@ pub(super) fn wake_at(
     rollout: &Rollout,
     now: Timestamp,
 ) -> Option<Timestamp> {
+    // Also when nothing else is due: what it let go on can be proved quiet only once it is closed.
+    let exempt = snapshot.exemptions(now).map(|exemption| exemption.until);
+    let next = running(snapshot, rollout, now);
+    exempt.chain(next).min()
+}
+
+fn running(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
     if !Snapshot::is_running(rollout) {
         return None;
     }
@@ -27,7 +34,7 @@ pub(super) fn wake_at(
     let is_moving = snapshot
         .waves_of(rollout)
         .any(|wave| wave.facts.tally.get(SlotState::InFlight) > 0);
-    if snapshot.held(None).is_some() {
+    if snapshot.held(None, now).is_some() {
         // Nothing ticks under a hold; but what was on the way still comes back, and may fail a gate.
         return is_moving.then(moving);
     }
@@ -41,7 +48,7 @@ pub(super) fn wake_at(
     let due = snapshot
         .waves_of(rollout)
         .flat_map(|wave| due(snapshot, wave, now));
-    let opening = (!is_stopped_by_gate(rollout)).then(|| openable(snapshot, rollout));
+    let opening = (!is_stopped_by_gate(rollout)).then(|| openable(snapshot, rollout, now));
     let openings = opening.into_iter().flatten().filter_map(|wave| {
         match wave.facts.window {
             // It would have opened, but for another one at this instant.
@@ -56,7 +63,7 @@ pub(super) fn wake_at(
 
 /// Returns the instants at which something falls due in a wave by itself.
 fn due(snapshot: &Snapshot<'_>, wave: Wave<'_>, now: Timestamp) -> Vec<Timestamp> {
-    if snapshot.held(Some(wave.number)).is_some() {
+    if snapshot.held(Some(wave.number), now).is_some() {
         return Vec::new();
     }
     let later = |at: Option<Timestamp>| at.filter(|at| *at > now);

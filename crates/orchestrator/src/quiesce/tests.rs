@@ -21,6 +21,7 @@ fn stop() -> Stop {
         scope: Scope::Rollout(HELD),
         epoch: Epoch(8),
         placed_at: at(0),
+        exempt_until: None,
     }
 }
 
@@ -331,4 +332,40 @@ proptest! {
             prop_assert!(judged(&[first, second], &leases, now).quiesced);
         }
     }
+}
+
+#[test]
+fn a_hold_under_which_something_goes_on_is_not_quiet() {
+    let workers = [told(1, 5, 0)];
+    let facts = Facts {
+        workers: &workers,
+        leases: &[],
+        now: at(5_000),
+    };
+    assert!(judge(&stop(), &facts).quiesced);
+    let exempt = Stop {
+        exempt_until: Some(at(9_000)),
+        ..stop()
+    };
+    let judged = judge(&exempt, &facts);
+    assert!(!judged.quiesced && judged.quiet_by().is_none());
+    let sentence = judged.sentence();
+    assert!(
+        sentence.contains("go on until 1970-01-01 12:00Z"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn after_an_exemption_a_hold_is_proved_quiet_anew() {
+    let workers = [told(1, 5, 0)];
+    let leases = [leased(1, HELD, 60_000)];
+    let facts = Facts {
+        workers: &workers,
+        leases: &leases,
+        now: at(5_000),
+    };
+    assert!(judge(&stop(), &facts).quiesced);
+    // What it said of the hold says nothing of what it was let do since.
+    assert!(!judge(&stop().again(Epoch(9), at(4_000)), &facts).quiesced);
 }

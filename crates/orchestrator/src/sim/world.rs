@@ -339,6 +339,9 @@ impl World {
                 self.hold(HoldKind::Gate, reason, "the planner")
             }
             Effect::EndGateHold { .. } => self.release(HoldKind::Gate),
+            Effect::EndExemption { exemption } => {
+                self.holds.end_exemption(exemption);
+            }
             Effect::RequeueFailed { wave } => {
                 let now = self.now;
                 if let Ok(people) = self.wave_mut(wave) {
@@ -375,7 +378,7 @@ impl World {
             let number = number_of(index);
             let claims = self.waves.get(index).and_then(|people| people.claims);
             let place = Place::wave(place().target, place().rollout, number);
-            let is_held = self.holds.worst(&place).is_some();
+            let is_held = self.holds.stops(&place, self.now).is_some();
             let Some(claims) = claims.filter(|_| !is_held) else {
                 continue;
             };

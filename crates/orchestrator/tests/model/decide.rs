@@ -61,6 +61,7 @@ fn permit(limits: &Limits, worker: u8, read: Read) -> Permit {
         epoch: Epoch(i64::from(read.epoch)),
         expires: Deadline::after(moment(limits, worker, read.age), PERMIT_MILLIS),
         holds: Arc::new(holds(read.epoch == 2)),
+        exempt_until: None,
     }
 }
 
@@ -118,7 +119,7 @@ impl World {
         };
         let epoch = Epoch(i64::from(read.epoch));
         let store = Epoch(i64::from(self.epoch()));
-        let may = lease::may_claim(epoch, store, &holds(self.is_held()), &PLACE);
+        let may = lease::may_claim(epoch, store, &holds(self.is_held()), &PLACE, ago(0));
         !self.is_expired(limits, worker, read)
             && (may.is_ok() || !limits.safe.claim_conflicts)
             && lease::may_take(self.lease_known(), ago(0)).is_ok()
@@ -155,6 +156,7 @@ impl World {
             scope: Scope::Everything,
             epoch: Epoch(2),
             placed_at: ago(self.placed),
+            exempt_until: None,
         };
         let rows = (0_u8..).zip(self.rows);
         let rows = rows.filter_map(|(key, row)| Some((key, row?)));

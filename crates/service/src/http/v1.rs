@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 pub(super) mod drift;
+pub(super) mod emergency;
 pub(super) mod exposure;
 pub(super) mod hold;
 pub(super) mod population;

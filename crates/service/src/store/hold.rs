@@ -13,7 +13,7 @@ use tidegate_orchestrator::ids::{
 };
 
 use super::query;
-use super::{StoreError, Txn};
+use super::{StoreError, Txn, exemption};
 
 /// The advisory lock between claims (shared) and holds (alone). "tide" in ASCII.
 const CLAIM_LOCK: i64 = 0x7469_6465;
@@ -196,7 +196,11 @@ impl HoldRow {
 async fn hold_set<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreError> {
     let rows = holds_in_force(db).await?;
     let holds: Vec<Hold> = rows.iter().map(HoldRow::hold).collect::<Result<_, _>>()?;
-    Ok(holds.iter().filter_map(Hold::in_force).collect())
+    let mut set: HoldSet = holds.iter().filter_map(Hold::in_force).collect();
+    for exemption in exemption::exemptions_open(db).await? {
+        set.exempt(exemption);
+    }
+    Ok(set)
 }
 
 /// The holds in force as they were last read, and the epoch they belong to.

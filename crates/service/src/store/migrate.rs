@@ -40,6 +40,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../../migrations/sqlite/0005_drift.sql"),
         include_str!("../../../../migrations/postgres/0005_drift.sql"),
     ),
+    (
+        6,
+        "exemption",
+        include_str!("../../../../migrations/sqlite/0006_exemption.sql"),
+        include_str!("../../../../migrations/postgres/0006_exemption.sql"),
+    ),
 ];
 
 /// Brings a database to this version. Processes that start together wait for one another.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Place, Release, Scope, Wanted};
-use tidegate_orchestrator::ids::{BatchSeq, Principal, RolloutId, Timestamp, WaveNumber};
+use tidegate_orchestrator::ids::{
+    BatchSeq, ExemptionId, Principal, RolloutId, Timestamp, WaveNumber,
+};
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, Slots, history};
 use tidegate_orchestrator::planner::{Effect, Step, step};
 use tidegate_orchestrator::rollout::{Lifecycle, record};
@@ -19,7 +21,7 @@ use crate::operations::{Actor, OperationError, hold as hold_operation, load};
 use crate::store::ledger;
 use crate::store::rollout::{self as rollouts, RolloutRow};
 use crate::store::wave::{self, CountChange};
-use crate::store::{Lane, StoreError, Txn, failure, hold, transact};
+use crate::store::{Lane, StoreError, Txn, exemption, failure, hold, transact};
 
 /// How many rollouts one look takes up.
 const ROLLOUTS_PER_LOOK: usize = 64;
@@ -262,10 +264,34 @@ async fn carry_out(
                 json!({"epoch": epoch}),
             )])
         }
+        Effect::EndExemption { exemption } => end_exemption(app, txn, row, *exemption).await,
         Effect::RequeueFailed { wave } => requeue(txn, row.id, *wave)
             .await
             .map(|entry| entry.into_iter().collect()),
     }
+}
+
+/// Writes down that an exemption is over, so that the holds it named can be proved quiet again.
+async fn end_exemption(
+    app: &App,
+    txn: &mut Txn,
+    row: &RolloutRow,
+    id: ExemptionId,
+) -> Result<Vec<crate::store::audit::Entry>, StoreError> {
+    hold::hold_lock(txn).await?;
+    let epoch = hold::epoch_next(txn).await?;
+    if !exemption::exemption_end(txn, id, epoch).await? {
+        return Ok(Vec::new());
+    }
+    hold::epoch_notify(txn, epoch).await?;
+    app.permit.hurry();
+    let detail = json!({"exemption": id, "epoch": epoch});
+    let subject = format!("rollout:{}", row.id);
+    Ok(vec![Actor::task("planner").entry(
+        "exemption.end",
+        subject,
+        detail,
+    )])
 }
 
 /// Queues failed people of a wave again, a few batches at a time.

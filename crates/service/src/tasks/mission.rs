@@ -19,25 +19,31 @@ use super::driver::Driver;
 use super::{permit, reviews};
 use crate::app::{App, Ids};
 use crate::clock::Clock;
+use crate::operations::emergency::{EmergencyView, NewEmergency};
 use crate::operations::import::ImportOptions;
 use crate::operations::requirement::{NewEvidence, NewRequirement, RequirementEdit};
 use crate::operations::view::RolloutView;
 use crate::operations::{
-    Actor, OperationError, drift, fsck, import, plan, population, release, requirement, rollout,
-    target, token,
+    Actor, OperationError, drift, emergency, fsck, hold, import, plan, population, release,
+    requirement, rollout, target, token,
 };
 use crate::source::mapping::Mapping;
 use crate::source::rows::{Compression, RowFormat};
 use crate::store::testing::urls;
-use crate::store::{Store, audit};
+use crate::store::{DatabaseUrl, Store, audit};
 
 const DAY_MS: u32 = 86_400_000;
+const HOUR_MS: u32 = 3_600_000;
 
 struct Mission {
     app: App,
+    driver: Option<Driver>,
+    url: DatabaseUrl,
+    name: &'static str,
     folder: PathBuf,
     hold: String,
     requirements: Vec<String>,
+    emergency: String,
     people: u32,
     told: String,
 }
@@ -49,10 +55,10 @@ fn who(name: &str) -> Actor {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mission_ends_as_it_is_told() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/missions");
-    for name in ["vendor_breach", "nobody_looks"] {
+    for name in ["vendor_breach", "broken_glass", "nobody_looks"] {
         let script = std::fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
         for url in urls().await {
-            let told = run(&script, &folder, &url).await;
+            let told = run(name, &script, &folder, &url).await;
             let path = folder.join(format!("{name}.out"));
             if std::env::var("MISSIONS").is_ok_and(|what| what == "write") {
                 std::fs::write(&path, &told).unwrap();
@@ -63,16 +69,21 @@ async fn every_mission_ends_as_it_is_told() {
     }
 }
 
-async fn run(script: &str, folder: &Path, url: &crate::store::DatabaseUrl) -> String {
-    let start = script
-        .lines()
-        .find_map(|line| line.strip_prefix("at "))
-        .unwrap();
-    let clock = Clock::virtual_at(start.parse().unwrap());
+/// A process of the service.
+async fn process(url: &DatabaseUrl, clock: Clock) -> (App, Driver) {
     let ids = Ids::system();
     let store = Store::open(url, clock.clone(), &ids).await.unwrap();
     let app = App::new(store, clock, ids);
     let driver = Driver::start(&app).await.unwrap();
+    (app, driver)
+}
+
+async fn run(name: &'static str, script: &str, folder: &Path, url: &DatabaseUrl) -> String {
+    let start = script
+        .lines()
+        .find_map(|line| line.strip_prefix("at "))
+        .unwrap();
+    let (app, driver) = process(url, Clock::virtual_at(start.parse().unwrap())).await;
     for (name, role) in [
         ("ann", "security"),
         ("bo", "manager"),
@@ -86,9 +97,13 @@ async fn run(script: &str, folder: &Path, url: &crate::store::DatabaseUrl) -> St
     }
     let mut mission = Mission {
         app,
+        driver: Some(driver),
+        url: url.clone(),
+        name,
         folder: folder.to_owned(),
         hold: String::new(),
         requirements: Vec::new(),
+        emergency: String::new(),
         people: 0,
         told: String::new(),
     };
@@ -100,18 +115,22 @@ async fn run(script: &str, folder: &Path, url: &crate::store::DatabaseUrl) -> St
         let _ = writeln!(mission.told, "> {line}");
         mission.follow(line).await;
     }
-    driver.stop().await;
+    mission.driver.take().unwrap().stop().await;
     mission.told
+}
+
+fn told(view: &EmergencyView) -> String {
+    format!("{}: {}", view.standing, view.sentence)
 }
 
 impl Mission {
     fn say(&mut self, text: &str) {
-        let hold = &self.hold;
-        let text = if hold.is_empty() {
-            text.to_owned()
-        } else {
-            text.replace(hold, "HOLD")
-        };
+        let mut text = text.to_owned();
+        for (id, name) in [(&self.hold, "HOLD"), (&self.emergency, "EMERGENCY")] {
+            if !id.is_empty() {
+                text = text.replace(id, name);
+            }
+        }
         let _ = writeln!(self.told, "  {text}");
     }
 
@@ -138,10 +157,16 @@ impl Mission {
             "people" => self.settle_in(rest.parse().unwrap()).await,
             "start" => self.start().await,
             "days" => self.days(rest.parse().unwrap()).await,
+            "hours" => self.hours(rest.parse().unwrap()).await,
+            "down" => self.down(rest.parse().unwrap()).await,
+            "ask" => self.ask(rest).await,
+            "confirm" | "end" | "review" => self.glass(verb, rest).await,
+            "quiet" => self.quiet().await,
             "counts" => self.counts().await,
             "halt" => self.halt(rest).await,
+            "stop" => self.stop(rest).await,
             "watch" => self.watch(rest.parse().unwrap()).await,
-            "review" => self.review(rest).await,
+            "look" => self.look(rest).await,
             "owner" => self.owner(rest).await,
             "revoke" => self.revoke(rest).await,
             "require" => self.require(rest).await,
@@ -210,7 +235,8 @@ impl Mission {
     }
 
     async fn start(&mut self) {
-        let spec = std::fs::read_to_string(self.folder.join("vendor_breach.yaml")).unwrap();
+        let spec =
+            std::fs::read_to_string(self.folder.join(format!("{}.yaml", self.name))).unwrap();
         rollout::create(&self.app, &who("bo"), &spec, SpecFormat::Yaml)
             .await
             .unwrap();
@@ -259,9 +285,70 @@ impl Mission {
         }
     }
 
+    async fn hours(&mut self, hours: u32) {
+        for _ in 0..hours {
+            self.app.clock.advance(HOUR_MS);
+            self.rest().await;
+        }
+    }
+
+    /// The service is not there for so many hours.
+    async fn down(&mut self, hours: u32) {
+        self.driver.take().unwrap().stop().await;
+        self.app.clock.advance(hours * HOUR_MS);
+        let (app, driver) = process(&self.url, self.app.clock.clone()).await;
+        self.app = app;
+        self.driver = Some(driver);
+        self.rest().await;
+    }
+
+    async fn ask(&mut self, rest: &str) {
+        let (what, reason) = rest.split_once(": ").unwrap();
+        let mut words = what.split(' ');
+        let name = words.next().unwrap();
+        let mut number = || words.next().unwrap().parse().unwrap();
+        let new = NewEmergency {
+            waves: [number()].into(),
+            minutes: number(),
+            incident: "INC-4711".to_owned(),
+            reason: reason.to_owned(),
+        };
+        let asked = emergency::ask(&self.app, &who(name), "move", &new).await;
+        if let Ok(asked) = &asked {
+            self.emergency = asked.id.to_string();
+        }
+        self.outcome(asked, told);
+    }
+
+    async fn glass(&mut self, verb: &str, rest: &str) {
+        let (name, reason) = rest.split_once(": ").unwrap();
+        let (app, actor, id) = (self.app.clone(), who(name), self.emergency.clone());
+        let done = match verb {
+            "confirm" => emergency::confirm(&app, &actor, &id, reason).await,
+            "end" => emergency::end(&app, &actor, &id, reason).await,
+            _ => emergency::review(&app, &actor, &id, reason).await,
+        };
+        self.outcome(done, told);
+        self.rest().await;
+    }
+
+    /// Which halts are in force, and whether each of them is quiet.
+    async fn quiet(&mut self) {
+        self.rest().await;
+        let page = hold::list(&self.app, (true, false), None, 10).await.unwrap();
+        for held in page.items {
+            let quiet = if held.quiesced { "quiet" } else { "not quiet" };
+            self.say(&format!("{} by {}: {quiet}", held.kind, held.placed_by));
+        }
+    }
+
     async fn counts(&mut self) {
         let view = self.rest().await;
-        let now = self.app.clock.now().format("%Y-%m-%d");
+        let now = self.app.clock.now().format(if self.name == "broken_glass" {
+            "%Y-%m-%d %H:%M"
+        } else {
+            "%Y-%m-%d"
+        });
         self.say(&format!("{now}  {}", view.status));
         for wave in &view.waves {
             let counts: Vec<String> = wave
@@ -292,6 +379,15 @@ impl Mission {
             "{}, quiesced {}",
             view.status, view.holds[0].quiesced
         ));
+    }
+
+    /// A second halt, while the mission goes on with the first.
+    async fn stop(&mut self, rest: &str) {
+        let (name, reason) = rest.split_once(": ").unwrap();
+        rollout::stop(&self.app, &who(name), "move", HoldKind::Halt, reason)
+            .await
+            .unwrap();
+        self.rest().await;
     }
 
     async fn require(&mut self, rest: &str) {

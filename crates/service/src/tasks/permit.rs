@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidegate_orchestrator::hold::{HoldSet, InForce, Place, Scope};
 use tidegate_orchestrator::ids::{Epoch, Timestamp};
 use tidegate_orchestrator::permit::{
-    Deadline, Kept, Moment, NotNow, PERMIT_MILLIS, PERMIT_RENEW_MILLIS, Permit, may_send,
+    Deadline, Kept, Moment, NotNow, PERMIT_RENEW_MILLIS, Permit, may_send,
 };
 use tidegate_orchestrator::quiesce::{EpochSeen, UnderWay, WorkerSaid, remember};
 use tokio::sync::Notify;
@@ -231,11 +231,12 @@ pub async fn renew(app: &App) -> Result<(), StoreError> {
     app.store.check_place()?;
     restored::check(app).await?;
     let (epoch, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
-    app.permit.give(Permit {
-        epoch,
-        expires: Deadline::after(asked, PERMIT_MILLIS),
-        holds,
-    });
+    // By the database's clock: whether an exemption is over must not hang on whose clock is right.
+    let now = match holds.exemptions().next() {
+        Some(_) => app.store.now().await?,
+        None => asked.wall,
+    };
+    app.permit.give(Permit::read(asked, now, epoch, holds));
     Ok(())
 }
 

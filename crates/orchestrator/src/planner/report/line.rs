@@ -1,5 +1,6 @@
 //! The lines a report is made of: for each a stable code and a sentence.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::hold::{HoldKind, InForce};
@@ -36,6 +37,13 @@ pub enum ReportLine {
         hold: InForce,
         /// The wave it covers, when it covers that wave alone.
         wave: Option<WaveNumber>,
+    },
+    /// Named waves go on although holds that are in force cover them.
+    Exempt {
+        /// The waves.
+        waves: BTreeSet<WaveNumber>,
+        /// Until when.
+        until: Timestamp,
     },
     /// The gate of a wave failed.
     GateFailed {
@@ -182,6 +190,7 @@ impl ReportLine {
                 HoldKind::Freeze => "frozen",
                 HoldKind::Gate => "gate_held",
             },
+            Self::Exempt { .. } => "exempt",
             Self::GateFailed { .. } => "gate_failed",
             Self::Retrying { .. } => "retrying",
             Self::TargetClosed { .. } => "target_closed",
@@ -211,6 +220,7 @@ impl ReportLine {
             | Self::Planned
             | Self::Completed { .. }
             | Self::Cancelled { .. }
+            | Self::Exempt { .. }
             | Self::TargetClosed { .. } => None,
             Self::Held { wave, .. } => *wave,
             Self::Preparing { wave }
@@ -274,6 +284,19 @@ impl fmt::Display for ReportLine {
                     f,
                     "a {kind}{what} has been in force since {since}: {}",
                     hold.reason
+                )
+            }
+            Self::Exempt { waves, until } => {
+                let waves: Vec<String> = waves.iter().map(ToString::to_string).collect();
+                let (noun, verb) = if waves.len() == 1 {
+                    ("wave", "goes")
+                } else {
+                    ("waves", "go")
+                };
+                let (waves, until) = (waves.join(", "), instant(*until));
+                write!(
+                    f,
+                    "{noun} {waves} {verb} on until {until} under the holds in force: an exemption was given"
                 )
             }
             Self::GateFailed { wave, because } => write!(
@@ -429,6 +452,10 @@ mod tests {
             held(HoldKind::Halt, None),
             held(HoldKind::Pause, Some(wave)),
             held(HoldKind::Freeze, None),
+            ReportLine::Exempt {
+                waves: [WaveNumber(2), WaveNumber(3)].into(),
+                until,
+            },
             held(HoldKind::Gate, None),
             ReportLine::GateFailed {
                 wave,

@@ -1,6 +1,8 @@
 //! Claims about holds: nothing ticks under one, and nothing leaks through.
 
 use super::*;
+use crate::hold::Exemption;
+use crate::ids::ExemptionId;
 
 fn halt() -> InForce {
     hold(5, HoldKind::Halt, Scope::Everything)
@@ -160,4 +162,83 @@ fn a_hold_on_another_rollout_stops_nothing_here() {
         .holds
         .add(hold(8, HoldKind::Halt, Scope::Rollout(other)));
     assert_eq!(why(&world.look(20)), "moves");
+}
+
+/// Wave 1 has passed, wave 2 is on its way, everything is halted, and one of them may go on until `until`.
+fn exempted(wave: u32, until: i64) -> World {
+    let mut world = World::running(vec![facts(50), facts(100), facts(100)]);
+    world.pass(10);
+    world.waves[0].tally = done(50);
+    world.run(11, DAY);
+    assert_eq!(world.status(2), "open");
+    world.waves[1].tally = people(&[(SlotState::Done, 20), (SlotState::Queued, 80)]);
+    world.holds.add(halt());
+    world.pass(DAY);
+    world.holds.exempt(Exemption {
+        id: ExemptionId::new(Uuid::from_u128(7)),
+        holds: [halt().id].into(),
+        rollout: rollout_id(),
+        waves: [WaveNumber(wave)].into(),
+        until: at(until),
+    });
+    world
+}
+
+#[test]
+fn an_exempt_wave_goes_on_under_a_halt_and_is_closed_at_its_end() {
+    let mut world = exempted(2, DAY + 60);
+    let step = world.pass(DAY + 1);
+    let opened = |step: &Step| {
+        let waves = step.effects.iter().filter_map(|effect| {
+            let Effect::OpenClaims { wave, .. } = effect else {
+                return None;
+            };
+            Some(wave.get())
+        });
+        waves.collect::<Vec<u32>>()
+    };
+    assert_eq!(opened(&step), [2]);
+    assert!(
+        step.report.why_not_now().is_none(),
+        "{:?}",
+        step.report.lines
+    );
+    let mut last = step;
+    while let Some(next) = last.wake_at.filter(|next| *next <= at(DAY + 60)) {
+        last = world.pass(next.timestamp());
+    }
+    assert_eq!(
+        last.effects,
+        [
+            Effect::CloseClaims {
+                wave: WaveNumber(2)
+            },
+            Effect::EndExemption {
+                exemption: ExemptionId::new(Uuid::from_u128(7))
+            },
+        ]
+    );
+    assert_eq!((why(&last), last.wake_at), ("halted", None));
+}
+
+#[test]
+fn an_emergency_opens_no_wave_that_it_does_not_name_and_ends_no_rollout() {
+    let mut world = exempted(2, 400 * DAY);
+    world.waves[1].tally = done(100);
+    world.run(DAY + 1, 300 * DAY);
+    assert_eq!((world.status(2), world.status(3)), ("passed", "pending"));
+    let mut world = exempted(3, 400 * DAY);
+    world.run(DAY + 1, 300 * DAY);
+    assert_eq!((world.status(2), world.status(3)), ("open", "pending"));
+    let mut world = exempted(3, 400 * DAY);
+    world.rollout.waves[1].status = WaveStatus::Passed {};
+    world.waves[1].tally = done(100);
+    world.waves[2].tally = done(100);
+    world.run(DAY + 1, 300 * DAY);
+    assert_eq!(world.status(3), "passed");
+    assert_eq!(
+        world.rollout.lifecycle.name(),
+        "running",
+        "only a release ends it"
+    );
 }

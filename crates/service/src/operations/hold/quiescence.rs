@@ -6,7 +6,7 @@ use tidegate_orchestrator::quiesce::{Facts, Quiescence, Standing, Stop, WorkerJu
 use crate::app::App;
 use crate::operations::OperationError;
 use crate::operations::view::WorkerView;
-use crate::store::{lease, worker};
+use crate::store::{exemption, lease, worker};
 
 /// Judges a hold that is in force and committed.
 ///
@@ -14,11 +14,18 @@ use crate::store::{lease, worker};
 ///
 /// When the store cannot be reached: then nothing is said, and nothing is quiet.
 pub(super) async fn of(app: &App, hold: &Hold) -> Result<Quiescence, OperationError> {
-    let stop = Stop {
+    let mut stop = Stop {
         scope: hold.scope,
         epoch: hold.placed_epoch,
         placed_at: hold.placed_at,
+        exempt_until: None,
     };
+    for row in exemption::exemptions_from(app.store.read(), hold.id).await? {
+        match row.ended {
+            Some((at, epoch)) => stop = stop.again(epoch, at),
+            None => stop.exempt_until = stop.exempt_until.max(Some(row.exemption.until)),
+        }
+    }
     // Read first: what is over by then is over when the rest is read.
     let now = app.store.now().await?;
     let mut workers = worker::workers_said(app.store.read()).await?;

@@ -235,7 +235,7 @@ impl Pass {
         }
         let lease_until = millis(self.now).saturating_add(order.lease_ms);
         let place = Place::wave(order.target, rollout, wave);
-        let is_held = self.holds.worst(&place).is_some();
+        let is_held = self.holds.stops(&place, self.now).is_some();
         for item in finished {
             let Some(open) = self.opened.get_mut(&item.address) else {
                 return Err(StoreError::NotFound);
@@ -299,7 +299,8 @@ impl Pass {
         let (mut held, mut later) = (false, None);
         for wave in wave::waves_load(txn, order.rollout).await? {
             let place = Place::wave(order.target, order.rollout, wave.number);
-            let may_claim = lease::may_claim(order.epoch, self.epoch, &self.holds, &place);
+            let may_claim =
+                lease::may_claim(order.epoch, self.epoch, &self.holds, &place, self.now);
             match wave_door(&wave, may_claim, self.now) {
                 WaveDoor::Open => {}
                 WaveDoor::EpochMoved => {

@@ -51,7 +51,7 @@ impl Mission {
         }
     }
 
-    pub(super) async fn review(&mut self, rest: &str) {
+    pub(super) async fn look(&mut self, rest: &str) {
         let (name, note) = rest.split_once(": ").unwrap();
         let id = self.hold.clone();
         let done = review::review(&self.app, &who(name), (&id, None), (note, None)).await;
