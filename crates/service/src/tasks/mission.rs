@@ -335,7 +335,9 @@ impl Mission {
     /// Which halts are in force, and whether each of them is quiet.
     async fn quiet(&mut self) {
         self.rest().await;
-        let page = hold::list(&self.app, (true, false), None, 10).await.unwrap();
+        let page = hold::list(&self.app, (true, false), None, 10)
+            .await
+            .unwrap();
         for held in page.items {
             let quiet = if held.quiesced { "quiet" } else { "not quiet" };
             self.say(&format!("{} by {}: {quiet}", held.kind, held.placed_by));
