@@ -53,3 +53,54 @@ pub async fn look(app: &App) -> Result<Option<Timestamp>, StoreError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidegate_orchestrator::hold::Scope;
+    use tidegate_orchestrator::ids::from_millis;
+
+    use super::*;
+    use crate::operations::hold::{self, NewHold};
+    use crate::operations::view::ScopeView;
+    use crate::operations::{Actor, target};
+    use crate::store::audit;
+    use crate::store::testing::each_app;
+
+    /// More than one transaction takes up, so that several looks meet.
+    const HOLDS: usize = 40;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn however_many_look_at_once_each_hold_is_reminded_of_once() {
+        each_app!(app => {
+            let ann = Actor::person("ann", None);
+            for number in 0..HOLDS {
+                let (name, config) = (format!("box-{number}"), json!({}));
+                let made = target::create(&app, &ann, &name, "sandbox", &config).await.unwrap();
+                let new = NewHold {
+                    kind: "pause".to_owned(),
+                    scope: ScopeView::of(&Scope::Target(made.id)),
+                    reason: "look".to_owned(),
+                    effect: None,
+                    review_at: from_millis(1_000),
+                };
+                hold::place(&app, &ann, &new).await.unwrap();
+            }
+            let (before, _) = audit::head(app.store.read()).await.unwrap();
+            let looks = tokio::join!(look(&app), look(&app), look(&app), look(&app));
+            for looked in [looks.0, looks.1, looks.2, looks.3] {
+                looked.unwrap();
+            }
+            let written = audit::entries_after(app.store.read(), before, 1_000).await.unwrap();
+            assert!(written.iter().all(|row| row.action == "hold.review_due"));
+            let mut subjects: Vec<_> = written.iter().map(|row| row.subject.clone()).collect();
+            subjects.sort();
+            subjects.dedup();
+            assert_eq!((written.len(), subjects.len()), (HOLDS, HOLDS));
+            let next = look(&app).await.unwrap().unwrap();
+            assert!(next > app.clock.now(), "in a week");
+            let (after, _) = audit::head(app.store.read()).await.unwrap();
+            assert_eq!(after, before + i64::try_from(HOLDS).unwrap(), "nothing until then");
+        });
+    }
+}
