@@ -18,6 +18,7 @@
 )]
 
 mod asking;
+mod drifting;
 mod exposing;
 mod measure;
 mod moving;
@@ -45,10 +46,12 @@ use support::database::Database;
 use world::{Files, World};
 
 /// What can be chosen: parts and databases.
-const PARTS: [&str; 11] = [
-    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "scale", "replicas",
-    "memory", "scim",
+const PARTS: [&str; 12] = [
+    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "drift", "scale", "memory",
+    "replicas", "scim",
 ];
+/// How many of them need a database each.
+const ON_EACH_DATABASE: usize = 10;
 const DATABASES: [&str; 2] = ["sqlite", "postgres"];
 
 /// How much is measured.
@@ -121,7 +124,7 @@ async fn run(options: &Options) {
     let (files, mut report) = (Files::new(), Report::default());
     let machine = report::machine();
     for name in DATABASES {
-        if options.wants(&DATABASES, &[name]) && options.part(&PARTS[..9]) {
+        if options.wants(&DATABASES, &[name]) && options.part(&PARTS[..ON_EACH_DATABASE]) {
             println!("{name}");
             one_database(options, &files, &mut report, name).await;
         }
@@ -185,6 +188,11 @@ async fn one_database(options: &Options, files: &Files, report: &mut Report, nam
     }
     if options.part(&["restart"]) {
         restart::restart(report, world).await;
+    }
+    if options.part(&["drift"])
+        && let Some(database) = database(name).await
+    {
+        drifting::year(report, files, &database, options.people).await;
     }
     if let Some(point) = point.filter(|_| options.part(&["scale"])) {
         drop((ours, other));

@@ -211,7 +211,8 @@ impl World {
     }
 }
 
-async fn import(api: &Api, file: &Path) {
+/// Imports a file of people.
+pub(crate) async fn import(api: &Api, file: &Path) {
     // Without the client's deadline: 15 million people take longer.
     let http = reqwest::Client::new();
     let body = tokio::fs::File::open(file).await.expect("the file");

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::crash::number;
+use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done};
 use crate::support::service::Service;
@@ -90,6 +92,58 @@ async fn a_store_found_in_another_cluster_or_on_another_timeline_starts_halted()
     service.end_and_fsck();
 }
 
+/// The failover that loses a halt: the standby did not hear of it in time, and is promoted under the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_promoted_without_the_last_halt_is_halted_by_whoever_was_serving() {
+    let beside = Database::sqlite();
+    let Some(mut cluster) = Cluster::start(&beside, "") else {
+        return;
+    };
+    let database = cluster.database().await;
+    let mut service = moving(&database).await;
+    let standby = cluster.standby();
+    let (before, followed) = (number(&database, DONE).await, standby.url(&database));
+    crate::support::until("the standby follows", 30, async || {
+        number_at(&followed, DONE).await >= before
+    })
+    .await;
+    standby.cut_off();
+    let halt = json!({"kind": "halt", "scope": {"type": "rollout", "id": "move"}, "reason": "state actor"});
+    let lost = service.api.post("/v1/holds?wait=quiesced", halt).await.ok();
+    let done = number(&database, DONE).await;
+    cluster.fail_over(&standby);
+    // The one that served it finds out by itself.
+    crate::support::until("it serves again, halted", 60, async || {
+        let holds = service.api.get("/v1/holds?in_force=true").await;
+        holds.body["items"][0]["kind"] == "halt"
+    })
+    .await;
+    let holds = service.api.get("/v1/holds?in_force=true").await.ok();
+    let hold = &holds["items"][0];
+    assert_eq!(hold["scope"].to_string(), EVERYTHING);
+    assert_ne!(
+        hold["id"], lost["id"],
+        "that one is gone with the old server"
+    );
+    assert!(
+        hold["epoch"].as_i64() > lost["epoch"].as_i64(),
+        "no epoch twice: {hold:#}"
+    );
+    let path = format!("/v1/holds/{}", hold["id"].as_str().unwrap());
+    crate::support::until("it is quiet", 60, async || {
+        service.api.get(&path).await.body["quiesced"] == true
+    })
+    .await;
+    // Whoever comes later finds one halt, and nobody who was moved since the standby was cut off is lost.
+    service.kill();
+    let service = Service::start_again(&database, &service.api.token.clone());
+    let again = service.api.get("/v1/holds?in_force=true").await.ok();
+    assert_eq!(again["items"].as_array().unwrap().len(), 1, "{again:#}");
+    assert!(number(&database, DONE).await <= done);
+    service.end_and_fsck();
+    cluster.down();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_goes_back_under_a_running_process_is_halted_by_it() {
     let Some(database) = Database::postgres().await else {
@@ -108,6 +162,17 @@ async fn a_store_that_goes_back_under_a_running_process_is_halted_by_it() {
     .await;
     let view = service.api.get("/v1/rollouts/move").await.ok();
     assert_eq!(view["status"], "halted", "{view:#}");
+}
+
+const DONE: &str = "SELECT CAST(COALESCE(SUM(done), 0) AS BIGINT) FROM wave";
+
+async fn number_at(url: &str, text: &str) -> i64 {
+    use sqlx::Connection as _;
+    let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+    sqlx::query_scalar(sqlx::AssertSqlSafe(text.to_owned()))
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
 }
 
 async fn sql(database: &Database, text: &str) {

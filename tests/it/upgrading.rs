@@ -5,7 +5,9 @@
 
 use serde_json::json;
 
+use crate::crash::number;
 use crate::support::database::Database;
+use crate::support::on_each_database;
 use crate::support::people::until_status;
 use crate::support::service::{Service, check_books, rescue};
 
@@ -67,4 +69,45 @@ async fn a_rollout_halted_under_schema_1_goes_on_under_this_one_on_postgres() {
     // A cluster of another identity: an upgrade that moves house is a restored store, and halted anyway.
     connection.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
     check_goes_on(database, 513).await;
+}
+
+on_each_database!(a_database_of_a_later_version_is_refused_and_left_as_it_is);
+
+async fn a_database_of_a_later_version_is_refused_and_left_as_it_is(database: Database) {
+    let mut service = Service::start(&database);
+    assert!(service.stop());
+    let (truth, bytes) = if database.is_postgres() {
+        ("TRUE", "'\\x00'::bytea")
+    } else {
+        ("1", "X'00'")
+    };
+    let row = format!(
+        "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) \
+         VALUES (9999, 'later', CURRENT_TIMESTAMP, {truth}, {bytes}, 0)"
+    );
+    execute(&database, &row).await;
+    let entries = number(&database, "SELECT COUNT(*) FROM audit").await;
+    let refused = Service::try_start(&database, "", &[]).expect_err("it is refused");
+    assert!(
+        refused.contains("later version") && refused.contains("9999"),
+        "{refused}"
+    );
+    assert_eq!(
+        number(&database, "SELECT COUNT(*) FROM audit").await,
+        entries
+    );
+}
+
+async fn execute(database: &Database, text: &str) {
+    use sqlx::{Connection as _, Executor as _};
+    let text = sqlx::AssertSqlSafe(text.to_owned());
+    if database.is_postgres() {
+        let mut connection = sqlx::PgConnection::connect(&database.url).await.unwrap();
+        connection.execute(text).await.unwrap();
+    } else {
+        let mut connection = sqlx::SqliteConnection::connect(&database.url)
+            .await
+            .unwrap();
+        connection.execute(text).await.unwrap();
+    }
 }

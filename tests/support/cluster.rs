@@ -20,6 +20,23 @@ pub(crate) struct Cluster {
     options: String,
 }
 
+/// A server that follows another one.
+#[derive(Debug)]
+pub(crate) struct Standby(Cluster);
+
+impl Standby {
+    /// Cuts it off: it hears nothing more.
+    pub(crate) fn cut_off(&self) {
+        self.0.down();
+    }
+
+    /// Where a database of the followed server is found in it.
+    pub(crate) fn url(&self, database: &Database) -> String {
+        let name = database.url.rsplit('/').next().unwrap();
+        format!("postgres://tidegate@127.0.0.1:{}/{name}", self.0.port)
+    }
+}
+
 impl Cluster {
     /// Starts one beside a database of the test, with these options of the server; `None` where there are
     /// no programs.
@@ -102,6 +119,51 @@ impl Cluster {
     pub(crate) fn down(&self) {
         let data = self.data.display().to_string();
         self.run("pg_ctl", &["-D", &data, "-m", "immediate", "-w", "stop"]);
+    }
+
+    /// Makes a standby that follows it, and starts it on a port of its own. It is ready when this returns.
+    pub(crate) fn standby(&self) -> Standby {
+        let data = self.data.with_file_name("standby");
+        let (path, port) = (data.display().to_string(), self.port.to_string());
+        let copy = [
+            "-D",
+            &path,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-U",
+            "tidegate",
+            "-R",
+            "-X",
+            "stream",
+        ];
+        self.run(
+            "pg_basebackup",
+            &[&copy[..], &["--checkpoint=fast", "--no-sync"]].concat(),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let standby = Self {
+            programs: self.programs.clone(),
+            data,
+            port,
+            options: self.options.clone(),
+        };
+        standby.up();
+        Standby(standby)
+    }
+
+    /// Ends as a power cut would, and has a standby take its place, at its address, with what it has heard.
+    pub(crate) fn fail_over(&mut self, standby: &Standby) {
+        self.down();
+        self.data.clone_from(&standby.0.data);
+        // Nobody is followed any more; its own address would be the one it follows.
+        self.options.push_str(" -c primary_conninfo=");
+        self.up();
+        let data = self.data.display().to_string();
+        self.run("pg_ctl", &["-D", &data, "-w", "promote"]);
     }
 
     /// Makes a new database in it, with a folder for the files of a test.

@@ -6,6 +6,7 @@
 //! anything is claimed. `merge` makes one version of the population out of two.
 
 mod apply;
+mod matching;
 mod measure;
 mod merge;
 mod view;

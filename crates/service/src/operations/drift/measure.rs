@@ -1,6 +1,7 @@
 //! Puts the people of a rollout beside those there are now, and keeps what becomes of each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 use tidegate_orchestrator::digest::{Digest, DigestBuilder};
@@ -21,6 +22,7 @@ use tidegate_policy::Condition;
 use super::super::plan::spec_of;
 use super::super::slots::is_lease_over;
 use super::super::{Actor, OperationError, load, member};
+use super::matching::matched;
 use super::merge::{self, Both};
 use super::view::{self, ClassView, DriftView, Report, WaveDrift};
 use super::{basis, current_version, source};
@@ -39,7 +41,7 @@ const USER_NAME: &str = "user_name";
 struct Measuring {
     row: RolloutRow,
     rollout: Rollout,
-    plan: std::sync::Arc<Plan>,
+    plan: Arc<Plan>,
     spec: Spec,
     now: PopulationVersionId,
     names_by: Option<String>,
@@ -175,7 +177,7 @@ async fn begin(app: &App, row: RolloutRow) -> Result<Option<Measuring>, Operatio
     }))
 }
 
-type Compared = (Measured, Vec<Option<Ordinal>>, Population, Places);
+type Compared = (Measured, Vec<Option<Ordinal>>, Arc<Population>, Places);
 
 /// Compares everybody, on a thread of its own.
 async fn compare(
@@ -190,14 +192,15 @@ async fn compare(
             .flat_map(Condition::attributes)
             .map(str::to_owned),
     );
-    let then = member::load(app, task.plan.population_version, &[]).await?;
-    let now = member::load(app, task.now, &attributes).await?;
+    let then = task.plan.population_version;
+    let now = Arc::new(member::load(app, task.now, &attributes).await?);
+    let who = matched(app, then, &now).await?;
     let (mut names_then, mut names_now) = (Vec::new(), Vec::new());
     if let Some(attribute) = &task.names_by {
-        names_then = member::hashes(app, task.plan.population_version, attribute).await?;
+        names_then = member::hashes(app, then, attribute).await?;
         names_now = member::hashes(app, task.now, attribute).await?;
     }
-    let (standing, places) = ledger_of(app, &task.row, then.len()).await?;
+    let (standing, places) = ledger_of(app, &task.row, who.len()).await?;
     let finished: Vec<bool> = task
         .rollout
         .waves
@@ -206,8 +209,6 @@ async fn compare(
         .collect();
     let spec = task.spec.clone();
     let compared = tokio::task::spawn_blocking(move || {
-        let who = matched(&then, &now);
-        drop(then);
         let people = Then {
             standing: &standing,
             now: &who,
@@ -225,30 +226,6 @@ async fn compare(
     Ok(compared.await.map_err(StoreError::corrupt)?)
 }
 
-/// Finds everybody of then among those of now, by directory id.
-fn matched(then: &Population, now: &Population) -> Vec<Option<Ordinal>> {
-    use std::hash::BuildHasher as _;
-    let hasher = foldhash::fast::FixedState::default();
-    let mut known: Vec<(u64, u32)> = now
-        .keys()
-        .iter()
-        .zip(0..)
-        .map(|(key, ordinal)| (hasher.hash_one(key), ordinal))
-        .collect();
-    known.sort_unstable();
-    let find = |key: &str| {
-        let hash = hasher.hash_one(key);
-        let from = known.partition_point(|(other, _)| *other < hash);
-        let same = known
-            .iter()
-            .skip(from)
-            .take_while(|(other, _)| *other == hash);
-        same.map(|(_, ordinal)| Ordinal(*ordinal))
-            .find(|ordinal| now.key(*ordinal) == Some(key))
-    };
-    then.keys().iter().map(find).collect()
-}
-
 /// How many batches each wave has.
 type Places = BTreeMap<WaveNumber, u32>;
 
@@ -256,9 +233,9 @@ type Places = BTreeMap<WaveNumber, u32>;
 async fn ledger_of(
     app: &App,
     row: &RolloutRow,
-    people: u32,
+    people: usize,
 ) -> Result<(Vec<Option<Stands>>, Places), OperationError> {
-    let mut standing = vec![None; usize::try_from(people).unwrap_or(0)];
+    let mut standing = vec![None; people];
     let mut places = Places::new();
     let now = app.store.now().await?;
     let mut after = (0, -1);

@@ -194,7 +194,8 @@ fn same_columns(then: &Schema, now: &Schema) -> Vec<Option<usize>> {
         .collect()
 }
 
-fn key_of(block: &Block, place: usize) -> &str {
+/// Returns the directory id of the person at a place of a block.
+pub(super) fn key_of(block: &Block, place: usize) -> &str {
     match block.columns.first() {
         Some(BlockColumn::Plain(keys)) => keys.get(place).unwrap_or_default(),
         _ => "",
