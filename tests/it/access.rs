@@ -219,6 +219,20 @@ fn calls() -> Vec<(Method, &'static str, Value, char)> {
             'l',
         ),
         (post.clone(), "/v1/holds/none/veto", reason.clone(), 'l'),
+        (
+            post.clone(),
+            "/v1/holds/none/review",
+            json!({"note": "looked"}),
+            'l',
+        ),
+        (
+            post.clone(),
+            "/v1/holds/none/owner",
+            json!({"owner": "none", "reason": "because"}),
+            'l',
+        ),
+        (post.clone(), "/v1/holds?dry_run=true", hold("pause"), 'p'),
+        (post.clone(), "/v1/holds?dry_run=true", hold("halt"), 'h'),
         (post.clone(), "/v1/holds/none/preflight", json!({}), 'l'),
         (
             post.clone(),

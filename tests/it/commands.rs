@@ -182,6 +182,11 @@ async fn every_command_answers_json_that_a_program_can_read(database: Database) 
     json_of(&["hold", "list"]);
     json_of(&["hold", "list", "--all"]);
     json_of(&["hold", "show", hold]);
+    json_of(&["hold", "list", "--overdue"]);
+    json_of(&["hold", "review", hold, "--dry-run"]);
+    json_of(&["hold", "review", hold, "--reason", "x"]);
+    json_of(&["hold", "owner", hold, "first-admin", "--dry-run"]);
+    json_of(&["hold", "owner", hold, "first-admin", "--reason", "x"]);
     json_of(&["release", hold, "--dry-run"]);
     json_of(&["release", hold, "--reason", "x"]);
     json_of(&["cancel", "more", "--dry-run"]);
@@ -256,6 +261,8 @@ async fn a_dry_run_of_every_changing_verb_changes_nothing(database: Database) {
         vec!["retry", "move"],
         vec!["approve", "move", "1"],
         vec!["release", &hold],
+        vec!["hold", "review", &hold],
+        vec!["hold", "owner", &hold, "first-admin"],
         vec!["population", "create", "new"],
         vec!["target", "create", "new", "--connector", "sandbox"],
         vec!["token", "create", "new", "--role", "auditor"],
@@ -298,6 +305,8 @@ async fn every_changing_verb_wants_a_reason(database: Database) {
         vec!["retry", "move"],
         vec!["approve", "move", "1"],
         vec!["release", "some"],
+        vec!["hold", "review", "some"],
+        vec!["hold", "owner", "some", "first-admin"],
     ] {
         for reason in [&[][..], &["--reason", ""], &["--reason", "  "]] {
             let mut all = arguments.clone();

@@ -39,8 +39,8 @@ fn copies() -> Vec<String> {
          awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, adopted, ready_at, \
          lease_owner, lease_until, fence, epoch, transferred FROM batch, copy c WHERE batch.rollout_id = c.the".to_owned(),
         "INSERT INTO hold SELECT c.hold_id, c.kind, scope_kind, c.rollout_id, scope_wave, cause, reason, owner, effect, \
-         placed_by, placed_at, placed_epoch, review_at, released_by, released_at, released_epoch, release_reason, generation \
-         FROM hold, copy c WHERE hold.scope_id = c.the".to_owned(),
+         placed_by, placed_at, placed_epoch, review_at, released_by, released_at, released_epoch, release_reason, generation, \
+         review_nag_at, head_count FROM hold, copy c WHERE hold.scope_id = c.the".to_owned(),
         "INSERT INTO rollout SELECT c.rollout_id, 'still' || c.i, population_id, target_id, spec_format, spec_text, spec_digest, \
          lifecycle, replace(state, r.plan_id, c.plan_id), c.plan_id, 0, generation, created_at + c.i \
          FROM rollout r, copy c WHERE r.id = c.the".to_owned(),

@@ -98,6 +98,11 @@ async fn an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop(datab
     let second = halt(&who.security).await;
     assert_ne!(second["id"], first["id"]);
     assert_eq!(second["quiesced"], true, "{second:#}");
+    // Nobody can send; what had been answered before is written within a moment.
+    until("what had come back is written", 10, async || {
+        api.get("/v1/rollouts/move").await.ok()["in_flight"] == 0
+    })
+    .await;
     let at = done(api).await;
     // Whoever says it again joins that one.
     assert_eq!(halt(api).await["id"], second["id"]);

@@ -33,6 +33,15 @@ async fn check_goes_on(database: Database, done_before: u64) {
     assert_eq!(resumed["status"], "halted", "an upgrade leaks no halt");
     let holds = api.get("/v1/holds?in_force=true").await.ok();
     let hold = holds["items"][0]["id"].as_str().unwrap().to_owned();
+    let first = &holds["items"][0];
+    assert!(
+        first["review_at"].is_string(),
+        "it nags from now on: {first:#}"
+    );
+    assert!(
+        first["overdue_since"].is_null(),
+        "and not at once: {first:#}"
+    );
     crate::support::release::halt(api, &hold).await;
     let view = until_status(api, "move", "completed", 90).await;
     let done = view["totals"]["done"].as_u64().unwrap();

@@ -2,10 +2,11 @@
 //!
 //! Paused is therefore never a status that must remember what was before: it is derived from the set.
 //! Placing a hold is idempotent and commutes; removing one removes that one only. A hold never
-//! expires: its review date nags, and nothing here compares it with a clock.
+//! expires: its review date nags (`review`), and nothing ends by it.
 //!
 //! `scope` says what a hold covers, `set` answers quickly which ones are in force, `place` decides
-//! about placing and releasing. Sending checks are in `crate::permit`.
+//! about placing and releasing, `heads` says how many people one stops, and `moved` what it means for
+//! those who were moved already. Sending checks are in `crate::permit`.
 //!
 //! A halt ends by a procedure: `terms` says what it takes, `requirement` what must be true, `preflight`
 //! looks at everything, and `release` decides about requests, approvals and the execution. `exempt` is what
@@ -13,10 +14,13 @@
 
 pub mod emergency;
 pub mod exempt;
+pub mod heads;
+pub mod moved;
 pub mod place;
 pub mod preflight;
 pub mod release;
 pub mod requirement;
+pub mod review;
 pub mod scope;
 pub mod set;
 pub mod terms;

@@ -60,6 +60,7 @@ pub struct Wake(Arc<WakeBells>);
 struct WakeBells {
     planner: Notify,
     dispatch: Notify,
+    reviews: Notify,
     /// The targets that a wide hold has stopped; none of them for everything.
     stopped: Mutex<Vec<Option<TargetId>>>,
 }
@@ -69,6 +70,16 @@ impl Wake {
     pub fn ring(&self) {
         self.0.planner.notify_one();
         self.0.dispatch.notify_one();
+    }
+
+    /// The date of a review changed: whoever reminds looks when the next one is due.
+    pub fn review(&self) {
+        self.0.reviews.notify_one();
+    }
+
+    /// Waits for the bell of the reviews.
+    pub async fn reviews(&self) {
+        self.0.reviews.notified().await;
     }
 
     /// A wide hold began: the planner looks at everything it covers, after this call returns.

@@ -63,6 +63,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(v1::hold::list, v1::hold::place))
         .routes(routes!(v1::hold::show))
         .routes(routes!(v1::hold::release))
+        .routes(routes!(v1::hold::review))
+        .routes(routes!(v1::hold::owner))
         .routes(routes!(v1::release::requirements, v1::release::require))
         .routes(routes!(v1::release::requirement_edit))
         .routes(routes!(v1::release::evidence))

@@ -114,7 +114,7 @@ impl Wanted {
             placed_by: by,
             placed_at: now,
             placed_epoch: epoch,
-            review_at: self.review_at,
+            review_at: self.review_at.or_else(|| self.kind.review_by_default(now)),
             released: None,
             generation: Generation(1),
         }

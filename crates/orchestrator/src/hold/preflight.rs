@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hold::requirement::Requirement;
 use crate::hold::terms::Terms;
-use crate::ids::{HoldId, Timestamp};
+use crate::ids::{HoldId, Principal, Timestamp};
 use crate::ledger::{SlotState, Tally};
 use crate::sentence::{instant, people};
 
@@ -80,6 +80,8 @@ pub struct Facts {
     pub placed_at: Timestamp,
     /// When somebody must look at it again.
     pub review_at: Option<Timestamp>,
+    /// Its owner, when their token was revoked and nobody can be asked.
+    pub owner_gone: Option<Principal>,
     /// Its terms.
     pub terms: Terms,
     /// Its requirements.
@@ -100,6 +102,13 @@ pub fn items(facts: &Facts, now: Timestamp) -> Vec<Item> {
     let mut items = requirements(&facts.requirements, now);
     items.push(hold_time(facts, now));
     items.push(review(facts.review_at, now));
+    if let Some(owner) = &facts.owner_gone {
+        let sentence = format!(
+            "owner gone: the token of `{owner}` was revoked; `tidegate hold owner` names somebody else"
+        );
+        // To be known, and no obstacle: who owns it decides nothing about its release.
+        items.push(Item::new("owner_gone", true, sentence));
+    }
     items.push(if facts.quiesced {
         Item::new("quiesced", true, "nobody can send under the halt")
     } else {
@@ -165,7 +174,10 @@ fn review(review_at: Option<Timestamp>, now: Timestamp) -> Item {
         Some(at) => Item::new(
             "review_overdue",
             false,
-            format!("the review of {} has not been done", instant(at)),
+            format!(
+                "the review of {} has not been done: `tidegate hold review` does it",
+                instant(at)
+            ),
         ),
         None => Item::new("reviews_done", true, "no review is overdue"),
     }

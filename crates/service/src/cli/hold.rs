@@ -1,4 +1,4 @@
-//! Commands about holds: which are in force, and letting one go.
+//! Commands about holds: which are in force, who looks at them, and letting one go.
 
 use std::time::Duration;
 
@@ -6,10 +6,13 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use tidegate_orchestrator::ids::Timestamp;
+
 use super::client::escape;
-use super::context::{Change, Context, text_of};
+use super::context::{Change, Context, count_of, text_of};
 use super::error::CliError;
-use super::table::facts;
+use super::screen::unseen;
+use super::table::{facts, grouped};
 
 /// How often somebody who waits for silence asks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -22,14 +25,44 @@ pub enum HoldCommand {
     /// List the holds in force
     List {
         /// Also those that were released
-        #[arg(long)]
+        #[arg(long, conflicts_with = "overdue")]
         all: bool,
+        /// Only those that nobody has looked at when somebody should have
+        #[arg(long)]
+        overdue: bool,
     },
-    /// Show one hold
+    /// Show one hold, and how many people it stops
     Show {
         /// Its id
         hold: String,
     },
+    /// Say that you have looked at a hold, and that it stays until the next review
+    Review(Review),
+    /// Hand a hold to another owner
+    Owner(Owner),
+}
+
+/// Options of `hold review`.
+#[derive(Debug, Args)]
+pub struct Review {
+    /// The hold's id
+    hold: String,
+    /// When somebody must look again (RFC 3339); by default in 30 days for a halt, in 7 for a pause
+    #[arg(long, value_name = "INSTANT")]
+    next: Option<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Options of `hold owner`.
+#[derive(Debug, Args)]
+pub struct Owner {
+    /// The hold's id
+    hold: String,
+    /// The name of the token that owns it from now on
+    owner: String,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// Options of `release`.
@@ -50,17 +83,17 @@ pub struct Release {
 /// As the service answers.
 pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError> {
     match command {
-        HoldCommand::List { all } => {
-            let path = if all {
-                "/v1/holds"
-            } else {
-                "/v1/holds?in_force=true"
+        HoldCommand::List { all, overdue } => {
+            let (path, none) = match (all, overdue) {
+                (true, _) => ("/v1/holds", "nothing has been held"),
+                (false, true) => ("/v1/holds?overdue=true", "no review is overdue"),
+                (false, false) => ("/v1/holds?in_force=true", "nothing is held"),
             };
             let items = context.client.list(path, 1000).await?;
             context.show(&Value::from(items), |items| {
                 let holds = items.as_array().map(Vec::as_slice).unwrap_or_default();
                 if holds.is_empty() {
-                    return vec!["nothing is held".to_owned()];
+                    return vec![none.to_owned()];
                 }
                 holds.iter().flat_map(hold_lines).collect()
             });
@@ -70,9 +103,116 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
                 .client
                 .get(&format!("/v1/holds/{}", escape(&hold)))
                 .await?;
-            context.show(&answer, facts);
+            context.show(&answer, shown);
         }
+        HoldCommand::Review(command) => review(context, &command).await?,
+        HoldCommand::Owner(command) => owner(context, &command).await?,
     }
+    Ok(())
+}
+
+/// A hold with everything that is known of it; its people in words.
+fn shown(answer: &Value) -> Vec<String> {
+    let mut plain = answer.clone();
+    let people = plain
+        .as_object_mut()
+        .and_then(|fields| fields.remove("people"));
+    let mut lines = facts(&plain);
+    lines.extend(people.iter().flat_map(people_lines));
+    lines
+}
+
+/// How many people a hold stops, and what becomes of them.
+#[must_use]
+pub fn people_lines(people: &Value) -> Vec<String> {
+    let texts = |pointer| people.pointer(pointer).and_then(Value::as_array);
+    let mut lines = Vec::new();
+    if let Some(now) = people.get("now").filter(|now| !now.is_null()) {
+        lines.push(format!("people in {} rollouts", text_of(now, "/rollouts")));
+    }
+    for sentence in texts("/sentences").into_iter().flatten() {
+        lines.push(format!("  {}", sentence.as_str().unwrap_or_default()));
+    }
+    if let Some(why) = people.get("not_counted").and_then(Value::as_str) {
+        lines.push(format!("  {why}"));
+    }
+    let rollouts = texts("/now/largest").filter(|rollouts| rollouts.len() > 1);
+    for rollout in rollouts.into_iter().flatten() {
+        let count = |field: &str| grouped(count_of(rollout, &format!("/people/{field}")));
+        lines.push(format!(
+            "  {}: {} not begun, {} in flight, {} moved",
+            text_of(rollout, "/name"),
+            count("not_begun"),
+            count("in_flight"),
+            count("moved")
+        ));
+    }
+    if let Some(placed) = people.get("placed").filter(|placed| !placed.is_null()) {
+        lines.push(format!(
+            "  when it was placed: {} not begun, {} in flight, {} moved",
+            grouped(count_of(placed, "/people/not_begun")),
+            grouped(count_of(placed, "/people/in_flight")),
+            grouped(count_of(placed, "/people/moved"))
+        ));
+    }
+    lines
+}
+
+async fn review(context: &Context, review: &Review) -> Result<(), CliError> {
+    let path = format!("/v1/holds/{}", escape(&review.hold));
+    if review.change.dry_run {
+        let hold: Value = context.client.get(&path).await?;
+        let next = review.next.as_deref().unwrap_or("the default date");
+        context.would(&format!(
+            "would review the {} of {}: the next review is then due at {next}; it stays in force, and nothing has changed",
+            text_of(&hold, "/kind"),
+            text_of(&hold, "/placed_by"),
+        ));
+        return Ok(());
+    }
+    let body = json!({"note": review.change.reason()?, "next_review_at": review.next});
+    let seen = review.change.expect_rev;
+    let answer: Value = context
+        .client
+        .post_if(&format!("{path}/review"), &body, seen)
+        .await?;
+    context.show(&answer, |answer| {
+        vec![format!(
+            "{} {} reviewed; it stays in force, and somebody must look again by {}",
+            text_of(answer, "/kind"),
+            text_of(answer, "/id"),
+            text_of(answer, "/review_at")
+        )]
+    });
+    Ok(())
+}
+
+async fn owner(context: &Context, owner: &Owner) -> Result<(), CliError> {
+    let path = format!("/v1/holds/{}", escape(&owner.hold));
+    if owner.change.dry_run {
+        let hold: Value = context.client.get(&path).await?;
+        context.would(&format!(
+            "would hand the {} of {} from {} to {}; nothing has changed",
+            text_of(&hold, "/kind"),
+            text_of(&hold, "/placed_by"),
+            text_of(&hold, "/owner"),
+            owner.owner
+        ));
+        return Ok(());
+    }
+    let body = json!({"owner": owner.owner, "reason": owner.change.reason()?});
+    let answer: Value = context
+        .client
+        .post_if(&format!("{path}/owner"), &body, owner.change.expect_rev)
+        .await?;
+    context.show(&answer, |answer| {
+        vec![format!(
+            "{} {} is owned by {} from now on",
+            text_of(answer, "/kind"),
+            text_of(answer, "/id"),
+            text_of(answer, "/owner")
+        )]
+    });
     Ok(())
 }
 
@@ -81,7 +221,12 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
 /// # Errors
 /// As the service answers; when it takes longer than anything may, and when it is released meanwhile.
 pub async fn until_quiet(context: &Context, placed: Value) -> Result<Value, CliError> {
-    let path = format!("/v1/holds/{}", escape(&text_of(&placed, "/id")));
+    // Its people were counted when it was placed: whoever waits for silence counts nobody again.
+    let path = format!(
+        "/v1/holds/{}?people=false",
+        escape(&text_of(&placed, "/id"))
+    );
+    let people = placed.get("people").cloned();
     // Seen by people alone: where there is no terminal, nothing is drawn.
     let line = ProgressBar::new_spinner();
     line.enable_steady_tick(LOOK_EVERY * 2);
@@ -106,6 +251,9 @@ pub async fn until_quiet(context: &Context, placed: Value) -> Result<Value, CliE
         }
         tokio::time::sleep(LOOK_EVERY).await;
         hold = context.client.get(&path).await?;
+        if let (Some(fields), Some(people)) = (hold.as_object_mut(), &people) {
+            fields.insert("people".to_owned(), people.clone());
+        }
     }
 }
 
@@ -145,6 +293,14 @@ fn hold_lines(hold: &Value) -> Vec<String> {
         ));
     } else {
         lines.push(format!("  {}", text_of(hold, "/sentence")));
+    }
+    let overdue = hold.get("overdue_since").and_then(Value::as_str);
+    let overdue = overdue.and_then(|at| at.parse::<Timestamp>().ok());
+    let gone = hold.get("owner_gone") == Some(&Value::Bool(true));
+    let owner = gone.then(|| text_of(hold, "/owner"));
+    let unseen = unseen(overdue, owner.as_ref());
+    if !unseen.is_empty() {
+        lines.push(format!("  {}", unseen.join(" · ")));
     }
     lines
 }

@@ -3,6 +3,7 @@
 //! A pure function of the status the service answers with, so that the picture is tested as text.
 
 use chrono::TimeDelta;
+use tidegate_orchestrator::hold::review;
 use tidegate_orchestrator::ids::Timestamp;
 
 use super::palette::{Palette, Tone, mark};
@@ -138,7 +139,20 @@ fn hold_lines(hold: &HoldView, now: Timestamp, palette: Palette) -> Vec<String> 
     if !hold.quiesced {
         lines.push(format!("              {}", hold.sentence));
     }
+    let unseen = unseen(hold.overdue_since, hold.owner_gone.then_some(&hold.owner));
+    if !unseen.is_empty() {
+        let unseen = palette.paint(Tone::Warn, &unseen.join(" · "));
+        lines.push(format!("              {unseen}"));
+    }
     lines
+}
+
+/// Says in a few words that nobody looks at a hold, if nobody does.
+#[must_use]
+pub fn unseen(overdue_since: Option<Timestamp>, owner_gone: Option<&String>) -> Vec<String> {
+    let overdue = overdue_since.map(review::overdue);
+    let gone = owner_gone.map(|owner| format!("owner gone: {owner}"));
+    overdue.into_iter().chain(gone).collect()
 }
 
 fn waves(view: &RolloutView, now: Timestamp, palette: Palette) -> Table {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::escape;
 use super::context::{Change, Context, text_of};
 use super::error::{CliError, Exit};
-use super::hold::{is_quiet, until_quiet};
+use super::hold::{is_quiet, people_lines, until_quiet};
 use super::screen::{count, settled};
 use super::table::grouped;
 use crate::operations::view::{RolloutView, WaveView};
@@ -45,6 +45,12 @@ pub struct Stop {
     /// Everything that goes to this target
     #[arg(long)]
     target: Option<String>,
+    /// What it means for people who were moved already: keep, freeze or revert
+    #[arg(long, value_name = "EFFECT")]
+    effect: Option<String>,
+    /// When somebody must look at it again (RFC 3339); by default in 30 days for a halt, in 7 for a pause
+    #[arg(long, value_name = "INSTANT")]
+    review_at: Option<String>,
     /// Wait until every worker has confirmed it, or can no longer send
     #[arg(long)]
     wait: bool,
@@ -98,19 +104,16 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
             "a stop is never refused as stale: leave --expect-rev out".to_owned(),
         ));
     }
-    if stop.change.dry_run {
-        let what = covered(context, stop).await?;
-        context.would(&format!(
-            "would place a {kind} on {what}; nothing has changed"
-        ));
-        return Ok(());
-    }
-    // Whoever halts at 3 a.m. must not be sent back for a reason.
+    // Whoever halts at 3 a.m. must not be sent back for a reason, and a drill has none.
     let reason = match stop.change.reason() {
-        Err(_) if kind == "halt" => "no reason was given",
+        Err(_) if kind == "halt" || stop.change.dry_run => "no reason was given",
         reason => reason?,
     };
-    let body = json!({"kind": kind, "scope": scope, "reason": reason});
+    let body = json!({"kind": kind, "scope": scope, "reason": reason, "effect": stop.effect,
+        "review_at": stop.review_at});
+    if stop.change.dry_run {
+        return preview(context, (kind, stop), &body).await;
+    }
     let mut answer: Value = context.client.post("/v1/holds", &body).await?;
     if stop.wait {
         answer = until_quiet(context, answer).await?;
@@ -121,18 +124,50 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
         } else {
             "not yet quiesced"
         };
-        vec![
+        let mut lines = vec![
             format!(
                 "{kind} in force · hold {} · epoch {} · {quiet}",
                 text_of(answer, "/id"),
                 text_of(answer, "/epoch")
             ),
             text_of(answer, "/sentence"),
-            format!(
-                "to release it: tidegate release {} --reason \"…\"",
-                text_of(answer, "/id")
-            ),
-        ]
+        ];
+        lines.extend(answer.get("people").iter().flat_map(|it| people_lines(it)));
+        lines.push(format!(
+            "to release it: tidegate release {} --reason \"…\"",
+            text_of(answer, "/id")
+        ));
+        lines
+    });
+    Ok(())
+}
+
+/// Says whom a stop would stop, and places nothing.
+async fn preview(
+    context: &Context,
+    (kind, stop): (&str, &Stop),
+    body: &Value,
+) -> Result<(), CliError> {
+    let what = covered(context, stop).await?;
+    let mut answer: Value = context.client.post("/v1/holds?dry_run=true", body).await?;
+    let would = match answer.get("hold").and_then(Value::as_str) {
+        Some(hold) => format!(
+            "would join the {kind} on {what} that is in force already ({hold}); nothing has changed"
+        ),
+        None => format!("would place a {kind} on {what}; nothing has changed"),
+    };
+    if let Some(fields) = answer.as_object_mut() {
+        // Which of the two it would be is in the sentence, as of every other verb.
+        fields.insert("would".to_owned(), would.clone().into());
+    }
+    context.show(&answer, |answer| {
+        let mut lines = vec![would];
+        lines.extend(answer.get("people").iter().flat_map(|it| people_lines(it)));
+        lines.push(format!(
+            "somebody must look at it again by {}",
+            text_of(answer, "/review_at")
+        ));
+        lines
     });
     Ok(())
 }
@@ -191,7 +226,7 @@ async fn change(
     let path = format!("/v1/rollouts/{}", escape(&steer.rollout));
     if steer.change.dry_run {
         let view: RolloutView = context.client.get(&path).await?;
-        context.would(&preview(verb, &view, wave));
+        context.would(&preview_of(verb, &view, wave));
         return Ok(());
     }
     let mut body = json!({"reason": steer.change.reason()?});
@@ -218,7 +253,7 @@ async fn change(
     }
 }
 
-fn preview(verb: &str, view: &RolloutView, wave: Option<u32>) -> String {
+fn preview_of(verb: &str, view: &RolloutView, wave: Option<u32>) -> String {
     let people = count(&view.totals, "people");
     let affected = match verb {
         "retry" => {

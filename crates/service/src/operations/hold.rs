@@ -3,25 +3,32 @@
 //! Placing is the small, separate path: no planning, no approval, one row, one epoch, one audit
 //! record, whatever the size of what it covers. The permit of this process is withdrawn before the
 //! call returns; other processes hear of the epoch at once, or by their next renewal. `quiescence` says
-//! who has.
+//! who has, `heads` counts whom it stops once it stands, `review` nags until somebody looks.
 
+pub mod heads;
 mod quiescence;
+pub mod review;
 
 use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::hold::{
-    Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Placement, Release, Scope, Wanted,
+    Cause, Hold, HoldKind, HoldRefusal, HoldSet, MovedPeople, Place, Placement, Release, Scope,
+    Wanted, moved,
 };
-use tidegate_orchestrator::ids::{Generation, HoldId, Principal, TargetId, Timestamp, WaveNumber};
+use tidegate_orchestrator::ids::{
+    Generation, HoldId, Principal, TargetId, Timestamp, WaveNumber, as_stored,
+};
 use tidegate_orchestrator::quiesce::Quiescence;
 
 use super::view::{HoldView, ScopeView};
 use super::{Actor, OperationError, Page, load, restored, target};
 use crate::app::App;
 use crate::store::audit::Entry;
-use crate::store::hold::{self as rows, HoldRow};
-use crate::store::{Lane, StoreError, Txn, rollout as rollouts, transact};
+use crate::store::hold::{self as rows, HoldRow, Listed};
+use crate::store::{
+    Connection, Lane, StoreError, Txn, review as reviews, rollout as rollouts, transact,
+};
 
 /// The longest reason, in characters: a paragraph, not a document.
 const REASON_CHARS_MAX: usize = 4000;
@@ -82,6 +89,19 @@ pub fn check_reason(reason: &str) -> Result<(), OperationError> {
 /// When the reason is missing, the scope does not exist, or the store cannot be reached.
 pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, OperationError> {
     check_reason(&new.reason)?;
+    let wanted = wanted_of(app, actor, new).await?;
+    let (hold, counting) = place_wanted(app, actor, wanted).await?;
+    let is_new = counting.is_some();
+    let mut view = show(app, &hold).await?;
+    view.people = Some(match counting {
+        Some(counting) => heads::of_placed(&hold, counting).await,
+        None => heads::of(app, &hold).await,
+    });
+    Ok(Placed { hold: view, is_new })
+}
+
+/// Reads what somebody asks for, and finds what it names.
+async fn wanted_of(app: &App, actor: &Actor, new: &NewHold) -> Result<Wanted, OperationError> {
     if new
         .review_at
         .is_some_and(|at| !(1970..=9999).contains(&at.year()))
@@ -109,7 +129,7 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
             )
         })?,
     };
-    let wanted = Wanted {
+    Ok(Wanted {
         kind,
         scope: scope_of(app, &new.scope).await?,
         cause: Cause::People {
@@ -117,21 +137,20 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
         },
         reason: new.reason.clone(),
         effect,
-        review_at: new.review_at,
-    };
-    place_wanted(app, actor, wanted).await
+        review_at: new.review_at.map(as_stored),
+    })
 }
 
-/// Places a hold whose scope is known.
+/// Places a hold whose scope is known; one that is new is being counted when this returns.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached.
-pub async fn place_wanted(
+pub(super) async fn place_wanted(
     app: &App,
     actor: &Actor,
     wanted: Wanted,
-) -> Result<Placed, OperationError> {
+) -> Result<(Hold, Option<heads::Counting>), OperationError> {
     let id: HoldId = app.ids.make();
     let placed: Result<(Hold, bool), StoreError> =
         transact!(app.store, Lane::Hold, "hold_place", |txn| {
@@ -156,10 +175,9 @@ pub async fn place_wanted(
         app.wake.stop(target);
     }
     app.wake.ring();
-    Ok(Placed {
-        hold: show(app, &hold).await?,
-        is_new,
-    })
+    app.wake.review();
+    let counting = is_new.then(|| heads::begin(app, &hold));
+    Ok((hold, counting))
 }
 
 /// Places a hold inside a transaction, and returns what the trail must hear of it.
@@ -177,7 +195,7 @@ pub async fn put(
     let in_force = rows::holds_for_writing(txn).await?;
     let now = txn.now();
     let by = Principal::new(actor.principal.clone());
-    match wanted.placement(&in_force).map_err(StoreError::corrupt)? {
+    match placement(txn, &wanted, &in_force).await? {
         Placement::New => {
             let epoch = rows::epoch_next(txn).await?;
             let hold = wanted.into_hold(id, by, epoch, now);
@@ -202,6 +220,23 @@ pub async fn put(
                 detail.insert("joined_because".to_owned(), json!(reason));
             }
             Ok((hold, Some(entry)))
+        }
+    }
+}
+
+/// Says whether a hold is new or joins one. Whoever wants more for people who were moved than the hold in
+/// force does gets a hold of their own beside it: a freeze that was asked for is not silently left out.
+async fn placement<C: Connection>(
+    db: &C,
+    wanted: &Wanted,
+    in_force: &HoldSet,
+) -> Result<Placement, StoreError> {
+    let placement = wanted.placement(in_force).map_err(StoreError::corrupt)?;
+    match (placement, wanted.effect) {
+        (Placement::New, _) | (Placement::Joined(_), MovedPeople::Keep) => Ok(placement),
+        (Placement::Joined(_), MovedPeople::Freeze | MovedPeople::Revert) => {
+            let same = reviews::hold_of_effect(db, wanted).await?;
+            Ok(same.map_or(Placement::New, Placement::Joined))
         }
     }
 }
@@ -319,6 +354,19 @@ fn refused(refusal: HoldRefusal) -> OperationError {
     OperationError::refused(refusal.code(), refusal.to_string())
 }
 
+/// Refuses what would change something about people who were moved, where a hold has frozen them. For the
+/// transaction that would change it: no hold comes between.
+///
+/// # Errors
+///
+/// When they are frozen at that place.
+pub(super) async fn moved_may_change(txn: &mut Txn, place: &Place) -> Result<(), OperationError> {
+    rows::claim_lock(txn).await?;
+    let freezing = rows::holds_freezing(txn).await?;
+    moved::may_change(&freezing, place)
+        .map_err(|frozen| OperationError::refused(frozen.code(), frozen.to_string()))
+}
+
 /// Releases every pause on exactly this rollout; halts and wider pauses stay.
 ///
 /// # Errors
@@ -365,6 +413,20 @@ pub async fn get(app: &App, id: &str) -> Result<HoldView, OperationError> {
     show(app, &row.hold()?).await
 }
 
+/// Returns one hold, with how many people it stopped when it was placed, and stops now.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn get_counted(app: &App, id: &str) -> Result<HoldView, OperationError> {
+    let row = rows::hold_load(app.store.read(), named(id)?).await?;
+    let hold = row.ok_or_else(|| OperationError::not_found("hold", id))?;
+    let hold = hold.hold()?;
+    let mut view = show(app, &hold).await?;
+    view.people = Some(heads::of(app, &hold).await);
+    Ok(view)
+}
+
 /// Lists holds in the order in which they were placed.
 ///
 /// # Errors
@@ -372,7 +434,7 @@ pub async fn get(app: &App, id: &str) -> Result<HoldView, OperationError> {
 /// When the cursor is none or the store cannot be reached.
 pub async fn list(
     app: &App,
-    in_force: bool,
+    (in_force, overdue): (bool, bool),
     cursor: Option<&str>,
     limit: usize,
 ) -> Result<Page<HoldView>, OperationError> {
@@ -388,7 +450,12 @@ pub async fn list(
         None => None,
     };
     let mut views = Vec::new();
-    for row in rows::hold_page(app.store.read(), in_force, after, limit + 1).await? {
+    let listed = match (in_force, overdue) {
+        (_, true) => Listed::Overdue(app.clock.now()),
+        (true, false) => Listed::InForce,
+        (false, false) => Listed::All,
+    };
+    for row in rows::hold_page(app.store.read(), listed, after, limit + 1).await? {
         views.push(show(app, &row.hold()?).await?);
     }
     Ok(Page::cut(views, limit, |view| {
@@ -455,19 +522,18 @@ pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
     Ok(HoldView {
         id: hold.id,
         kind: hold.kind.name().to_owned(),
-        scope: ScopeView {
-            scope_type: hold.scope.name().to_owned(),
-            id: hold.scope.uuid().map(|id| id.to_string()),
-            wave: hold.scope.wave().map(WaveNumber::get),
-        },
+        scope: ScopeView::of(&hold.scope),
         reason: hold.reason.clone(),
         owner: hold.owner.to_string(),
+        owner_gone: hold.is_in_force()
+            && reviews::owner_is_gone(app.store.read(), hold.owner.as_str()).await?,
         effect: hold.effect.name().to_owned(),
         actors,
         placed_by: hold.placed_by.to_string(),
         placed_at: hold.placed_at,
         epoch: hold.placed_epoch,
         review_at: hold.review_at,
+        overdue_since: hold.overdue_since(app.clock.now()),
         released_by: released.map(|released| released.by.to_string()),
         released_at: released.map(|released| released.at),
         release_reason: released.map(|released| released.reason.clone()),
@@ -485,5 +551,6 @@ pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
         workers: quiet.map_or_else(Vec::new, |quiet| {
             quiet.workers.into_iter().map(quiescence::worker).collect()
         }),
+        people: None,
     })
 }

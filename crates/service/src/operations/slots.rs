@@ -2,7 +2,8 @@
 //!
 //! Whoever is in flight belongs to a worker and is refused. The caller writes the audit entry.
 
-use tidegate_orchestrator::ids::{RolloutId, Timestamp, millis};
+use tidegate_orchestrator::hold::Place;
+use tidegate_orchestrator::ids::{Timestamp, millis};
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotRefusal, Slots, history};
 
 use super::view::PersonView;
@@ -10,6 +11,7 @@ use super::{Actor, OperationError, hold, load, people};
 use crate::app::App;
 use crate::store::failure::{self, FailureRow};
 use crate::store::ledger::{self, BatchRow, BatchWrite};
+use crate::store::rollout::RolloutRow;
 use crate::store::wave::{self, CountChange};
 use crate::store::{Lane, StoreError, Txn, rollout as rollouts, transact};
 
@@ -137,7 +139,7 @@ pub async fn disprove(
     let found = people::find(app, &row, key).await?;
     let done: Result<(), OperationError> =
         transact!(app.store, Lane::Ordinary, "person_disprove", |txn| {
-            disprove_in(txn, actor, row.id, &found, (key, reason)).await
+            disprove_in(txn, actor, &row, &found, (key, reason)).await
         });
     done?;
     app.wake.ring();
@@ -147,12 +149,13 @@ pub async fn disprove(
 async fn disprove_in(
     txn: &mut Txn,
     actor: &Actor,
-    rollout: RolloutId,
+    row: &RolloutRow,
     found: &people::Found,
     (key, reason): (&str, &str),
 ) -> Result<(), OperationError> {
     let now = txn.now();
-    let address = found.address;
+    let (rollout, address) = (row.id, found.address);
+    hold::moved_may_change(txn, &Place::wave(row.target, rollout, address.wave)).await?;
     let locked = ledger::batches_for_update(txn, rollout, address.wave, &[address.seq]).await?;
     let batch = locked.first().ok_or(StoreError::NotFound)?;
     let mut change = CountChange::default();

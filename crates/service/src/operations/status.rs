@@ -1,14 +1,14 @@
 //! How a rollout stands: from rows as many as it has waves and holds, never from its people.
 
-use tidegate_orchestrator::hold::{HoldKind, Place};
-use tidegate_orchestrator::ids::{Timestamp, WaveNumber};
+use tidegate_orchestrator::hold::{HoldKind, Place, review};
+use tidegate_orchestrator::ids::{HoldId, Timestamp, WaveNumber};
 use tidegate_orchestrator::ledger::{SlotState, Tally};
-use tidegate_orchestrator::planner::step;
+use tidegate_orchestrator::planner::{ReportLine, step};
 use tidegate_orchestrator::rollout::{Lifecycle, WaveStatus};
 
 use super::view::{
-    Counts, GateLine, PopulationRef, Reason, ReportLine, ReportView, RolloutView, TargetRef,
-    WaveView,
+    Counts, GateLine, PopulationRef, Reason, ReportLine as LineView, ReportView, RolloutView,
+    TargetRef, WaveView,
 };
 use super::{OperationError, hold, load};
 use crate::app::App;
@@ -47,9 +47,14 @@ async fn show(app: &App, seen: load::Seen) -> Result<RolloutView, OperationError
     let mut totals = counts(&tally, adopted);
     let people = seen.plan.as_ref().map_or(0, |plan| plan.people);
     totals.insert("people".to_owned(), people);
+    let since = |line: &ReportLine| {
+        let mut views = covering.iter();
+        let view = views.find(|view| held_by(line) == Some(view.id))?;
+        view.overdue_since
+    };
     let why_not_now = report.why_not_now().map(|line| Reason {
         code: line.code().to_owned(),
-        sentence: line.to_string(),
+        sentence: told(line, since(line)),
     });
     let status = status(&seen.rollout.lifecycle, &covering);
     let rate = app.meter.per_second(app.clock.moment());
@@ -97,16 +102,43 @@ pub async fn report(app: &App, name: &str) -> Result<ReportView, OperationError>
     let row = load::find(app, name).await?;
     let seen = load::seen(app, app.store.read(), row, app.clock.now()).await?;
     let step = step(&seen.snapshot(), seen.now);
-    let lines = step.report.lines.iter().map(|line| ReportLine {
-        wave: line.wave().map(WaveNumber::get),
-        code: line.code().to_owned(),
-        sentence: line.to_string(),
-    });
+    let mut lines = Vec::with_capacity(step.report.lines.len());
+    for line in &step.report.lines {
+        let since = match held_by(line) {
+            Some(id) => holds::hold_load(app.store.read(), id).await?,
+            None => None,
+        };
+        let since = match since {
+            Some(row) => row.hold()?.overdue_since(seen.now),
+            None => None,
+        };
+        lines.push(LineView {
+            wave: line.wave().map(WaveNumber::get),
+            code: line.code().to_owned(),
+            sentence: told(line, since),
+        });
+    }
     Ok(ReportView {
         evaluated_at: step.report.evaluated_at,
-        lines: lines.collect(),
+        lines,
         wake_at: step.wake_at,
     })
+}
+
+/// Returns the hold that a line is about.
+const fn held_by(line: &ReportLine) -> Option<HoldId> {
+    match line {
+        ReportLine::Held { hold, .. } => Some(hold.id),
+        _ => None,
+    }
+}
+
+/// The sentence of a line; of a hold that nobody looks at with since when.
+fn told(line: &ReportLine, overdue_since: Option<Timestamp>) -> String {
+    match overdue_since {
+        Some(since) => format!("{line}; {}", review::overdue(since)),
+        None => line.to_string(),
+    }
 }
 
 async fn covering(

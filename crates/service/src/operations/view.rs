@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tidegate_orchestrator::hold::Scope;
 use tidegate_orchestrator::ids::{
     Epoch, Generation, HoldId, PlanId, PopulationId, PopulationVersionId, RolloutId, TargetId,
-    Timestamp, WorkerId,
+    Timestamp, WaveNumber, WorkerId,
 };
+
+use super::hold::heads::HeadCountsView;
 
 /// People of a rollout or wave by the state they are in.
 pub type Counts = BTreeMap<String, u64>;
@@ -141,6 +144,8 @@ pub struct HoldView {
     pub reason: String,
     /// Who may be asked about it.
     pub owner: String,
+    /// Whether nobody can be asked: the owner's token was revoked, and no other one of that person is left.
+    pub owner_gone: bool,
     /// What happens to people already moved: keep, freeze or revert.
     pub effect: String,
     /// Everyone who asked for it, the first first.
@@ -156,6 +161,9 @@ pub struct HoldView {
     /// When somebody must look at it again.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub review_at: Option<Timestamp>,
+    /// Since when nobody has, while it is in force. It stays in force.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub overdue_since: Option<Timestamp>,
     /// Who released it.
     pub released_by: Option<String>,
     /// When.
@@ -183,6 +191,9 @@ pub struct HoldView {
     pub sentence: String,
     /// The processes that send, and how each stands to it.
     pub workers: Vec<WorkerView>,
+    /// How many people it stops, where one hold is shown alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub people: Option<HeadCountsView>,
 }
 
 /// What a hold covers. An unknown field is refused: a misspelt `wave` must not stop a whole rollout.
@@ -198,6 +209,18 @@ pub struct ScopeView {
     /// The wave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wave: Option<u32>,
+}
+
+impl ScopeView {
+    /// Shows a scope.
+    #[must_use]
+    pub fn of(scope: &Scope) -> Self {
+        Self {
+            scope_type: scope.name().to_owned(),
+            id: scope.uuid().map(|id| id.to_string()),
+            wave: scope.wave().map(WaveNumber::get),
+        }
+    }
 }
 
 /// A process that sends.

@@ -349,18 +349,42 @@ pub async fn holds_in_force<C: ConnectionTrait>(db: &C) -> Result<Vec<HoldRow>, 
     raws.into_iter().map(HoldRow::try_from).collect()
 }
 
+/// Reads the holds in force that have frozen people who were moved.
+pub async fn holds_freezing<C: ConnectionTrait>(db: &C) -> Result<Vec<Hold>, StoreError> {
+    let frozen = MovedPeople::Freeze.name();
+    let sql =
+        format!("SELECT {COLUMNS} FROM hold WHERE released_at IS NULL AND effect = '{frozen}'");
+    let raws: Vec<RawHold> = query::all(db, sql, []).await?;
+    raws.into_iter()
+        .map(|raw| HoldRow::try_from(raw)?.hold())
+        .collect()
+}
+
+/// Which holds a page lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// All, also those that were released.
+    All,
+    /// Those in force.
+    InForce,
+    /// Those in force whose review was due by an instant.
+    Overdue(Timestamp),
+}
+
 /// Reads a page of holds in the order they were placed.
 pub async fn hold_page<C: ConnectionTrait>(
     db: &C,
-    in_force: bool,
+    listed: Listed,
     after: Option<(i64, String)>,
     limit: usize,
 ) -> Result<Vec<HoldRow>, StoreError> {
     let (placed_at, id) = after.unwrap_or((i64::MIN, String::new()));
-    let only = if in_force {
-        " AND released_at IS NULL"
-    } else {
-        ""
+    let only = match listed {
+        Listed::All => String::new(),
+        Listed::InForce => " AND released_at IS NULL".to_owned(),
+        Listed::Overdue(by) => {
+            format!(" AND released_at IS NULL AND review_at <= {}", millis(by))
+        }
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM hold WHERE (placed_at > $1 OR (placed_at = $1 AND id > $2)){only} \
@@ -404,7 +428,8 @@ pub async fn hold_insert<C: ConnectionTrait>(db: &C, row: &HoldRow) -> Result<()
         row.generation.get().into(),
     ];
     let sql = format!(
-        "INSERT INTO hold ({COLUMNS}) VALUES ({})",
+        // The first reminder is due with the review.
+        "INSERT INTO hold ({COLUMNS}, review_nag_at) VALUES ({}, $13)",
         query::placeholders(1, 18)
     );
     query::execute(db, sql, values).await?;

@@ -9,7 +9,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use super::StoreError;
 
 /// Every migration: number, name, and its text for SQLite and for PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
+const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     (
         1,
         "base",
@@ -21,6 +21,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
         "quiesce",
         include_str!("../../../../migrations/sqlite/0002_quiesce.sql"),
         include_str!("../../../../migrations/postgres/0002_quiesce.sql"),
+    ),
+    (
+        3,
+        "review",
+        include_str!("../../../../migrations/sqlite/0003_review.sql"),
+        include_str!("../../../../migrations/postgres/0003_review.sql"),
     ),
     (
         4,

@@ -3,6 +3,8 @@
 //! `tests/missions/*.txt` says what people do and how time passes; `*.out` what came of it, the same on
 //! every database. `MISSIONS=write` writes the outcome anew.
 
+mod nobody;
+
 use std::fmt::Write as _;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use tidegate_orchestrator::hold::requirement::{Category, EvidenceKind, Severity,
 use tidegate_orchestrator::spec::SpecFormat;
 
 use super::driver::Driver;
-use super::permit;
+use super::{permit, reviews};
 use crate::app::{App, Ids};
 use crate::clock::Clock;
 use crate::operations::emergency::{EmergencyView, NewEmergency};
@@ -65,6 +67,11 @@ async fn a_stop_of_430_days_fires_nothing_and_expires_into_nothing() {
     check("long_stop").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halt_that_nobody_looks_at_nags_for_400_days_and_stays() {
+    check("nobody_looks").await;
+}
+
 /// Tells a mission on every database, and compares.
 async fn check(name: &'static str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/missions");
@@ -100,6 +107,7 @@ async fn run(name: &'static str, script: &str, folder: &Path, url: &DatabaseUrl)
         ("bo", "manager"),
         ("cy", "approver"),
         ("dee", "security"),
+        ("aud", "auditor"),
     ] {
         token::create(&app, &Actor::task("test"), (name, None), role)
             .await
@@ -175,6 +183,10 @@ impl Mission {
             "counts" => self.counts().await,
             "halt" => self.halt(rest).await,
             "stop" => self.stop(rest).await,
+            "watch" => self.watch(rest.parse().unwrap()).await,
+            "look" => self.look(rest).await,
+            "owner" => self.owner(rest).await,
+            "revoke" => self.revoke(rest).await,
             "require" => self.require(rest).await,
             "drift" => self.drift().await,
             "deliver" => self.deliver(rest).await,
@@ -279,6 +291,7 @@ impl Mission {
             for _ in 0..days {
                 self.app.clock.advance(DAY_MS);
             }
+            reviews::look(&self.app).await.unwrap();
             self.rest().await;
             let (after, _) = audit::head(self.app.store.read()).await.unwrap();
             self.say(&format!("{} entries in the trail", after - before));
@@ -340,7 +353,9 @@ impl Mission {
     /// Which halts are in force, and whether each of them is quiet.
     async fn quiet(&mut self) {
         self.rest().await;
-        let page = hold::list(&self.app, true, None, 10).await.unwrap();
+        let page = hold::list(&self.app, (true, false), None, 10)
+            .await
+            .unwrap();
         for held in page.items {
             let quiet = if held.quiesced { "quiet" } else { "not quiet" };
             self.say(&format!("{} by {}: {quiet}", held.kind, held.placed_by));

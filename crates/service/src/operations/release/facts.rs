@@ -24,7 +24,7 @@ use crate::store::rollout::RolloutRow;
 use crate::store::target::TargetRow;
 use crate::store::{
     Connection, StoreError, hold as holds, ledger, plan as plans, population as populations,
-    target as targets, token, wave,
+    review as reviews, target as targets, token, wave,
 };
 
 /// A target as the last preflight found it.
@@ -124,6 +124,9 @@ pub(super) async fn look<C: Connection>(
         facts: Facts {
             placed_at: hold.placed_at,
             review_at: hold.review_at,
+            owner_gone: reviews::owner_is_gone(db, hold.owner.as_str())
+                .await?
+                .then(|| hold.owner.clone()),
             terms,
             requirements,
             quiesced,
