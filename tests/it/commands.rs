@@ -409,7 +409,11 @@ async fn expect_rev_refuses_what_has_changed(database: Database) {
     sandbox(api, json!({"latency_ms": 400})).await;
     started(api, &two_waves()).await;
     for verb in ["cancel", "retry", "resume"] {
-        let done = service.cli(&[verb, "move", "--reason", "x", "--expect-rev", "999"]);
+        let mut all = vec![verb, "move", "--reason", "x", "--expect-rev", "999"];
+        if verb == "cancel" {
+            all.extend(["--confirm", "move"]);
+        }
+        let done = service.cli(&all);
         assert_eq!(done.status.code(), Some(1), "{verb}");
         assert!(
             text(&done.stderr).contains("generation_stale"),

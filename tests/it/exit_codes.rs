@@ -64,10 +64,19 @@ async fn status_ends_with_the_code_of_the_state(database: Database) {
     assert!(text.contains("approved"), "and says what it takes: {text}");
     crate::support::release::halt(api, &hold).await;
     assert_eq!(status().0, 0, "running again");
-    assert_eq!(
-        code(&service, &["cancel", "move", "--reason", "enough"]).0,
-        0
+    // To stop takes one word; to give up for good takes the name of what is given up.
+    let cancel = ["cancel", "move", "--reason", "enough"];
+    let (alone, text) = code(&service, &cancel);
+    assert_eq!(alone, 1);
+    assert!(
+        text.contains("gives up") && text.contains("--confirm move"),
+        "{text}"
     );
+    let confirmed =
+        |name: &'static str| code(&service, &[&cancel[..], &["--confirm", name]].concat());
+    assert_eq!(confirmed("other").0, 1);
+    assert_eq!(status().0, 0, "still running");
+    assert_eq!(confirmed("move").0, 0);
     assert_eq!(status().0, 1, "cancelled");
     assert!(
         status().1.contains("enough"),

@@ -88,7 +88,7 @@ enum Command {
     /// Stop at once: one call, no questions
     Halt(steer::Stop),
     /// Give up what has not been moved yet
-    Cancel(steer::Steer),
+    Cancel(steer::Cancel),
     /// Try the failed people again
     Retry(steer::Retry),
     /// Take back that somebody was moved: later evidence shows that they were not
@@ -187,7 +187,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Pause(command) => steer::stop(&context, "pause", &command).await,
         Command::Halt(command) => steer::stop(&context, "halt", &command).await,
         Command::Resume(command) => steer::steer(&context, "resume", &command).await,
-        Command::Cancel(command) => steer::steer(&context, "cancel", &command).await,
+        Command::Cancel(command) => steer::cancel(&context, &command).await,
         Command::Retry(command) => steer::retry(&context, &command).await,
         Command::Disprove(command) => steer::disprove(&context, &command).await,
         Command::Approve(command) => steer::approve(&context, &command).await,

@@ -1,5 +1,7 @@
 //! Verbs that stop a rollout, let it go on, or change its course.
 
+use std::io::IsTerminal as _;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -18,6 +20,16 @@ pub struct Steer {
     rollout: String,
     #[command(flatten)]
     change: Change,
+}
+
+/// A rollout that is given up, and its name once more.
+#[derive(Debug, Args)]
+pub struct Cancel {
+    #[command(flatten)]
+    steer: Steer,
+    /// The rollout's name again: nothing brings a cancelled rollout back. On a terminal it is asked for
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
 }
 
 /// A rollout, or one wave of it, whose failed people are tried again.
@@ -209,7 +221,49 @@ pub async fn retry(context: &Context, retry: &Retry) -> Result<(), CliError> {
     change(context, "retry", &retry.steer, retry.wave).await
 }
 
-/// Runs `resume` or `cancel`.
+/// Gives a rollout up, once somebody has typed its name. Stopping needs no confirmation; this is for good.
+///
+/// # Errors
+/// When the name is missing or another one, and as `steer`.
+pub async fn cancel(context: &Context, cancel: &Cancel) -> Result<(), CliError> {
+    let steer = &cancel.steer;
+    if !steer.change.dry_run {
+        steer.change.reason()?;
+        let path = format!("/v1/rollouts/{}", escape(&steer.rollout));
+        let view: RolloutView = context.client.get(&path).await?;
+        let people = grouped(count(&view.totals, "people").saturating_sub(settled(&view.totals)));
+        let name = &view.name;
+        let warning = format!(
+            "cancelling `{name}` gives up {people} people who have not been moved, for good"
+        );
+        let said = match &cancel.confirm {
+            Some(said) => Some(said.clone()),
+            None => asked(&format!("{warning}; type its name to go on: ")),
+        };
+        if said.as_ref() != Some(name) {
+            return Err(CliError::Failed(match said {
+                Some(said) => {
+                    format!("{warning}: `{said}` is not its name, and nothing has changed")
+                }
+                None => format!("{warning}: say `--confirm {name}`; nothing has changed"),
+            }));
+        }
+    }
+    change(context, "cancel", steer, None).await
+}
+
+/// Asks whoever sits at the terminal; nothing when nobody does.
+fn asked(question: &str) -> Option<String> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    eprint!("{question}");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).ok()?;
+    Some(line.trim().to_owned())
+}
+
+/// Runs `resume`.
 ///
 /// # Errors
 /// As the service answers; what is still held ends with code 3, what is halted with code 4.
