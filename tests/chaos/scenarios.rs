@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::CLUSTER;
 use super::field::{Field, other_clock};
-use super::log::Log;
-use super::run::{arrives, finish, place, watch};
-use super::schedule::{Fault, ROLLOUTS, Schedule, Scope};
+use super::run::{Round, finish, place, watch};
+use super::schedule::{Fault, ROLLOUTS, Scope};
+use super::{CLUSTER, PEOPLE, judge};
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
+use crate::support::people::until_status;
 use crate::support::relay::Network;
 use crate::support::{seed, skipped, until};
 
@@ -16,6 +16,8 @@ use crate::support::{seed, skipped, until};
 const ACKNOWLEDGED: Duration = Duration::from_secs(1);
 /// A lease, and the margin: nobody who had one can send after it.
 const LEASE_OVER: Duration = Duration::from_secs(25);
+/// Enough for three batches of each rollout: one for each replica.
+const FOR_ALL: u32 = 2_600;
 
 /// Starts a cluster, in a folder that must outlive it.
 fn cluster() -> Option<(Cluster, Database)> {
@@ -26,51 +28,52 @@ fn cluster() -> Option<(Cluster, Database)> {
 
 async fn until_sent(field: &Field<'_>, requests: usize) {
     let what = format!("{requests} requests");
-    until(&what, 60, async || field.target.len() >= requests).await;
+    until(&what, 120, async || field.target.len() >= requests).await;
+}
+
+async fn until_all_arrived(field: &Field<'_>, round: &Round) {
+    for name in round.names() {
+        until_status(&field.api(0), &name, "completed", 240).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_halt_under_load_is_quiet_in_time_beside_a_frozen_and_a_cut_off_replica() {
-    if !super::is_asked_for() {
-        return;
-    }
     let Some((cluster, _folder)) = cluster() else {
         return;
     };
-    let schedule = Schedule::quiet(seed(), 3, 500);
-    let field = Field::new(&schedule, Some(&cluster)).await;
-    let log = Log::default();
-    until("replicas 1 and 2 are sending", 60, async || {
-        field.has_a_lease(1).await && field.has_a_lease(2).await
+    let field = Field::new(Some(&cluster), 3, FOR_ALL).await;
+    let round = Round::of(&field, seed(), &ROLLOUTS[..1]).await;
+    // Whoever has a lease has something to send: by number it might be one that has nothing.
+    until("everybody has a lease", 120, async || {
+        field.has_a_lease(0).await && field.has_a_lease(1).await && field.has_a_lease(2).await
     })
     .await;
-    field.signal(1, "STOP").await;
+    field.freeze(1).await;
     field.set_network(2, Network::Stalled);
     let begun = Instant::now();
-    let id = place(&field, &log, 0, "halt", Scope::Everything).await;
+    let id = place(&field, &round, 0, "halt", Scope::Everything).await;
     let id = id.expect("a halt is acknowledged");
     assert!(begun.elapsed() < ACKNOWLEDGED, "{:?}", begun.elapsed());
-    let is_quiet = watch(&field, &log, 0, &id, LEASE_OVER).await;
+    let is_quiet = watch(&field, &round, 0, &id, LEASE_OVER).await;
     println!("quiet after {:?}", begun.elapsed());
     assert!(is_quiet, "not quiet when every lease is over");
-    field.signal(1, "CONT").await;
+    field.wake(1).await;
     field.set_network(2, Network::Open);
     // Longer than a permit, and than the first wait before anybody is tried again.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let verdict = finish(field, &log, &schedule).await;
+    let verdict = finish(&field, &round, None).await;
     assert!(verdict.quiet >= 1, "{verdict:?}");
+    judge::in_the_end(field, &[round]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_people_of_two_dead_are_found_though_the_database_restarts_meanwhile() {
-    if !super::is_asked_for() {
-        return;
-    }
     let Some((cluster, _folder)) = cluster() else {
         return;
     };
-    let schedule = Schedule::quiet(seed(), 3, 500);
-    let field = Field::new(&schedule, Some(&cluster)).await;
+    let field = Field::new(Some(&cluster), 3, PEOPLE).await;
+    let round = Round::begin(&field, seed()).await;
     until_sent(&field, 300).await;
     let begun = Instant::now();
     let restarts = async {
@@ -86,61 +89,50 @@ async fn the_people_of_two_dead_are_found_though_the_database_restarts_meanwhile
     };
     tokio::join!(field.suffer(killed(1)), field.suffer(killed(2)), restarts);
     field.until_ready().await;
-    for name in ROLLOUTS {
-        arrives(&field, name).await;
-    }
+    until_all_arrived(&field, &round).await;
     assert!(begun.elapsed() < 2 * LEASE_OVER, "{:?}", begun.elapsed());
-    finish(field, &Log::default(), &schedule).await;
+    finish(&field, &round, None).await;
+    judge::in_the_end(field, &[round]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_replica_whose_clock_is_hours_wrong_keeps_nobody_from_arriving() {
-    if !super::is_asked_for() {
-        return;
-    }
     if other_clock().is_none() {
         return skipped("no libfaketime: apt-get install faketime");
     }
     let Some((cluster, _folder)) = cluster() else {
         return;
     };
-    let schedule = Schedule::quiet(seed(), 3, 300);
-    let field = Field::new(&schedule, Some(&cluster)).await;
+    let field = Field::new(Some(&cluster), 3, PEOPLE).await;
+    let round = Round::begin(&field, seed()).await;
     let wrong = |replica, wrong_by| Fault::Clock {
         replica,
         wrong_by,
         lasts: 600_000,
     };
-    let arrive = async {
-        for name in ROLLOUTS {
-            arrives(&field, name).await;
-        }
-    };
+    let arrive = until_all_arrived(&field, &round);
     tokio::select! {
         () = field.suffer(wrong(1, 7_200)) => {}
         () = field.suffer(wrong(2, -7_200)) => {}
         () = arrive => {}
     }
-    finish(field, &Log::default(), &schedule).await;
+    finish(&field, &round, None).await;
+    judge::in_the_end(field, &[round]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_halt_through_connections_that_died_unnoticed_is_acknowledged_or_refused_in_time() {
-    if !super::is_asked_for() {
-        return;
-    }
     let Some((cluster, _folder)) = cluster() else {
         return;
     };
-    let schedule = Schedule::quiet(seed(), 3, 300);
-    let field = Field::new(&schedule, Some(&cluster)).await;
-    let log = Log::default();
+    let field = Field::new(Some(&cluster), 3, PEOPLE).await;
+    let round = Round::begin(&field, seed()).await;
     until_sent(&field, 100).await;
     // As a firewall that forgets connections which were idle for long.
     field.set_network(0, Network::Forgotten);
     let begun = Instant::now();
     until("the halt is acknowledged", 30, async || {
-        place(&field, &log, 0, "halt", Scope::Everything)
+        place(&field, &round, 0, "halt", Scope::Everything)
             .await
             .is_some()
     })
@@ -148,5 +140,6 @@ async fn a_halt_through_connections_that_died_unnoticed_is_acknowledged_or_refus
     println!("acknowledged after {:?}", begun.elapsed());
     field.set_network(0, Network::Cut);
     field.set_network(0, Network::Open);
-    finish(field, &log, &schedule).await;
+    finish(&field, &round, None).await;
+    judge::in_the_end(field, &[round]).await;
 }
