@@ -19,7 +19,7 @@ use crate::support::until;
 
 /// What the target does to everybody.
 const TROUBLE: Trouble = Trouble {
-    latency_ms: 50,
+    latency_ms: 100,
     lost: 10_000,
     hang: 5_000,
     hang_ms: 1_500,
@@ -277,14 +277,15 @@ impl<'a> Field<'a> {
         lock(&self.processes).get(&process).copied()
     }
 
-    /// Returns a replica that has somebody under way: a lease.
-    pub(super) async fn with_a_lease(&self) -> Option<usize> {
+    /// Returns the replicas that have somebody under way: a lease.
+    pub(super) async fn with_leases(&self) -> Vec<usize> {
+        let mut found = Vec::new();
         for replica in 0..self.len() {
             if self.has_a_lease(replica).await {
-                return Some(replica);
+                found.push(replica);
             }
         }
-        None
+        found
     }
 
     /// Says whether a replica has somebody under way: a lease.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::field::Field;
 use super::log::{Attempt, Lifted, Log, Placed, Told};
-use super::run::Round;
+use super::run::{CONCURRENCY, Round};
 use super::schedule::Scope;
 use crate::support::holds::in_force;
 use crate::support::people::until_status;
@@ -40,6 +40,9 @@ pub(super) struct Verdict {
     pub(super) last_own: Duration,
     /// How long after the answer of any replica the last request of all came.
     pub(super) last_of_all: Duration,
+    /// The requests that were on their way from the check to the socket when their process was frozen: the one
+    /// thing that a stop does not cover (docs/ARCHITECTURE.md).
+    pub(super) frozen_on_the_way: BTreeSet<Instant>,
 }
 
 /// Says when the time under a hold ends of which something was told: when somebody may first have lifted it. An
@@ -140,11 +143,12 @@ impl Judged<'_> {
     fn stops_after_the_answer(&self, placed: &Placed, verdict: &mut Verdict) {
         for (replica, told) in &placed.answered {
             let (_, own) = self.since(*told, Some(*replica));
+            let own = self.without_frozen(*told, own, verdict);
             let what = format!("by replica {replica} long after it had answered");
-            verdict.last_own = verdict
-                .last_own
-                .max(self.none_later(*told, GRACE, &own, &what));
+            let last = self.none_later(*told, GRACE, &own, &what);
+            verdict.last_own = verdict.last_own.max(last);
             let (_, all) = self.since(*told, None);
+            let all = self.without_frozen(*told, all, verdict);
             let last = self.none_later(*told, PERMIT + GRACE, &all, "though every permit was over");
             verdict.last_of_all = verdict.last_of_all.max(last);
         }
@@ -169,6 +173,7 @@ impl Judged<'_> {
         let (watched, calls) = self.since(told, None);
         verdict.quiet += usize::from(!watched.is_zero());
         verdict.watched += watched;
+        let calls = self.without_frozen(told, calls, verdict);
         self.none_later(
             told,
             Duration::ZERO,
@@ -202,17 +207,38 @@ impl Judged<'_> {
         calls.iter().map(after).max().unwrap_or_default()
     }
 
-    /// Says whether the sender of a request was frozen when something was told, and has gone on since.
-    fn frozen_before(&self, call: &Call, told: Told) -> String {
+    /// Takes out the requests that may have been on their way to the socket when their process was frozen, before
+    /// it can have known of the hold: as many as one target may have at once, right after it was woken. Without
+    /// the check before the socket there would be more.
+    fn without_frozen(&self, told: Told, calls: Vec<Call>, verdict: &mut Verdict) -> Vec<Call> {
+        let mut woken = BTreeMap::<Instant, Vec<Instant>>::new();
+        for call in &calls {
+            if let Some(woke) = self.woke_before(call, told) {
+                woken.entry(woke).or_default().push(call.at);
+            }
+        }
+        woken.retain(|_, calls| calls.len() as u64 <= CONCURRENCY);
+        let excused: BTreeSet<Instant> = woken.into_values().flatten().collect();
+        let rest = calls.into_iter();
+        let rest = rest.filter(|call| !excused.contains(&call.at)).collect();
+        verdict.frozen_on_the_way.extend(excused);
+        rest
+    }
+
+    /// Returns when the sender of a request was woken, that was frozen about when something was told and sent this
+    /// right after.
+    fn woke_before(&self, call: &Call, told: Told) -> Option<Instant> {
         let frozen = self.field.frozen();
-        let mut its = frozen.iter().filter(|one| {
-            let woke = one
-                .until
-                .filter(|until| *until <= call.at && *until >= told.at);
-            Some(one.replica) == call.door && one.from < told.at && woke.is_some()
-        });
-        let woke = its.next_back().and_then(|one| one.until);
-        woke.map_or_else(
+        let its = frozen.iter().filter(|one| Some(one.replica) == call.door);
+        let woke = its
+            .filter(|one| one.from <= told.at + GRACE)
+            .filter_map(|one| one.until)
+            .filter(|woke| told.asked <= *woke && *woke <= call.at && call.at <= *woke + GRACE);
+        woke.max()
+    }
+
+    fn frozen_before(&self, call: &Call, told: Told) -> String {
+        self.woke_before(call, told).map_or_else(
             || "not frozen meanwhile".to_owned(),
             |woke| {
                 let after = call.at.saturating_duration_since(woke).as_millis();

@@ -31,7 +31,7 @@ use schedule::Schedule;
 const CLUSTER: &str =
     "-c fsync=off -c shared_buffers=16MB -c max_connections=120 -c log_min_messages=fatal";
 /// How many people there are: few enough to be one batch, which a hold divides all the same.
-const PEOPLE: u32 = 300;
+const PEOPLE: u32 = 150;
 /// How many attacks one field suffers, one after another: to start its processes costs as much as an attack.
 const CHAIN: usize = 8;
 /// How many lines of their log are shown of processes that did not withstand an attack.
@@ -111,7 +111,8 @@ impl Report {
         format!(
             "{} attacks withstood, {} not; {} requests; {} holds acknowledged, by {} processes in all; {} told quiet \
              and watched for {watched:.0} s; the last request of a replica that had answered came {} ms after, of any \
-             {} ms; {} late outcomes refused, {} creations came again and were refused",
+             {} ms; {} requests came late whose process had been frozen between the check and the socket; {} late outcomes \
+             refused, {} creations came again and were refused",
             self.verdicts.len(),
             self.failed.len(),
             sum(|one| one.requests),
@@ -120,6 +121,7 @@ impl Report {
             count(|one| one.quiet),
             own.unwrap_or_default().as_millis(),
             all.unwrap_or_default().as_millis(),
+            count(|one| one.frozen_on_the_way.len()),
             sum(|one| one.refused_late),
             sum(|one| one.again),
         )
@@ -203,7 +205,7 @@ impl Work {
             let mut report = self.report.lock().unwrap();
             report.verdicts.push(verdict.clone());
             println!(
-                "{}/{} {place}, {} of {} holds told quiet, {} acknowledgements, answers {:?}, last own {:?}, last of all {:?}",
+                "{}/{} {place}, {} of {} holds told quiet, {} acknowledgements, answers {:?}, last own {:?}, last of all {:?}, frozen on the way {}",
                 report.verdicts.len() + report.failed.len(),
                 self.total,
                 verdict.quiet,
@@ -212,6 +214,7 @@ impl Work {
                 verdict.answers,
                 verdict.last_own,
                 verdict.last_of_all,
+                verdict.frozen_on_the_way.len(),
             );
             drop(report);
             rounds.push(round);

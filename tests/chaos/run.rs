@@ -20,10 +20,12 @@ use crate::support::people::{EASY, started};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Within which time nobody can send under a hold, once nothing goes wrong any more.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
+/// How often somebody looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long everybody is watched under the last hold.
 const WATCHED: Duration = Duration::from_millis(1_000);
 /// How many requests at once each process has to each target, and how long one may take.
-const CONCURRENCY: u64 = 4;
+pub(super) const CONCURRENCY: u64 = 4;
 const TIMEOUT_SECONDS: u64 = 1;
 
 /// One attack on a field.
@@ -222,7 +224,7 @@ pub(super) async fn watch(
         if answer.is_some_and(|answer| round.log.seen(&answer.body, asked)) {
             return true;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     false
 }
@@ -240,7 +242,7 @@ async fn lift(log: &Log, what: Lifted, request: RequestBuilder) {
 /// Stops everything, and waits until nobody can send; whoever was frozen meanwhile goes on under it.
 async fn quiet_at_last(field: &Field<'_>, round: &Round, frozen_at_the_end: Option<usize>) {
     let frozen = match frozen_at_the_end {
-        Some(number) => Some(field.with_a_lease().await.unwrap_or(number)),
+        Some(number) => Some(field.with_leases().await.first().copied().unwrap_or(number)),
         None => None,
     };
     if let Some(frozen) = frozen {

@@ -12,11 +12,12 @@ use crate::support::people::until_status;
 use crate::support::relay::Network;
 use crate::support::{seed, skipped, until};
 
-/// How soon a halt is acknowledged by a replica to which nothing has happened.
-const ACKNOWLEDGED: Duration = Duration::from_secs(1);
+/// How soon a halt is acknowledged by a replica to which nothing has happened, though whoever is frozen or cut
+/// off was so in the middle of a claim: a permit, and time for a machine that is busy.
+const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// A lease, and the margin: nobody who had one can send after it.
 const LEASE_OVER: Duration = Duration::from_secs(25);
-/// Enough for three batches of each rollout: one for each replica.
+/// Enough for three batches: more than one replica takes.
 const FOR_ALL: u32 = 2_600;
 
 /// Starts a cluster, in a folder that must outlive it.
@@ -44,27 +45,75 @@ async fn a_halt_under_load_is_quiet_in_time_beside_a_frozen_and_a_cut_off_replic
     };
     let field = Field::new(Some(&cluster), 3, FOR_ALL).await;
     let round = Round::of(&field, seed(), &ROLLOUTS[..1]).await;
-    // Whoever has a lease has something to send: by number it might be one that has nothing.
-    until("everybody has a lease", 120, async || {
-        field.has_a_lease(0).await && field.has_a_lease(1).await && field.has_a_lease(2).await
+    // Whoever has a lease has something to send: chosen by number, it might be one that has nothing. A process
+    // takes two batches of a rollout at most.
+    let busy = std::cell::RefCell::new(Vec::new());
+    until("two have a lease", 120, async || {
+        let found = field.with_leases().await;
+        let are_two = found.len() >= 2;
+        busy.replace(found);
+        are_two
     })
     .await;
-    field.freeze(1).await;
-    field.set_network(2, Network::Stalled);
+    let busy = busy.into_inner();
+    let (frozen, cut_off) = (busy[0], busy[1]);
+    let asked = (0..3).find(|replica| ![frozen, cut_off].contains(replica));
+    let asked = asked.expect("the third");
+    field.freeze(frozen).await;
+    field.set_network(cut_off, Network::Stalled);
     let begun = Instant::now();
-    let id = place(&field, &round, 0, "halt", Scope::Everything).await;
-    let id = id.expect("a halt is acknowledged");
-    assert!(begun.elapsed() < ACKNOWLEDGED, "{:?}", begun.elapsed());
-    let is_quiet = watch(&field, &round, 0, &id, LEASE_OVER).await;
+    let id = loop {
+        match place(&field, &round, asked, "halt", Scope::Everything).await {
+            Some(id) => break id,
+            None => assert!(begun.elapsed() < ACKNOWLEDGED, "{:?}", begun.elapsed()),
+        }
+    };
+    println!("acknowledged after {:?}", begun.elapsed());
+    let is_quiet = watch(&field, &round, asked, &id, LEASE_OVER).await;
     println!("quiet after {:?}", begun.elapsed());
     assert!(is_quiet, "not quiet when every lease is over");
-    field.wake(1).await;
-    field.set_network(2, Network::Open);
+    field.wake(frozen).await;
+    field.set_network(cut_off, Network::Open);
     // Longer than a permit, and than the first wait before anybody is tried again.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let verdict = finish(&field, &round, None).await;
     assert!(verdict.quiet >= 1, "{verdict:?}");
     judge::in_the_end(field, &[round]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_replica_brings_back_that_was_frozen_for_longer_than_a_lease_is_refused() {
+    let Some((cluster, _folder)) = cluster() else {
+        return;
+    };
+    let field = Field::new(Some(&cluster), 3, FOR_ALL).await;
+    let round = Round::of(&field, seed(), &ROLLOUTS[..1]).await;
+    let busy = std::cell::Cell::new(None);
+    until("somebody has people under way", 120, async || {
+        busy.set(field.with_leases().await.first().copied());
+        busy.get().is_some() && field.target.len() > 50
+    })
+    .await;
+    let frozen = busy.get().expect("somebody");
+    field.freeze(frozen).await;
+    let others = (0..3).find(|replica| *replica != frozen);
+    let path = format!("/v1/rollouts/{}", round.name(ROLLOUTS[0]));
+    let api = field.api(others.expect("two others"));
+    // The others take its batches when its lease is over, and are in the middle of them when it comes back.
+    until(
+        "nobody of its batches is under way by it",
+        240,
+        async || {
+            api.get(&path).await.ok()["status"] == "running" && !field.has_a_lease(frozen).await
+        },
+    )
+    .await;
+    field.wake(frozen).await;
+    until_all_arrived(&field, &round).await;
+    finish(&field, &round, None).await;
+    let sum = judge::in_the_end(field, &[round]).await;
+    assert!(sum.refused_late > 0, "nothing was refused: {sum:?}");
+    assert_eq!(sum.again, 0, "somebody was created again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -6,8 +6,8 @@
 use super::{Kind, again, attacks};
 
 /// How many attacks on each database, and how many at once.
-const ON_POSTGRES: (usize, usize) = (24, 6);
-const ON_SQLITE: (usize, usize) = (12, 3);
+const ON_POSTGRES: (usize, usize) = (20, 4);
+const ON_SQLITE: (usize, usize) = (10, 2);
 
 async fn withstands(kind: Kind, (count, lanes): (usize, usize)) {
     let short = (1..).filter(|seed| !kind.schedule(*seed).outlasts_a_lease());
