@@ -40,6 +40,8 @@ pub(super) struct Verdict {
     pub(super) last_own: Duration,
     /// How long after the answer of any replica the last request of all came.
     pub(super) last_of_all: Duration,
+    /// How long its parts took: until everybody was quiet, was there again, and had everything lifted.
+    pub(super) parts: Vec<Duration>,
     /// The requests that were on their way from the check to the socket when their process was frozen: the one
     /// thing that a stop does not cover (docs/ARCHITECTURE.md).
     pub(super) frozen_on_the_way: BTreeSet<Instant>,

@@ -205,7 +205,7 @@ impl Work {
             let mut report = self.report.lock().unwrap();
             report.verdicts.push(verdict.clone());
             println!(
-                "{}/{} {place}, {} of {} holds told quiet, {} acknowledgements, answers {:?}, last own {:?}, last of all {:?}, frozen on the way {}",
+                "{}/{} {place}, {} of {} holds told quiet, {} acknowledgements, answers {:?}, last own {:?}, last of all {:?}, frozen on the way {}, parts {:.1?}",
                 report.verdicts.len() + report.failed.len(),
                 self.total,
                 verdict.quiet,
@@ -215,6 +215,7 @@ impl Work {
                 verdict.last_own,
                 verdict.last_of_all,
                 verdict.frozen_on_the_way.len(),
+                verdict.parts,
             );
             drop(report);
             rounds.push(round);

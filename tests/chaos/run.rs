@@ -114,17 +114,25 @@ pub(super) async fn finish(
     round: &Round,
     frozen_at_the_end: Option<usize>,
 ) -> Verdict {
+    let mut parts = vec![Instant::now()];
     quiet_at_last(field, round, frozen_at_the_end).await;
+    parts.push(Instant::now());
     judge::still_in_force(field, &round.log).await;
     // Whatever was acknowledged outlives one more death.
     field.kill(0, 0).await;
     field.until_ready().await;
     judge::still_in_force(field, &round.log).await;
     let lifted = Instant::now();
+    parts.push(lifted);
     field.calm_the_target(true);
     // A request that was frozen on its way may still place something after this.
     while lift_all(&field.api(0)).await > 0 {}
-    judge::of_a_round(field, round, lifted)
+    parts.push(Instant::now());
+    let between = parts.windows(2).map(|two| two[1] - two[0]);
+    Verdict {
+        parts: between.collect(),
+        ..judge::of_a_round(field, round, lifted)
+    }
 }
 
 async fn until_step<T>(begun: Instant, step: &Step<T>) {
