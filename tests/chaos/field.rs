@@ -290,11 +290,20 @@ impl<'a> Field<'a> {
 
     /// Says whether a replica has somebody under way: a lease.
     pub(super) async fn has_a_lease(&self, replica: usize) -> bool {
+        self.leased_for(replica).await.is_some()
+    }
+
+    /// Returns for how much longer a replica has somebody under way.
+    pub(super) async fn leased_for(&self, replica: usize) -> Option<Duration> {
         let pid = self.replicas[replica].service.lock().await.pid();
         // A worker is called `host:process`.
         let own = format!("SELECT id FROM worker WHERE name LIKE '%:{pid}'");
-        let sql = format!("SELECT COUNT(*) FROM batch WHERE lease_owner IN ({own})");
-        number(&self.database, &sql).await > 0
+        let sql =
+            format!("SELECT COALESCE(MAX(lease_until), 0) FROM batch WHERE lease_owner IN ({own})");
+        let until = u64::try_from(number(&self.database, &sql).await).unwrap_or(0);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_millis() as u64;
+        (until > 0).then(|| Duration::from_millis(until.saturating_sub(now)))
     }
 
     /// Waits until every replica may send.

@@ -19,7 +19,7 @@ use crate::support::service::check_books;
 use crate::support::trail;
 
 /// How long a permit lives: whoever does not know a hold begins nothing later than so long after its answer.
-const PERMIT: Duration = Duration::from_secs(2);
+pub(super) const PERMIT: Duration = Duration::from_secs(2);
 /// How late the target may note a request that had begun in time, on a machine that is busy.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long everybody may take to arrive, once nothing goes wrong any more.
@@ -227,14 +227,14 @@ impl Judged<'_> {
         rest
     }
 
-    /// Returns when the sender of a request was woken, that was frozen about when something was told and sent this
-    /// right after.
+    /// Returns when the sender of a request was woken, that was frozen for longer than its permit, from about when
+    /// something was told, and sent this right after.
     fn woke_before(&self, call: &Call, told: Told) -> Option<Instant> {
         let frozen = self.field.frozen();
         let its = frozen.iter().filter(|one| Some(one.replica) == call.door);
         let woke = its
             .filter(|one| one.from <= told.at + GRACE)
-            .filter_map(|one| one.until)
+            .filter_map(|one| one.until.filter(|until| *until >= one.from + PERMIT))
             .filter(|woke| told.asked <= *woke && *woke <= call.at && call.at <= *woke + GRACE);
         woke.max()
     }

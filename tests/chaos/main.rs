@@ -185,7 +185,7 @@ impl Work {
     async fn chain(&self, cluster: Option<&Cluster>, first: u64) {
         let replicas = self.kind.schedule(first).replicas;
         let field = Field::new(cluster, replicas, PEOPLE).await;
-        let (mut rounds, mut next) = (Vec::new(), Some(first));
+        let (mut rounds, mut verdicts, mut next) = (Vec::new(), Vec::new(), Some(first));
         while let Some(seed) = next {
             let begun = Instant::now();
             let schedule = self.kind.schedule(seed);
@@ -200,14 +200,12 @@ impl Work {
                     "{place}, NOT WITHSTOOD, after {before:?}\n{schedule}{}  again: {command}",
                     last_words(&field.database)
                 );
+                // They were withstood so far; whether everybody arrives is judged on another field.
+                self.left.lock().unwrap().extend(before);
                 return self.failed(command);
             };
-            let mut report = self.report.lock().unwrap();
-            report.verdicts.push(verdict.clone());
             println!(
-                "{}/{} {place}, {} of {} holds told quiet, {} acknowledgements, answers {:?}, last own {:?}, last of all {:?}, frozen on the way {}, parts {:.1?}",
-                report.verdicts.len() + report.failed.len(),
-                self.total,
+                "{place}, {} of {} holds told quiet, {} acknowledgements, answers {:?}, last own {:?}, last of all {:?}, frozen on the way {}, parts {:.1?}",
                 verdict.quiet,
                 verdict.holds,
                 verdict.acknowledged,
@@ -217,8 +215,8 @@ impl Work {
                 verdict.frozen_on_the_way.len(),
                 verdict.parts,
             );
-            drop(report);
             rounds.push(round);
+            verdicts.push(verdict);
             next = if rounds.len() < CHAIN {
                 self.next()
             } else {
@@ -230,12 +228,16 @@ impl Work {
         let end = AssertUnwindSafe(judge::in_the_end(field, &rounds));
         match end.catch_unwind().await {
             Ok(sum) => {
+                let mut report = self.report.lock().unwrap();
+                report.sums.push(sum.clone());
+                report.verdicts.extend(verdicts);
                 println!(
-                    "{} seeds {seeds:?} in the end: {:.1} s, {sum:?}",
+                    "{}/{} {} seeds {seeds:?} in the end: {:.1} s, {sum:?}",
+                    report.verdicts.len() + report.failed.len(),
+                    self.total,
                     self.kind.name(),
-                    begun.elapsed().as_secs_f64()
+                    begun.elapsed().as_secs_f64(),
                 );
-                self.report.lock().unwrap().sums.push(sum);
             }
             Err(_) => {
                 println!(

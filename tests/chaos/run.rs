@@ -256,6 +256,12 @@ async fn quiet_at_last(field: &Field<'_>, round: &Round, frozen_at_the_end: Opti
     if let Some(frozen) = frozen {
         field.freeze(frozen).await;
     }
+    // Whoever is frozen with a lease can send for as long as its permit lives, and nobody has heard it.
+    let leased = match frozen {
+        Some(frozen) => field.leased_for(frozen).await.unwrap_or_default(),
+        None => Duration::ZERO,
+    };
+    let begun = Instant::now();
     let replica = (0..field.len())
         .find(|replica| Some(*replica) != frozen)
         .expect("one that is not frozen");
@@ -276,6 +282,11 @@ async fn quiet_at_last(field: &Field<'_>, round: &Round, frozen_at_the_end: Opti
         is_quiet,
         "never quiet: {:#}",
         holds::in_force(&field.api(replica)).await[0]
+    );
+    let took = begun.elapsed();
+    assert!(
+        leased < 2 * judge::PERMIT || took > judge::PERMIT,
+        "told to be quiet after {took:?}, though {frozen:?} is frozen and can send"
     );
     if let Some(frozen) = frozen {
         field.wake(frozen).await;
