@@ -1,29 +1,25 @@
 //! The field of an attack: real processes, the network between each and the database, the database, the
 //! target; and everything that can be done to them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
-use super::schedule::{Fault, ROLLOUTS, Schedule};
+use super::schedule::Fault;
 use crate::crash::number;
 use crate::support::api::Api;
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
-use crate::support::people::{EASY, import, started};
+use crate::support::people::import;
 use crate::support::recorder::{Recorder, Trouble};
 use crate::support::relay::{Network, Relay, port_of};
 use crate::support::service::Service;
 use crate::support::until;
 
-/// How many requests at once each process has to each target, and how long one may take.
-const CONCURRENCY: u64 = 4;
-const TIMEOUT_SECONDS: u64 = 1;
 /// What the target does to everybody.
 const TROUBLE: Trouble = Trouble {
-    latency_ms: 40,
+    latency_ms: 100,
     lost: 10_000,
     hang: 5_000,
     hang_ms: 1_500,
@@ -39,16 +35,33 @@ struct Replica {
     clock: Option<PathBuf>,
 }
 
-/// Everything that an attack is about.
+/// Somebody was frozen, and until when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frozen {
+    pub(super) replica: usize,
+    pub(super) from: Instant,
+    pub(super) until: Option<Instant>,
+}
+
+/// Everything that attacks are about, one after another.
 pub(super) struct Field<'a> {
     cluster: Option<&'a Cluster>,
     at_the_cluster: tokio::sync::Mutex<()>,
     /// The database, without a relay.
     pub(super) database: Database,
     replicas: Vec<Replica>,
+    /// Which replica each process was.
+    processes: Mutex<BTreeMap<u32, usize>>,
+    frozen: Mutex<Vec<Frozen>>,
     /// The target.
     pub(super) target: Recorder,
+    /// How many people there are.
+    pub(super) people: u32,
     token: String,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the library that shows a process another wall clock, where it is installed.
@@ -63,58 +76,49 @@ pub(super) fn other_clock() -> Option<PathBuf> {
 }
 
 impl<'a> Field<'a> {
-    /// Sets everything up for a schedule, and starts its rollouts.
-    pub(super) async fn new(schedule: &Schedule, cluster: Option<&'a Cluster>) -> Self {
+    /// Starts so many replicas, and imports so many people.
+    pub(super) async fn new(cluster: Option<&'a Cluster>, replicas: usize, people: u32) -> Self {
         let database = match cluster {
             Some(cluster) => cluster.database().await,
             None => Database::sqlite(),
         };
-        let first = tokio::task::block_in_place(|| Service::start(&database));
+        let mut first = tokio::task::block_in_place(|| Service::start(&database));
         let token = first.api.token.clone();
-        let target = Recorder::start(schedule.seed, TROUBLE);
-        import(&first.api, schedule.people).await;
-        for name in ROLLOUTS {
-            target
-                .register(&first.api, name, CONCURRENCY, TIMEOUT_SECONDS)
-                .await;
-        }
+        import(&first.api, people).await;
+        // Politely, so that it counts no longer as somebody who may still send.
+        assert!(tokio::task::block_in_place(|| first.stop()), "it ends");
         let mut field = Self {
             cluster,
             at_the_cluster: tokio::sync::Mutex::new(()),
             database,
             replicas: Vec::new(),
-            target,
+            processes: Mutex::default(),
+            frozen: Mutex::default(),
+            // Who meets trouble follows from the names of the targets, which name the seed.
+            target: Recorder::start(0, TROUBLE, replicas),
+            people,
             token,
         };
-        // Politely, so that it counts no longer as somebody who may still send.
-        let mut first = first;
-        assert!(tokio::task::block_in_place(|| first.stop()), "it ends");
-        for number in 0..schedule.replicas {
-            let replica = field.replica(schedule, number).await;
+        for number in 0..replicas {
+            let replica = field.replica(number, replicas).await;
             field.replicas.push(replica);
-        }
-        for name in ROLLOUTS {
-            started(&field.api(0), &spec(name)).await;
         }
         field
     }
 
-    async fn replica(&self, schedule: &Schedule, number: usize) -> Replica {
+    async fn replica(&self, number: usize, replicas: usize) -> Replica {
         let relay = match self.cluster {
             Some(_) => Some(Relay::to(port_of(&self.database.url)).await),
             None => None,
         };
-        let is_wrong =
-            |fault: &Fault| matches!(fault, Fault::Clock { replica, .. } if *replica == number);
-        // Where a test says what happens, it may be any clock.
-        let is_wrong =
-            schedule.faults.is_empty() || schedule.faults.iter().any(|step| is_wrong(&step.what));
-        let clock = other_clock().filter(|_| is_wrong).map(|_| {
+        // The first one's is always right: a library that shows another one costs time.
+        let may_be_wrong = replicas > 1 && number > 0;
+        let clock = other_clock().filter(|_| may_be_wrong).map(|_| {
             let file = self.database.file(&format!("clock{number}"));
             std::fs::write(&file, "+0\n").unwrap();
             file
         });
-        let service = self.start(relay.as_ref(), clock.as_deref()).await;
+        let service = self.start(number, relay.as_ref(), clock.as_deref()).await;
         Replica {
             api: Mutex::new(service.api.clone()),
             service: tokio::sync::Mutex::new(service),
@@ -124,18 +128,20 @@ impl<'a> Field<'a> {
     }
 
     /// Starts a process; the database may be away for a while.
-    async fn start(&self, relay: Option<&Relay>, clock: Option<&Path>) -> Service {
+    async fn start(&self, number: usize, relay: Option<&Relay>, clock: Option<&Path>) -> Service {
         let mut database = self.database.clone();
         if let Some(relay) = relay {
             database.url = relay.through(&database.url);
         }
-        let mut variables = Vec::new();
+        // A door of its own: so it is known who sent what.
+        let mut variables = vec![("HTTP_PROXY", self.target.door(number)), ("NO_PROXY", "")];
         let library = other_clock().unwrap_or_default().display().to_string();
         let file = clock.unwrap_or(Path::new("")).display().to_string();
         if clock.is_some() {
             variables.push(("LD_PRELOAD", library.as_str()));
             variables.push(("FAKETIME_TIMESTAMP_FILE", file.as_str()));
-            variables.extend([("FAKETIME_NO_CACHE", "1"), ("NO_FAKE_STAT", "1")]);
+            // Read again every second: at each look at a clock would cost more than all else.
+            variables.extend([("FAKETIME_CACHE_DURATION", "1"), ("NO_FAKE_STAT", "1")]);
             // The other clock goes on as it is: it is the wall that jumps.
             variables.extend([
                 ("DONT_FAKE_MONOTONIC", "1"),
@@ -148,7 +154,10 @@ impl<'a> Field<'a> {
                 Service::try_start(&database, &self.token, &variables)
             });
             match started {
-                Ok(service) => return service,
+                Ok(service) => {
+                    lock(&self.processes).insert(service.pid(), number);
+                    return service;
+                }
                 Err(log) => assert!(Instant::now() < deadline, "{log}"),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -157,8 +166,7 @@ impl<'a> Field<'a> {
 
     /// Returns a client of a replica as it is now.
     pub(super) fn api(&self, replica: usize) -> Api {
-        let api = self.replicas[replica].api.lock();
-        api.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.replicas[replica].api).clone()
     }
 
     /// Returns how many replicas there are.
@@ -172,9 +180,9 @@ impl<'a> Field<'a> {
         match fault {
             Fault::Kill { replica, down } => self.kill(replica, down).await,
             Fault::Freeze { replica, lasts } => {
-                self.signal(replica, "STOP").await;
+                self.freeze(replica).await;
                 wait(lasts).await;
-                self.signal(replica, "CONT").await;
+                self.wake(replica).await;
             }
             Fault::DatabaseRestart { down } => {
                 let Some(cluster) = self.cluster else { return };
@@ -220,35 +228,88 @@ impl<'a> Field<'a> {
         let replica = &self.replicas[number];
         let mut service = replica.service.lock().await;
         tokio::task::block_in_place(|| service.kill());
+        self.woke(number);
         tokio::time::sleep(Duration::from_millis(down)).await;
         if let Some(relay) = &replica.relay {
             relay.set(Network::Open);
         }
         *service = self
-            .start(replica.relay.as_ref(), replica.clock.as_deref())
+            .start(number, replica.relay.as_ref(), replica.clock.as_deref())
             .await;
-        let mut api = replica.api.lock().unwrap_or_else(PoisonError::into_inner);
-        *api = service.api.clone();
+        *lock(&replica.api) = service.api.clone();
     }
 
-    /// Sends a signal to a replica. One that is down at the moment is waited for.
-    pub(super) async fn signal(&self, number: usize, name: &str) {
-        self.replicas[number].service.lock().await.signal(name);
+    /// Freezes a replica. One that is down at the moment is waited for.
+    pub(super) async fn freeze(&self, replica: usize) {
+        let service = self.replicas[replica].service.lock().await;
+        let from = Instant::now();
+        service.signal("STOP");
+        lock(&self.frozen).push(Frozen {
+            replica,
+            from,
+            until: None,
+        });
+    }
+
+    /// Lets a frozen replica go on, if it still is frozen.
+    pub(super) async fn wake(&self, replica: usize) {
+        let service = self.replicas[replica].service.lock().await;
+        // Noted before: whatever it does then, it does after that.
+        self.woke(replica);
+        service.signal("CONT");
+    }
+
+    fn woke(&self, replica: usize) {
+        let mut frozen = lock(&self.frozen);
+        let its = frozen.iter_mut().filter(|one| one.replica == replica);
+        for one in its {
+            one.until.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Returns when somebody was frozen.
+    pub(super) fn frozen(&self) -> Vec<Frozen> {
+        lock(&self.frozen).clone()
+    }
+
+    /// Returns which replica a process was.
+    pub(super) fn replica_of(&self, process: u32) -> Option<usize> {
+        lock(&self.processes).get(&process).copied()
+    }
+
+    /// Returns the replicas that have somebody under way: a lease.
+    pub(super) async fn with_leases(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        for replica in 0..self.len() {
+            if self.has_a_lease(replica).await {
+                found.push(replica);
+            }
+        }
+        found
     }
 
     /// Says whether a replica has somebody under way: a lease.
     pub(super) async fn has_a_lease(&self, replica: usize) -> bool {
+        self.leased_for(replica).await.is_some()
+    }
+
+    /// Returns for how much longer a replica has somebody under way.
+    pub(super) async fn leased_for(&self, replica: usize) -> Option<Duration> {
         let pid = self.replicas[replica].service.lock().await.pid();
         // A worker is called `host:process`.
         let own = format!("SELECT id FROM worker WHERE name LIKE '%:{pid}'");
-        let sql = format!("SELECT COUNT(*) FROM batch WHERE lease_owner IN ({own})");
-        number(&self.database, &sql).await > 0
+        let sql =
+            format!("SELECT COALESCE(MAX(lease_until), 0) FROM batch WHERE lease_owner IN ({own})");
+        let until = u64::try_from(number(&self.database, &sql).await).unwrap_or(0);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_millis() as u64;
+        (until > 0).then(|| Duration::from_millis(until.saturating_sub(now)))
     }
 
     /// Waits until every replica may send.
     pub(super) async fn until_ready(&self) {
         for number in 0..self.len() {
-            until("a replica is ready again", 30, async || {
+            until("a replica is ready again", 120, async || {
                 let api = self.api(number);
                 let asked = api.request(reqwest::Method::GET, "/readyz");
                 let asked = asked.timeout(Duration::from_secs(2)).send().await;
@@ -258,34 +319,19 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Lets the target answer at once and do nobody any harm.
-    pub(super) fn calm_the_target(&self) {
-        self.target.set(Trouble::default());
+    /// Lets the target answer at once and do nobody any harm, or makes trouble again.
+    pub(super) fn calm_the_target(&self, is_calm: bool) {
+        self.target
+            .set(if is_calm { Trouble::default() } else { TROUBLE });
     }
 
     /// Ends every process and gives back what the last checks need.
-    pub(super) fn end(self) -> (Database, Recorder) {
+    pub(super) fn end(self) -> Database {
         tokio::task::block_in_place(|| {
             for replica in self.replicas {
                 replica.service.into_inner().stop();
             }
         });
-        (self.database, self.target)
+        self.database
     }
-
-    /// Describes the rollouts: the id of the target by the id of the rollout, and the names by id.
-    pub(super) async fn rollouts(&self) -> Vec<serde_json::Value> {
-        let mut found = Vec::new();
-        for name in ROLLOUTS {
-            let view = self.api(0).get(&format!("/v1/rollouts/{name}")).await.ok();
-            found.push(json!({"id": view["id"], "name": name, "target": view["target"]["id"]}));
-        }
-        found
-    }
-}
-
-fn spec(name: &str) -> String {
-    format!(
-        "rollout: {name}\npopulation: staff\ntarget: {name}\nwaves:\n  - {{name: canary, count: 30, {EASY}}}\n  - {{name: rest, rest: true, {EASY}}}\n"
-    )
 }

@@ -10,13 +10,24 @@ use serde_json::Value;
 
 use super::schedule::Scope;
 
+/// When a client asked, and when it had the answer: what it was told became true between the two or before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub(super) asked: Instant,
+    pub(super) at: Instant,
+}
+
 /// A hold that was acknowledged.
 #[derive(Debug, Clone)]
 pub(super) struct Placed {
     pub(super) scope: Scope,
     pub(super) is_halt: bool,
-    /// When somebody asked who was first told that nobody can send under it, and when they were told.
-    pub(super) quiet: Option<(Instant, Instant)>,
+    /// Which replicas have answered that it is in force, and when each did first.
+    pub(super) answered: BTreeMap<usize, Told>,
+    /// Of which processes it was said that they have acknowledged it, and when that was said first.
+    pub(super) acknowledged: BTreeMap<u32, Told>,
+    /// When somebody was first told that nobody can send under it.
+    pub(super) quiet: Option<Told>,
 }
 
 /// What a lift was about.
@@ -38,7 +49,7 @@ pub(super) struct Attempt {
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Kept {
     placed: BTreeMap<String, Placed>,
     attempts: Vec<Attempt>,
     strange: Vec<String>,
@@ -47,10 +58,10 @@ struct Told {
 
 /// What was told so far.
 #[derive(Debug, Default)]
-pub(super) struct Log(Mutex<Told>);
+pub(super) struct Log(Mutex<Kept>);
 
 impl Log {
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -64,14 +75,19 @@ impl Log {
         }
     }
 
-    /// Notes that a hold was acknowledged.
-    pub(super) fn placed(&self, id: &str, scope: Scope, is_halt: bool) {
-        let known = Placed {
+    /// Notes that a replica answered that a hold is in force.
+    pub(super) fn placed(&self, id: &str, scope: Scope, is_halt: bool, by: (usize, Instant)) {
+        let (replica, asked) = by;
+        let mut told = self.told();
+        let known = told.placed.entry(id.to_owned()).or_insert(Placed {
             scope,
             is_halt,
+            answered: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
             quiet: None,
-        };
-        self.told().placed.entry(id.to_owned()).or_insert(known);
+        });
+        let at = Instant::now();
+        known.answered.entry(replica).or_insert(Told { asked, at });
     }
 
     /// Notes what a view of a hold says that was asked for at an instant, and returns whether it is quiet.
@@ -79,8 +95,29 @@ impl Log {
         let is_quiet = view["quiesced"] == true;
         let mut told = self.told();
         let placed = view["id"].as_str().and_then(|id| told.placed.get_mut(id));
-        if let Some(placed) = placed.filter(|_| is_quiet) {
-            placed.quiet.get_or_insert_with(|| (asked, Instant::now()));
+        let Some(placed) = placed else {
+            return is_quiet;
+        };
+        let now = Told {
+            asked,
+            at: Instant::now(),
+        };
+        let workers = view["workers"].as_array().into_iter().flatten();
+        let acknowledged = workers.filter(|worker| worker["standing"] == "acknowledged");
+        // A worker is called `host:process`.
+        let process = |worker: &Value| {
+            worker["name"]
+                .as_str()?
+                .rsplit(':')
+                .next()?
+                .parse::<u32>()
+                .ok()
+        };
+        for process in acknowledged.filter_map(process) {
+            placed.acknowledged.entry(process).or_insert(now);
+        }
+        if is_quiet {
+            placed.quiet.get_or_insert(now);
         }
         is_quiet
     }

@@ -1,8 +1,10 @@
-//! One attack from its beginning to its end: faults and clients at once, then quiet, then everything is
-//! lifted, and everybody arrives.
+//! One attack from its beginning to its end: rollouts of its own, faults and clients at once, then quiet,
+//! then everything is lifted. Everybody arrives only after the last attack of a field (`judge::in_the_end`): who
+//! was lost with a process is waited for by the lease, and the next attack need not wait.
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
@@ -11,56 +13,126 @@ use super::judge::{self, Verdict};
 use super::log::{Lifted, Log};
 use super::schedule::{Given, Order, ROLLOUTS, Schedule, Scope, Step};
 use crate::support::api::{Answer, Api};
-use crate::support::cluster::Cluster;
 use crate::support::holds::{self, hold, lift_all, release_request};
-use crate::support::people::until_status;
+use crate::support::people::{EASY, started};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Within which time nobody can send under a hold, once nothing goes wrong any more.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
-/// How long everybody is watched under the last halt.
-const WATCHED: Duration = Duration::from_millis(1_200);
+/// How often somebody looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long everybody is watched under the last hold.
+const WATCHED: Duration = Duration::from_millis(1_000);
+/// How many requests at once each process has to each target, and how long one may take.
+pub(super) const CONCURRENCY: u64 = 4;
+const TIMEOUT_SECONDS: u64 = 1;
 
-/// Runs a schedule, and judges what came of it.
-pub(super) async fn attack(schedule: &Schedule, cluster: Option<&Cluster>) -> Verdict {
-    let field = Field::new(schedule, cluster).await;
-    let log = Log::default();
-    let begun = Instant::now();
-    let faults = schedule.faults.iter().map(|step| {
-        let field = &field;
-        async move {
-            until_step(begun, step).await;
-            field.suffer(step.what).await;
-        }
-    });
-    let clients = schedule
-        .clients
-        .iter()
-        .map(|steps| client(&field, &log, begun, steps));
-    tokio::join!(
-        futures_util::future::join_all(faults),
-        futures_util::future::join_all(clients)
-    );
-    finish(field, &log, schedule).await
+/// One attack on a field.
+pub(super) struct Round {
+    /// Its seed, which is in the names of its rollouts.
+    pub(super) seed: u64,
+    rollouts: &'static [&'static str],
+    /// What its clients were told.
+    pub(super) log: Log,
 }
 
-/// Brings an attack to its end: quiet, one more death, everything lifted, everybody there; and judges it.
-pub(super) async fn finish(field: Field<'_>, log: &Log, schedule: &Schedule) -> Verdict {
-    quiet_at_last(&field, log, schedule).await;
-    judge::still_in_force(&field, log).await;
+impl Round {
+    /// Starts the rollouts of an attack, each with a target of the same name.
+    pub(super) async fn begin(field: &Field<'_>, seed: u64) -> Self {
+        Self::of(field, seed, &ROLLOUTS).await
+    }
+
+    /// Starts these alone.
+    pub(super) async fn of(
+        field: &Field<'_>,
+        seed: u64,
+        rollouts: &'static [&'static str],
+    ) -> Self {
+        field.calm_the_target(false);
+        let round = Self {
+            seed,
+            rollouts,
+            log: Log::default(),
+        };
+        let start = |name: String| async move {
+            let api = field.api(0);
+            let target = &field.target;
+            target
+                .register(&api, &name, CONCURRENCY, TIMEOUT_SECONDS)
+                .await;
+            started(&api, &spec(&name)).await;
+        };
+        join_all(round.names().into_iter().map(start)).await;
+        round
+    }
+
+    /// Returns what a rollout and its target are called in this attack.
+    pub(super) fn name(&self, rollout: &str) -> String {
+        format!("{rollout}-{}", self.seed)
+    }
+
+    /// Returns the names of its rollouts.
+    pub(super) fn names(&self) -> Vec<String> {
+        let rollouts = self.rollouts.iter();
+        rollouts.map(|rollout| self.name(rollout)).collect()
+    }
+
+    fn scope(&self, scope: Scope) -> Value {
+        match scope {
+            Scope::Everything => json!({"type": "everything"}),
+            Scope::Target(id) => json!({"type": "target", "id": self.name(id)}),
+            Scope::Rollout(id) => json!({"type": "rollout", "id": self.name(id)}),
+        }
+    }
+}
+
+fn spec(name: &str) -> String {
+    format!(
+        "rollout: {name}\npopulation: staff\ntarget: {name}\nwaves:\n  - {{name: canary, count: 30, {EASY}}}\n  - {{name: rest, rest: true, {EASY}}}\n"
+    )
+}
+
+/// Runs a schedule on a field, and judges what came of it so far.
+pub(super) async fn attack(field: &Field<'_>, schedule: &Schedule) -> (Round, Verdict) {
+    let round = Round::begin(field, schedule.seed).await;
+    let begun = Instant::now();
+    let faults = schedule.faults.iter().map(|step| async move {
+        until_step(begun, step).await;
+        field.suffer(step.what).await;
+    });
+    let clients = schedule.clients.iter();
+    let clients = clients.map(|steps| client(field, &round, begun, steps));
+    tokio::join!(join_all(faults), join_all(clients));
+    let verdict = finish(field, &round, schedule.frozen_at_the_end).await;
+    (round, verdict)
+}
+
+/// Brings an attack to its end: quiet, one more death, everything lifted; and judges it.
+pub(super) async fn finish(
+    field: &Field<'_>,
+    round: &Round,
+    frozen_at_the_end: Option<usize>,
+) -> Verdict {
+    let mut parts = vec![Instant::now()];
+    quiet_at_last(field, round, frozen_at_the_end).await;
+    parts.push(Instant::now());
+    judge::still_in_force(field, &round.log).await;
     // Whatever was acknowledged outlives one more death.
     field.kill(0, 0).await;
     field.until_ready().await;
-    judge::still_in_force(&field, log).await;
+    judge::still_in_force(field, &round.log).await;
     let lifted = Instant::now();
-    field.calm_the_target();
+    parts.push(lifted);
+    field.calm_the_target(true);
     // A request that was frozen on its way may still place something after this.
     while lift_all(&field.api(0)).await > 0 {}
-    for name in ROLLOUTS {
-        arrives(&field, name).await;
+    parts.push(Instant::now());
+    let between = parts.windows(2).map(|two| two[1] - two[0]);
+    Verdict {
+        parts: between.collect(),
+        ..judge::of_a_round(field, round, lifted)
     }
-    judge::verdict(field, log, schedule, lifted).await
 }
 
 async fn until_step<T>(begun: Instant, step: &Step<T>) {
@@ -68,7 +140,7 @@ async fn until_step<T>(begun: Instant, step: &Step<T>) {
     tokio::time::sleep_until(at.into()).await;
 }
 
-async fn client(field: &Field<'_>, log: &Log, begun: Instant, steps: &[Step<Given>]) {
+async fn client(field: &Field<'_>, round: &Round, begun: Instant, steps: &[Step<Given>]) {
     for step in steps {
         until_step(begun, step).await;
         let replica = step.what.replica;
@@ -78,24 +150,25 @@ async fn client(field: &Field<'_>, log: &Log, begun: Instant, steps: &[Step<Give
                 patience,
                 stands,
             } => {
-                let placed = place(field, log, replica, "pause", scope).await;
+                let placed = place(field, round, replica, "pause", scope).await;
                 let Some(id) = placed else { continue };
-                watch(field, log, replica, &id, Duration::from_millis(patience)).await;
+                watch(field, round, replica, &id, Duration::from_millis(patience)).await;
                 tokio::time::sleep(Duration::from_millis(stands)).await;
                 let request = release_request(&field.api(replica), &id);
-                lift(log, Lifted::Hold(id), request).await;
+                lift(&round.log, Lifted::Hold(id), request).await;
             }
             Order::Halt { scope } => {
-                if let Some(id) = place(field, log, replica, "halt", scope).await {
-                    watch(field, log, replica, &id, PATIENCE).await;
+                if let Some(id) = place(field, round, replica, "halt", scope).await {
+                    watch(field, round, replica, &id, PATIENCE).await;
                 }
             }
             Order::Resume { rollout } => {
-                let request = verb(&field.api(replica), rollout, "resume");
-                lift(log, Lifted::PausesOf(rollout), request).await;
+                let request = verb(&field.api(replica), &round.name(rollout), "resume");
+                lift(&round.log, Lifted::PausesOf(rollout), request).await;
             }
             Order::Retry { rollout } => {
-                ask(log, "retry", verb(&field.api(replica), rollout, "retry")).await;
+                let request = verb(&field.api(replica), &round.name(rollout), "retry");
+                ask(&round.log, "retry", request).await;
             }
         }
     }
@@ -121,38 +194,31 @@ async fn ask(log: &Log, call: &str, request: RequestBuilder) -> Option<Answer> {
     })
 }
 
-fn scope_of(scope: Scope) -> Value {
-    match scope {
-        Scope::Everything => json!({"type": "everything"}),
-        Scope::Target(id) => json!({"type": "target", "id": id}),
-        Scope::Rollout(id) => json!({"type": "rollout", "id": id}),
-    }
-}
-
 /// Places a hold, and returns its id when that was acknowledged.
 pub(super) async fn place(
     field: &Field<'_>,
-    log: &Log,
+    round: &Round,
     replica: usize,
     kind: &str,
     scope: Scope,
 ) -> Option<String> {
-    let body = hold(kind, &scope_of(scope), "the attack");
+    let body = hold(kind, &round.scope(scope), "the attack");
     let request = field
         .api(replica)
         .request(reqwest::Method::POST, "/v1/holds");
     let asked = Instant::now();
-    let answer = ask(log, kind, request.json(&body)).await?;
+    let answer = ask(&round.log, kind, request.json(&body)).await?;
     let id = answer.body["id"].as_str()?.to_owned();
-    log.placed(&id, scope, kind == "halt");
-    log.seen(&answer.body, asked);
+    let by = (replica, asked);
+    round.log.placed(&id, scope, kind == "halt", by);
+    round.log.seen(&answer.body, asked);
     Some(id)
 }
 
 /// Watches a hold until nobody can send under it, or patience ends; says whether it became quiet.
 pub(super) async fn watch(
     field: &Field<'_>,
-    log: &Log,
+    round: &Round,
     replica: usize,
     id: &str,
     patience: Duration,
@@ -162,11 +228,11 @@ pub(super) async fn watch(
         let path = format!("/v1/holds/{id}");
         let request = field.api(replica).request(reqwest::Method::GET, &path);
         let asked = Instant::now();
-        let answer = ask(log, "look", request).await;
-        if answer.is_some_and(|answer| log.seen(&answer.body, asked)) {
+        let answer = ask(&round.log, "look", request).await;
+        if answer.is_some_and(|answer| round.log.seen(&answer.body, asked)) {
             return true;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     false
 }
@@ -182,37 +248,49 @@ async fn lift(log: &Log, what: Lifted, request: RequestBuilder) {
 }
 
 /// Stops everything, and waits until nobody can send; whoever was frozen meanwhile goes on under it.
-async fn quiet_at_last(field: &Field<'_>, log: &Log, schedule: &Schedule) {
-    let frozen = schedule.frozen_at_the_end;
+async fn quiet_at_last(field: &Field<'_>, round: &Round, frozen_at_the_end: Option<usize>) {
+    let frozen = match frozen_at_the_end {
+        Some(number) => Some(field.with_leases().await.first().copied().unwrap_or(number)),
+        None => None,
+    };
     if let Some(frozen) = frozen {
-        field.signal(frozen, "STOP").await;
+        field.freeze(frozen).await;
     }
+    // Whoever is frozen with a lease can send for as long as its permit lives, and nobody has heard it.
+    let leased = match frozen {
+        Some(frozen) => field.leased_for(frozen).await.unwrap_or_default(),
+        None => Duration::ZERO,
+    };
+    let begun = Instant::now();
     let replica = (0..field.len())
         .find(|replica| Some(*replica) != frozen)
         .expect("one that is not frozen");
     let end = Instant::now() + QUIET_WITHIN;
     let id = loop {
-        if let Some(id) = place(field, log, replica, "pause", Scope::Everything).await {
+        if let Some(id) = place(field, round, replica, "pause", Scope::Everything).await {
             break id;
         }
-        assert!(Instant::now() < end, "the last hold is never acknowledged");
+        let answers = round.log.answers();
+        assert!(
+            Instant::now() < end,
+            "the last hold is never acknowledged by {replica}; answers: {answers:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    let is_quiet = watch(field, log, replica, &id, QUIET_WITHIN).await;
+    let is_quiet = watch(field, round, replica, &id, QUIET_WITHIN).await;
     assert!(
         is_quiet,
         "never quiet: {:#}",
         holds::in_force(&field.api(replica)).await[0]
     );
+    let took = begun.elapsed();
+    assert!(
+        leased < 2 * judge::PERMIT || took > judge::PERMIT,
+        "told to be quiet after {took:?}, though {frozen:?} is frozen and can send"
+    );
     if let Some(frozen) = frozen {
-        field.signal(frozen, "CONT").await;
+        field.wake(frozen).await;
     }
     tokio::time::sleep(WATCHED).await;
     field.until_ready().await;
-}
-
-/// Waits until a rollout is through.
-pub(super) async fn arrives(field: &Field<'_>, name: &str) {
-    let api = field.api(0);
-    until_status(&api, name, "completed", 120).await;
 }

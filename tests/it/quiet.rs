@@ -273,6 +273,69 @@ async fn a_frozen_replica_keeps_a_halt_waiting_until_it_can_send_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_frozen_in_the_middle_of_a_claim_keeps_no_halt_waiting() {
+    let Some(database) = Database::postgres().await else {
+        return;
+    };
+    let services = replicas(&database, 2, json!({"latency_ms": 5, "concurrency": 8})).await;
+    let (api, frozen) = (&services[0].api, &services[1]);
+    // What a claim has locked is locked for as long as its transaction lasts, also when nobody goes on with it.
+    let theirs = format!(
+        "SELECT COUNT(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' \
+         AND l.mode = 'ShareLock' AND l.granted AND a.datname = current_database() \
+         AND a.state = 'idle in transaction' AND a.client_port IN ({})",
+        ports(frozen.pid()).join(",")
+    );
+    until("it is frozen in the middle of a claim", 120, async || {
+        frozen.signal("STOP");
+        let is_caught = number(&database, &theirs).await > 0;
+        if !is_caught {
+            frozen.signal("CONT");
+        }
+        is_caught
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    let everything = json!({"type": "everything"});
+    let hold = halt(api, everything, false).await;
+    // A permit, and time for a machine that is busy.
+    let waited = begun.elapsed();
+    assert!(waited < std::time::Duration::from_secs(10), "{waited:?}");
+    until("nobody can send", 30, async || {
+        look(api, &hold).await["quiesced"] == true
+    })
+    .await;
+    frozen.signal("CONT");
+    until("the frozen one has confirmed it", 30, async || {
+        look(api, &hold).await["confirmed"] == 2
+    })
+    .await;
+    release(api, &hold).await;
+    until_done(api, "move", 2_000, 120).await;
+}
+
+/// Returns the ports from which a process is connected to anything.
+fn ports(process: u32) -> Vec<String> {
+    let folder = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let links = folder.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let names = links.filter_map(|link| Some(link.to_str()?.to_owned()));
+    let own: Vec<String> = names
+        .filter_map(|name| Some(name.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| {
+        row.get(9)
+            .is_some_and(|inode| own.iter().any(|one| one == inode))
+    })
+    .map(|row| u32::from_str_radix(row[1].rsplit(':').next().unwrap(), 16).unwrap())
+    .map(|port| port.to_string())
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_ended_is_not_waited_for() {
     let Some(database) = Database::postgres().await else {
         return;

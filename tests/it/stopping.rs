@@ -11,7 +11,9 @@ use crate::support::on_each_database;
 use crate::support::people::{
     csv, import, import_csv, planned, sandbox, started, two_waves, until_done, until_status,
 };
+use crate::support::recorder::{Recorder, Trouble};
 use crate::support::service::Service;
+use crate::support::until;
 
 on_each_database!(
     a_halt_while_a_big_rollout_is_laid_out_binds_at_once,
@@ -25,6 +27,7 @@ on_each_database!(
     a_hold_covers_what_its_scope_says_and_nothing_else,
     a_halt_is_accepted_in_every_state,
     an_endless_failing_neighbour_does_not_delay_a_halt,
+    a_halt_is_quiet_while_one_neighbour_hangs_and_another_floods,
 );
 
 async fn place(api: &Api, kind: &str, scope: Value) -> Value {
@@ -512,4 +515,50 @@ async fn an_endless_failing_neighbour_does_not_delay_a_halt(database: Database) 
         assert_eq!(view(api, "quiet").await["status"], "halted");
         release(api, &hold).await;
     }
+}
+
+async fn a_halt_is_quiet_while_one_neighbour_hangs_and_another_floods(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 5_000).await;
+    sandbox(api, json!({"latency_ms": 50, "concurrency": 10})).await;
+    let hanging = Trouble {
+        hang: 1_000_000,
+        hang_ms: 600_000,
+        ..Trouble::default()
+    };
+    let hanging = Recorder::start(1, hanging, 0);
+    hanging.register(api, "hanging", 8, 60).await;
+    let flood =
+        json!({"name": "flood", "connector": "sandbox", "config": {"retry_ppm": 1_000_000}});
+    api.post("/v1/targets", flood).await.ok();
+    for (name, target) in [("hanging", "hanging"), ("flood", "flood"), ("quiet", "box")] {
+        let spec = two_waves()
+            .replace("rollout: move", &format!("rollout: {name}"))
+            .replace("target: box", &format!("target: {target}"));
+        started(api, &spec).await;
+    }
+    until_done(api, "quiet", 60, 120).await;
+    until("requests hang", 60, async || hanging.len() >= 8).await;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let hold = place(api, "halt", json!({"type": "rollout", "id": "quiet"})).await;
+        let path = format!("/v1/holds/{}", hold["id"].as_str().unwrap());
+        // What hangs next to it may hang for a minute.
+        until("nobody can send under it", 15, async || {
+            api.get(&path).await.ok()["quiesced"] == true
+        })
+        .await;
+        println!("quiet after {:?}", begun.elapsed());
+        let (now, hangs) = (view(api, "quiet").await, view(api, "hanging").await);
+        assert_eq!(
+            (&now["status"], &now["in_flight"]),
+            (&json!("halted"), &json!(0)),
+            "{now:#}"
+        );
+        assert!(hangs["in_flight"].as_u64() > Some(0), "{hangs:#}");
+        release(api, &hold).await;
+    }
+    let done = view(api, "quiet").await["totals"]["done"].as_u64().unwrap();
+    until_done(api, "quiet", done + 10, 120).await;
 }

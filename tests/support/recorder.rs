@@ -2,7 +2,8 @@
 //!
 //! It runs on a thread of its own, so that a busy test does not make it late. One server plays several
 //! tenants: the first part of the path is the tenant. User names and external
-//! ids are unique in a tenant; whoever is created twice is refused and written down.
+//! ids are unique in a tenant; whoever is created twice is refused and written down. It has several doors, each an HTTP
+//! proxy to itself: a process that was given one of its own is known by it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +40,8 @@ pub(crate) struct Trouble {
 pub(crate) struct Call {
     /// When its head had come.
     pub(crate) at: Instant,
+    /// Through which door; none: by the address of the server.
+    pub(crate) door: Option<usize>,
     /// Which tenant.
     pub(crate) tenant: String,
     /// How.
@@ -54,7 +57,9 @@ struct Book {
     seed: u64,
     trouble: Trouble,
     calls: Vec<Call>,
-    accounts: HashMap<(String, String), Value>,
+    /// By tenant and user name.
+    accounts: HashMap<String, HashMap<String, Value>>,
+    made: u64,
     attempts: HashMap<(String, String), u64>,
 }
 
@@ -63,31 +68,49 @@ struct Book {
 pub(crate) struct Recorder {
     /// Where it answers.
     pub(crate) url: String,
+    doors: Vec<String>,
     book: Arc<Mutex<Book>>,
     end: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
 impl Recorder {
-    /// Starts it; the seed decides who meets trouble.
-    pub(crate) fn start(seed: u64, trouble: Trouble) -> Self {
+    /// Starts it with so many doors; the seed decides who meets trouble.
+    pub(crate) fn start(seed: u64, trouble: Trouble, doors: usize) -> Self {
         let book = Arc::new(Mutex::new(Book {
             seed,
             trouble,
             ..Book::default()
         }));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener
-            .set_nonblocking(true)
-            .expect("a socket that does not block");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let listener = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            listener
+                .set_nonblocking(true)
+                .expect("a socket that does not block");
+            listener
+        };
+        let url_of = |listener: &std::net::TcpListener| {
+            format!("http://{}", listener.local_addr().expect("an address"))
+        };
+        let front = listener();
+        let backs: Vec<_> = (0..doors).map(|_| listener()).collect();
+        let (url, doors) = (url_of(&front), backs.iter().map(url_of).collect());
+        let listeners = std::iter::once((front, None))
+            .chain(backs.into_iter().zip((0..).map(Some)))
+            .collect();
         let (end, ended) = tokio::sync::oneshot::channel();
         let state = Arc::clone(&book);
-        std::thread::spawn(move || serve(listener, state, ended));
+        std::thread::spawn(move || serve(listeners, state, ended));
         Self {
             url,
+            doors,
             book,
             end: Some(end),
         }
+    }
+
+    /// Returns the proxy through which one process comes.
+    pub(crate) fn door(&self, number: usize) -> &str {
+        &self.doors[number]
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -112,6 +135,12 @@ impl Recorder {
         self.book().calls.len()
     }
 
+    /// Counts the requests that came through no door.
+    pub(crate) fn unknown(&self) -> usize {
+        let book = self.book();
+        book.calls.iter().filter(|call| call.door.is_none()).count()
+    }
+
     /// Counts the requests that began in a window.
     pub(crate) fn begun_in(&self, from: Instant, until: Instant) -> Vec<Call> {
         let book = self.book();
@@ -125,11 +154,9 @@ impl Recorder {
     /// Returns how many accounts each external id of a tenant has.
     pub(crate) fn accounts(&self, tenant: &str) -> BTreeMap<String, u32> {
         let mut found = BTreeMap::new();
-        for ((of, _), account) in &self.book().accounts {
-            if of == tenant {
-                let id = account["externalId"].as_str().unwrap_or_default();
-                *found.entry(id.to_owned()).or_default() += 1;
-            }
+        for account in self.book().of(tenant) {
+            let id = account["externalId"].as_str().unwrap_or_default();
+            *found.entry(id.to_owned()).or_default() += 1;
         }
         found
     }
@@ -159,7 +186,7 @@ fn lock(book: &Arc<Mutex<Book>>) -> MutexGuard<'_, Book> {
 }
 
 fn serve(
-    listener: std::net::TcpListener,
+    listeners: Vec<(std::net::TcpListener, Option<usize>)>,
     book: Arc<Mutex<Book>>,
     ended: tokio::sync::oneshot::Receiver<()>,
 ) {
@@ -168,16 +195,21 @@ fn serve(
         .build()
         .expect("a runtime");
     runtime.block_on(async move {
-        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-        let app = axum::Router::new().fallback(answer).with_state(book);
+        let served = listeners.into_iter().map(|(listener, door)| {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            let app = axum::Router::new().fallback(answer);
+            axum::serve(listener, app.with_state((Arc::clone(&book), door))).into_future()
+        });
         tokio::select! {
-            served = axum::serve(listener, app).into_future() => served.expect("it serves"),
+            _ = futures_util::future::join_all(served) => {}
             _ = ended => {}
         }
     });
 }
 
-async fn answer(State(book): State<Arc<Mutex<Book>>>, request: Request) -> Response {
+type Server = (Arc<Mutex<Book>>, Option<usize>);
+
+async fn answer(State((book, door)): State<Server>, request: Request) -> Response {
     let at = Instant::now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_start_matches('/').to_owned();
@@ -189,6 +221,7 @@ async fn answer(State(book): State<Arc<Mutex<Book>>>, request: Request) -> Respo
     let latency = lock(&book).trouble.latency_ms;
     let mut call = Call {
         at,
+        door,
         tenant,
         method: parts.method,
         about,
@@ -251,7 +284,7 @@ impl Book {
         }
         if call.method != Method::POST {
             let id = path.rsplit('/').next().unwrap_or_default();
-            return (self.one(&call.method, id, body), Fate::Answered);
+            return (self.one(call, id, body), Fate::Answered);
         }
         let attempts = self
             .attempts
@@ -269,18 +302,17 @@ impl Book {
             return answered(StatusCode::TOO_MANY_REQUESTS, refused("tooMany"));
         }
         let name = body["userName"].as_str().unwrap_or_default().to_owned();
-        let key = (call.tenant.clone(), name);
-        let mut ours = self
-            .accounts
-            .iter()
-            .filter(|((of, _), _)| *of == call.tenant);
-        let is_there = ours.any(|(_, account)| account["externalId"] == body["externalId"]);
-        if is_there || self.accounts.contains_key(&key) {
+        let is_there = self
+            .of(&call.tenant)
+            .any(|account| account["externalId"] == body["externalId"]);
+        let accounts = self.accounts.entry(call.tenant.clone()).or_default();
+        if is_there || accounts.contains_key(&name) {
             return answered(StatusCode::CONFLICT, refused("uniqueness"));
         }
+        self.made += 1;
         let mut account = body.clone();
-        account["id"] = json!(format!("a{}", self.calls.len()));
-        self.accounts.insert(key, account.clone());
+        account["id"] = json!(format!("a{}", self.made));
+        accounts.insert(name, account.clone());
         let luck = self.luck(call, attempt * 2);
         let fate = if luck < self.trouble.lost {
             Fate::Lost
@@ -292,18 +324,24 @@ impl Book {
         ((StatusCode::CREATED, account), fate)
     }
 
+    /// Returns the accounts of a tenant.
+    fn of(&self, tenant: &str) -> impl Iterator<Item = &Value> {
+        self.accounts
+            .get(tenant)
+            .into_iter()
+            .flat_map(HashMap::values)
+    }
+
     /// Reads, changes or deletes one account.
-    fn one(&mut self, method: &Method, id: &str, body: &Value) -> (StatusCode, Value) {
-        let found = self
-            .accounts
-            .iter_mut()
-            .find(|(_, account)| account["id"] == id);
-        let Some((key, account)) = found else {
+    fn one(&mut self, call: &Call, id: &str, body: &Value) -> (StatusCode, Value) {
+        let accounts = self.accounts.entry(call.tenant.clone()).or_default();
+        let found = accounts.iter_mut().find(|(_, account)| account["id"] == id);
+        let Some((name, account)) = found else {
             return (StatusCode::NOT_FOUND, json!({"detail": "nobody"}));
         };
-        if *method == Method::DELETE {
-            let key = key.clone();
-            self.accounts.remove(&key);
+        if call.method == Method::DELETE {
+            let name = name.clone();
+            accounts.remove(&name);
             return (StatusCode::NO_CONTENT, Value::Null);
         }
         for change in body["Operations"].as_array().unwrap_or(&Vec::new()) {
@@ -321,8 +359,7 @@ impl Book {
                 || filter.starts_with("externalId") && has("externalId") == value
                 || filter.starts_with("userName") && has("userName") == value
         };
-        let ours = self.accounts.iter().filter(|((of, _), _)| of == tenant);
-        let found: Vec<&Value> = ours.map(|(_, account)| account).filter(is_it).collect();
+        let found: Vec<&Value> = self.of(tenant).filter(is_it).collect();
         let some: Vec<&Value> = found.into_iter().take(5).collect();
         json!({"totalResults": some.len(), "Resources": some})
     }

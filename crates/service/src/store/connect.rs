@@ -152,6 +152,7 @@ async fn postgres(url: &str, connections: u32) -> Result<DatabaseConnection, Sto
         .acquire_timeout(Duration::from_secs(10))
         .test_before_acquire(false)
         .before_acquire(|connection, about| Box::pin(answers(connection, about.idle_for)))
+        .after_release(|connection, _| Box::pin(answers_at_all(connection)))
         .connect_with(options)
         .await
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
@@ -164,6 +165,13 @@ async fn answers(connection: &mut PgConnection, idle_for: Duration) -> Result<bo
     if idle_for < IDLE_TRUSTED {
         return Ok(true);
     }
+    answers_at_all(connection).await
+}
+
+/// Says whether a connection answers. Asked too when one is given back: whoever gave a question up may have
+/// given it up because nothing comes, and the pool itself would wait for that answer without an end, with
+/// one connection less for holds.
+async fn answers_at_all(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     match tokio::time::timeout(ANSWERS_WITHIN, connection.ping()).await {
         Ok(answered) => answered.map(|()| true),
         // As an error it is dropped; a polite end would wait for an answer as well.

@@ -88,8 +88,8 @@ fn classify(error: &sqlx::Error) -> StoreError {
     match code.as_ref() {
         // PostgreSQL: serialization failure, deadlock.
         "40001" | "40P01" => StoreError::Serialization,
-        // PostgreSQL: disk full, too many connections, shutting down, starting up.
-        "53100" | "53300" | "57P01" | "57P02" | "57P03" => {
+        // PostgreSQL: disk full, too many connections, shutting down, starting up, silent for too long.
+        "53100" | "53300" | "25P03" | "57P01" | "57P02" | "57P03" => {
             StoreError::Unavailable(found.message().to_owned())
         }
         // SQLite: busy (with its extended codes), disk full, input/output.

@@ -11,6 +11,7 @@ use tidegate_orchestrator::hold::{Hold, HoldKind, HoldSet, MovedPeople, Release,
 use tidegate_orchestrator::ids::{
     Epoch, Generation, HoldId, Principal, Timestamp, WaveNumber, millis,
 };
+use tidegate_orchestrator::permit::PERMIT_MILLIS;
 
 use super::query;
 use super::{StoreError, Txn, exemption};
@@ -302,7 +303,10 @@ pub async fn hold_set_for<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreEr
 /// Lets claims through until the transaction ends, and keeps holds waiting meanwhile.
 pub async fn claim_lock<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
     if db.get_database_backend() == DbBackend::Postgres {
-        let sql = "SELECT pg_advisory_xact_lock_shared($1)";
+        // As long as a permit: whoever claims and is not heard for longer may send nothing any more, and must
+        // not keep a hold waiting.
+        let silent = query::client_silent(PERMIT_MILLIS);
+        let sql = format!("SELECT {silent}, pg_advisory_xact_lock_shared($1)");
         query::execute(db, sql, [CLAIM_LOCK.into()]).await?;
     }
     Ok(())

@@ -386,8 +386,11 @@ pub async fn version_guard<C: ConnectionTrait>(
     if db.get_database_backend() != DbBackend::Postgres {
         return Ok(true);
     }
-    let sql =
-        "SELECT CAST(CAST(pg_try_advisory_xact_lock($1, hashtext($2)) AS INT) AS BIGINT) AS number";
+    // It waits for as long as the file takes to come, and has nothing locked that anybody waits for.
+    let silent = query::client_silent(0);
+    let sql = format!(
+        "SELECT CAST(CAST(pg_try_advisory_xact_lock($1, hashtext($2)) AS INT) AS BIGINT) AS number, {silent}"
+    );
     let values = [WRITING.into(), version.to_string().into()];
     let row: Option<query::Number> = query::one(db, sql, values).await?;
     Ok(row.is_some_and(|row| row.number == 1))

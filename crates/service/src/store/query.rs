@@ -109,6 +109,12 @@ pub(crate) fn rows_for(rows: usize, width: usize) -> String {
     text
 }
 
+/// Has PostgreSQL end the transaction under way when its client is silent for so long in it; 0: never. The
+/// expression of a `SELECT`, so that it costs no round trip of its own.
+pub(crate) fn client_silent(millis: u32) -> String {
+    format!("set_config('idle_in_transaction_session_timeout', '{millis}', true)")
+}
+
 /// Reads a small unsigned number out of a column.
 pub(crate) fn unsigned(number: i64) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| StoreError::Corrupt(format!("`{number}` is out of range")))

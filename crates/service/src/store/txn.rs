@@ -20,6 +20,10 @@ const TRIES: u32 = 8;
 /// somebody is tried again, when a window ends) is not to be relied on.
 const CLOCK_WRONG: TimeDelta = TimeDelta::seconds(5);
 
+/// How long a transaction of PostgreSQL may wait for its client before the server ends it. A process that is
+/// frozen or cut off in the middle of one would keep what it has locked, and every halt waits for that.
+const CLIENT_SILENT_MS: u32 = 5000;
+
 /// Who waits for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
@@ -237,7 +241,7 @@ impl Store {
         };
         let inner = pool.begin_with_options(options).await?;
         let before = self.0.clock.now();
-        let now = self.now_in(&inner).await?;
+        let now = self.now_in(&inner, Some(CLIENT_SILENT_MS)).await?;
         let after = self.0.clock.now();
         Ok(Txn {
             inner,
@@ -253,15 +257,25 @@ impl Store {
     ///
     /// When the database cannot be reached.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.now_in(self.read()).await
+        self.now_in(self.read(), None).await
     }
 
-    async fn now_in<C: ConnectionTrait>(&self, txn: &C) -> Result<Timestamp, StoreError> {
+    /// Reads the time; in a transaction with how long its client may be silent, which costs no more.
+    async fn now_in<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        silent_ms: Option<u32>,
+    ) -> Result<Timestamp, StoreError> {
         if !self.is_postgres() || !self.0.clock.is_system() {
             return Ok(self.0.clock.now());
         }
-        let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS number";
-        let row: Option<query::Number> = query::one(txn, sql, []).await?;
+        let mut sql =
+            "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS number"
+                .to_owned();
+        if let Some(millis) = silent_ms {
+            sql = format!("{sql}, {}", query::client_silent(millis));
+        }
+        let row: Option<query::Number> = query::one(db, sql, []).await?;
         row.and_then(|row| from_millis(row.number))
             .ok_or_else(|| StoreError::corrupt("the database has no time"))
     }

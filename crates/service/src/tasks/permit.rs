@@ -262,9 +262,9 @@ pub async fn run(app: App) {
             _ = due.tick() => true,
             () = app.permit.0.hurry.notified() => false,
         };
-        match renew(&app).await {
+        match in_time(renew(&app)).await {
             Ok(()) => {
-                if let Err(error) = tell(&app, is_due).await {
+                if let Err(error) = in_time(tell(&app, is_due)).await {
                     tracing::warn!(%error, "the other processes could not be told about this one");
                 }
             }
@@ -273,6 +273,17 @@ pub async fn run(app: App) {
             }
         }
     }
+}
+
+/// Gives a question to the database up that a dead connection swallowed: what came after the life of a permit
+/// would be worth nothing, and whoever waits on for it does not ask again.
+async fn in_time(asked: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let longest = Duration::from_millis(u64::from(PERMIT_MILLIS));
+    let answer = tokio::time::timeout(longest, asked).await;
+    answer.unwrap_or_else(|_| {
+        let sentence = "the database did not answer within the life of a permit";
+        Err(StoreError::Unavailable(sentence.to_owned()))
+    })
 }
 
 /// Writes the worker's row when something about it changed, or when it is time to be heard again.
