@@ -267,7 +267,8 @@ pub(super) async fn in_the_end(field: Field<'_>, rounds: &[Round]) -> Sum {
     let mut targets = BTreeMap::new();
     for name in rounds.iter().flat_map(Round::names) {
         let view = until_status(&api, &name, "completed", ARRIVES_WITHIN).await;
-        everybody_once(&view, &field.target.accounts(&name), field.people);
+        let told = || field.target.refused_and_there(&name);
+        everybody_once(&view, &field.target.accounts(&name), field.people, told);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         targets.insert(text(&view["id"]), text(&view["target"]["id"]));
     }
@@ -287,7 +288,12 @@ pub(super) async fn in_the_end(field: Field<'_>, rounds: &[Round]) -> Sum {
 }
 
 /// Fails unless everybody is in one state, whoever is done has one account, and nobody else has any.
-fn everybody_once(view: &Value, accounts: &BTreeMap<String, u32>, people: u32) {
+fn everybody_once(
+    view: &Value,
+    accounts: &BTreeMap<String, u32>,
+    people: u32,
+    told: impl Fn() -> String,
+) {
     let totals = view["totals"].as_object().unwrap();
     let of = |state: &str| totals.get(state).and_then(Value::as_u64).unwrap_or(0);
     assert_eq!(
@@ -297,5 +303,10 @@ fn everybody_once(view: &Value, accounts: &BTreeMap<String, u32>, people: u32) {
     );
     let twice: Vec<_> = accounts.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "moved twice: {twice:?}");
-    assert_eq!(accounts.len() as u64, of("done"), "accounts: {view:#}");
+    let (there, done) = (accounts.len() as u64, of("done"));
+    assert!(
+        there == done,
+        "{there} accounts, and {done} people are done:\n{}{view:#}",
+        told()
+    );
 }

@@ -7,8 +7,8 @@ use super::{Kind, again, attacks};
 
 /// How many attacks on each database, and in how many lanes: each is mostly waiting, but three processes that
 /// were built to be debugged have enough to do.
-const ON_POSTGRES: (usize, usize) = (12, 4);
-const ON_SQLITE: (usize, usize) = (15, 3);
+const ON_POSTGRES: (usize, usize) = (12, 3);
+const ON_SQLITE: (usize, usize) = (12, 3);
 
 async fn withstands(kind: Kind, (count, lanes): (usize, usize)) {
     let short = (1..).filter(|seed| !kind.schedule(*seed).outlasts_a_lease());

@@ -31,7 +31,8 @@ pub(crate) struct Trouble {
     pub(crate) hang_ms: u64,
     /// Requests that are told to come back in a fifth of a second.
     pub(crate) busy: u64,
-    /// People who are refused for good at their first attempt.
+    /// People who are refused for good. At each attempt: one that comes late, after its client has given it up,
+    /// must not succeed where the next one was refused.
     pub(crate) refused: u64,
 }
 
@@ -159,6 +160,31 @@ impl Recorder {
             *found.entry(id.to_owned()).or_default() += 1;
         }
         found
+    }
+
+    /// Tells what became of everybody of a tenant who was refused and has an account all the same.
+    pub(crate) fn refused_and_there(&self, tenant: &str) -> String {
+        let there = self.accounts(tenant);
+        let book = self.book();
+        let first = book.calls.first().map_or_else(Instant::now, |call| call.at);
+        let ours = || book.calls.iter().filter(|call| call.tenant == tenant);
+        let refused: Vec<&str> = ours()
+            .filter(|call| call.status == 400 && there.contains_key(&call.about))
+            .map(|call| call.about.as_str())
+            .collect();
+        let theirs = ours().filter(|call| refused.iter().any(|id| call.about.contains(id)));
+        let line = |call: &Call| {
+            let millis = call.at.saturating_duration_since(first).as_millis();
+            let Call {
+                door,
+                method,
+                about,
+                status,
+                ..
+            } = call;
+            format!("  {millis} ms, door {door:?}: {method} {about} {status}\n")
+        };
+        theirs.map(line).collect()
     }
 
     /// Returns the external ids that were created again while their account was there.
@@ -295,7 +321,7 @@ impl Book {
         let refused = |kind: &str| json!({"scimType": kind, "detail": "told to say so"});
         // The place of a person does not change; luck does with every attempt.
         let place = self.luck(call, 0);
-        if attempt == 1 && place < self.trouble.refused {
+        if place < self.trouble.refused {
             return answered(StatusCode::BAD_REQUEST, refused("invalidValue"));
         }
         if self.luck(call, attempt * 2 + 1) < self.trouble.busy {
