@@ -18,6 +18,7 @@ pub mod heads;
 pub mod moved;
 pub mod place;
 pub mod preflight;
+pub mod quorum;
 pub mod release;
 pub mod requirement;
 pub mod review;

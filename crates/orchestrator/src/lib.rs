@@ -16,6 +16,7 @@ pub mod plan;
 pub mod planner;
 pub mod population;
 pub mod quiesce;
+pub mod revert;
 pub mod rollout;
 pub mod roster;
 pub mod sentence;

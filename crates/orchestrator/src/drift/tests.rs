@@ -324,7 +324,7 @@ proptest! {
                 SlotCommand::Renew => SlotEvent::Renew,
                 SlotCommand::Transfer => SlotEvent::Transfer,
                 SlotCommand::Doubt => SlotEvent::Clash,
-                SlotCommand::Revert | SlotCommand::Disprove => panic!("nobody decides that here"),
+                SlotCommand::Revert | SlotCommand::TakeBack | SlotCommand::Disprove => panic!("nobody decides that here"),
             };
             prop_assert_ne!(*slot, Some(SlotState::Done));
             *slot = Some(transition(slot.unwrap(), event).unwrap());

@@ -10,16 +10,15 @@
 mod refusal;
 mod substance;
 
-use std::collections::BTreeSet;
-use std::fmt;
-
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 pub use self::refusal::ReleaseRefusal;
 pub use self::substance::{Difference, How, Part, Substance};
+pub use super::quorum::{Approval, Missing};
 use crate::digest::Digest;
 use crate::hold::preflight::Item;
+use crate::hold::quorum::{Needed, may_say_yes, quorum};
 use crate::hold::requirement::{Word, is_same};
 use crate::hold::terms::{Group, Terms};
 use crate::ids::{HoldId, Principal, Timestamp};
@@ -49,25 +48,6 @@ impl Seat {
             at,
             note: note.to_owned(),
         }
-    }
-}
-
-/// One person's yes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Approval {
-    /// Who, and the seat they had.
-    pub by: Seat,
-    /// When.
-    pub at: Timestamp,
-    /// The seat their token has now; none when it was revoked.
-    pub group_now: Option<Group>,
-}
-
-impl Approval {
-    /// Says whether the seat is still the one in which it was given.
-    #[must_use]
-    pub fn counts(&self) -> bool {
-        self.by.group.is_some() && self.group_now == self.by.group
     }
 }
 
@@ -116,35 +96,6 @@ pub struct Request {
     pub approvals: Vec<Approval>,
     /// How it ended, if it has.
     pub ended: Option<End>,
-}
-
-/// What still has to be said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
-    /// So many more people.
-    pub people: u32,
-    /// One of each of these groups.
-    pub groups: Vec<Group>,
-    /// Whose approval does not count any more.
-    pub lost: Vec<Principal>,
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.people {
-            0 => f.write_str("nobody is missing by number")?,
-            1 => f.write_str("one more person")?,
-            more => write!(f, "{more} more people")?,
-        }
-        if !self.groups.is_empty() {
-            let names: Vec<&str> = self.groups.iter().map(|group| group.name()).collect();
-            write!(f, "; nobody yet of {}", names.join(" and "))?;
-        }
-        for person in &self.lost {
-            write!(f, "; `{person}` has lost the role they approved in")?;
-        }
-        Ok(())
-    }
 }
 
 /// Where a request stands at an instant.
@@ -232,17 +183,28 @@ impl Request {
     /// Says where the request stands.
     #[must_use]
     pub fn standing(&self, case: &Case, now: Timestamp) -> Standing {
+        self.stands(&case.terms, &case.substance, now)
+    }
+
+    /// Says where a request for anything stands, by these terms, when what it is about is `substance` now.
+    #[must_use]
+    pub fn stands(&self, terms: &Terms, substance: &Substance, now: Timestamp) -> Standing {
         if let Some(end) = self.ended {
             return Standing::Ended(end);
         }
-        let differences = self.substance.differences(&case.substance);
+        let differences = self.substance.differences(substance);
         if !differences.is_empty() {
             return Standing::Changed { differences };
         }
-        let collected_until = self.at + TimeDelta::hours(case.terms.approval_hours.into());
-        match self.quorum(&case.terms, collected_until) {
+        let collected_until = self.at + TimeDelta::hours(terms.approval_hours.into());
+        let needed = Needed {
+            people: terms.approvals_needed,
+            groups: &terms.groups,
+            until: collected_until,
+        };
+        match quorum(&self.by, &self.approvals, needed) {
             Ok(at) => {
-                let until = at + TimeDelta::hours(case.terms.execution_hours.into());
+                let until = at + TimeDelta::hours(terms.execution_hours.into());
                 if now < until {
                     Standing::Ready { until }
                 } else {
@@ -257,30 +219,6 @@ impl Request {
                 at: collected_until,
             },
         }
-    }
-
-    /// Returns when enough people had said yes whose yes still counts, or what is missing.
-    fn quorum(&self, terms: &Terms, until: Timestamp) -> Result<Timestamp, Missing> {
-        let mut people: BTreeSet<String> = BTreeSet::new();
-        let mut groups: BTreeSet<Group> = BTreeSet::new();
-        let needed = usize::try_from(terms.approvals_needed).unwrap_or(usize::MAX);
-        let in_time = |one: &&Approval| one.counts() && one.at < until;
-        for approval in self.approvals.iter().filter(in_time) {
-            if is_same(&approval.by.person, &self.by.person) {
-                continue;
-            }
-            people.insert(approval.by.person.as_str().trim().to_lowercase());
-            groups.extend(approval.by.group);
-            if people.len() >= needed && groups.is_superset(&terms.groups) {
-                return Ok(approval.at);
-            }
-        }
-        let lost = self.approvals.iter().filter(|one| !one.counts());
-        Err(Missing {
-            people: u32::try_from(needed.saturating_sub(people.len())).unwrap_or(u32::MAX),
-            groups: terms.groups.difference(&groups).copied().collect(),
-            lost: lost.map(|one| one.by.person.clone()).collect(),
-        })
     }
 }
 
@@ -335,24 +273,11 @@ impl Case {
         now: Timestamp,
     ) -> Result<bool, ReleaseRefusal> {
         let request = self.alive(request, digest, now)?;
-        if by.group.is_none() {
-            return Err(ReleaseRefusal::NoSeat(by.token.clone()));
-        }
-        if is_same(&request.by.person, &by.person) {
-            return Err(ReleaseRefusal::RequesterApproves(by.person.clone()));
-        }
-        if by.since > request.at {
-            return Err(ReleaseRefusal::SeatTooNew(by.token.clone()));
-        }
+        let is_new = may_say_yes((&request.by, request.at), &request.approvals, by)?;
         if self.is_placer(by) && by.group != Some(Group::Security) {
             return Err(ReleaseRefusal::PlacerSeat(by.person.clone()));
         }
-        let mut same = request.approvals.iter();
-        match same.find(|one| is_same(&one.by.person, &by.person)) {
-            None => Ok(true),
-            Some(approval) if approval.by.token == by.token => Ok(false),
-            Some(_) => Err(ReleaseRefusal::SamePerson(by.person.clone())),
-        }
+        Ok(is_new)
     }
 
     /// Decides whether somebody may end the request.

@@ -81,6 +81,8 @@ pub enum SlotCommand {
     Depart,
     /// Move them back.
     Revert,
+    /// They have been taken back, by a rollout of its own.
+    TakeBack,
     /// They were not moved after all.
     Disprove,
     /// They stand in another wave now.
@@ -397,6 +399,7 @@ impl Slots {
             SlotCommand::Skip => SlotEvent::Skip,
             SlotCommand::Depart => SlotEvent::Depart,
             SlotCommand::Revert => SlotEvent::Revert,
+            SlotCommand::TakeBack => SlotEvent::TakeBack,
             SlotCommand::Disprove => SlotEvent::Disprove,
             SlotCommand::Transfer => SlotEvent::Transfer,
             SlotCommand::Renew => SlotEvent::Renew,

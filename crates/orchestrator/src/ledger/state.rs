@@ -94,6 +94,8 @@ names! {
         Again = "again",
         /// Somebody decided to move the person back.
         Revert = "revert",
+        /// A rollout that takes back has taken them back.
+        TakeBack = "take_back",
         /// Later evidence shows that the person was not moved after all.
         Disprove = "disprove",
         /// They belong to another wave now, where they stand in a slot of their own.
@@ -214,6 +216,9 @@ pub const fn transition(state: SlotState, event: SlotEvent) -> Result<SlotState,
         // A target that said yes was wrong: the person counts as failed, and their wave is judged anew.
         (S::Done, E::Disprove) => S::Failed,
         (S::Done, E::Revert) => S::Reverting,
+        // Whoever is on the way back is under way in the ledger of the rollout that takes them back; here they
+        // are done until that has come to its end.
+        (S::Done | S::Reverting, E::TakeBack) => S::Reverted,
         (S::Reverting, E::Confirm) => S::Reverted,
         (S::Reverting, E::Fail | E::Clash) => S::Review,
 
@@ -244,7 +249,10 @@ mod tests {
         for event in SlotEvent::ALL {
             let next = transition(SlotState::Done, *event);
             assert!(
-                matches!(next, Err(_) | Ok(SlotState::Reverting | SlotState::Failed)),
+                matches!(
+                    next,
+                    Err(_) | Ok(SlotState::Reverting | SlotState::Reverted | SlotState::Failed)
+                ),
                 "{event}: {next:?}"
             );
         }

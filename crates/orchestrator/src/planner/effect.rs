@@ -82,7 +82,8 @@ fn changed_claims(snapshot: &Snapshot<'_>, after: &Rollout, now: Timestamp) -> V
     let change = |wave: Wave<'_>| {
         let number = wave.number;
         // The hold itself stops every claim; closing them too lets nobody look for work that is held.
-        let is_free = is_running && snapshot.held(Some(number), now).is_none();
+        let is_held = snapshot.held(Some(number), now).is_some();
+        let is_free = is_running && !wave.facts.reverting && !is_held;
         let wanted = wave.progress.claims().filter(|_| is_free);
         match wanted {
             wanted if wanted == wave.facts.claims => None,

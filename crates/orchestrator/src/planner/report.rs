@@ -151,6 +151,10 @@ fn wave_line(
     now: Timestamp,
 ) -> Option<ReportLine> {
     let number = wave.number;
+    let left = wave.facts.to_begin();
+    if wave.facts.reverting && left > 0 {
+        return Some(ReportLine::TakenBack { wave: number, left });
+    }
     match &wave.progress.status {
         WaveStatus::Pending {} if next == Some(number) => Some(waiting(wave)),
         WaveStatus::Pending {} | WaveStatus::Passed {} => None,

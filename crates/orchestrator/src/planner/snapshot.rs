@@ -51,6 +51,8 @@ pub struct WaveFacts {
     pub approvals: Vec<Approval>,
     /// The newest reading of each metric by name.
     pub readings: BTreeMap<String, Reading>,
+    /// Whether its people are being taken back: nobody of it is begun meanwhile.
+    pub reverting: bool,
 }
 
 /// Everything the planner knows of one rollout.
@@ -85,6 +87,7 @@ impl WaveFacts {
             ready_at: None,
             approvals: Vec::new(),
             readings: BTreeMap::new(),
+            reverting: false,
         }
     }
 
@@ -99,11 +102,13 @@ impl WaveFacts {
             SlotState::Skipped,
             SlotState::Departed,
             SlotState::Transferred,
+            // Taken back by a decision about all of them: it says nothing of how well they were moved.
+            SlotState::Reverted,
         ]);
         Counts {
             eligible: self.tally.total().saturating_sub(gone),
             done: of(&[SlotState::Done]),
-            failed: of(&[SlotState::Failed, SlotState::Review, SlotState::Reverted]),
+            failed: of(&[SlotState::Failed, SlotState::Review]),
             unknown: of(&[SlotState::Unknown]),
             open: of(&[
                 SlotState::Queued,

@@ -5,6 +5,7 @@ use thiserror::Error;
 use super::{Difference, Missing};
 use crate::digest::Digest;
 use crate::hold::preflight::Item;
+use crate::hold::quorum::NoYes;
 use crate::ids::{HoldId, Principal, Timestamp};
 use crate::sentence;
 
@@ -99,6 +100,17 @@ pub enum ReleaseRefusal {
         /// What.
         missing: Vec<Item>,
     },
+}
+
+impl From<NoYes> for ReleaseRefusal {
+    fn from(no: NoYes) -> Self {
+        match no {
+            NoYes::NoSeat(token) => Self::NoSeat(token),
+            NoYes::Asker(person) => Self::RequesterApproves(person),
+            NoYes::SeatTooNew(token) => Self::SeatTooNew(token),
+            NoYes::SamePerson(person) => Self::SamePerson(person),
+        }
+    }
 }
 
 fn age(last: Option<Timestamp>) -> String {

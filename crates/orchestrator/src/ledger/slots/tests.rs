@@ -50,7 +50,7 @@ fn step(size: u16) -> impl Strategy<Value = Step> {
             .prop_map(|(limit, fresh)| Step::Claim(limit, fresh)),
         4 => prop::collection::vec((0..size + 2, outcome()), 0..usize::from(size) + 2).prop_map(Step::Record),
         1 => Just(Step::Lapse),
-        2 => (0..size + 2, prop::sample::select(vec![SlotCommand::Again, SlotCommand::Skip, SlotCommand::Depart, SlotCommand::Revert, SlotCommand::Disprove]))
+        2 => (0..size + 2, prop::sample::select(vec![SlotCommand::Again, SlotCommand::Skip, SlotCommand::Depart, SlotCommand::Revert, SlotCommand::TakeBack, SlotCommand::Disprove]))
             .prop_map(|(index, command)| Step::Apply(index, command)),
         1 => (0i64..20).prop_map(Step::Wait),
     ]

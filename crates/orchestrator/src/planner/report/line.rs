@@ -165,6 +165,13 @@ pub enum ReportLine {
         /// How many there are of how many.
         because: String,
     },
+    /// The people of the wave are being taken back.
+    TakenBack {
+        /// The wave.
+        wave: WaveNumber,
+        /// How many have still to be begun, and are not meanwhile.
+        left: u64,
+    },
     /// A later wave waits for an earlier one to pass.
     Behind {
         /// The wave that opens next.
@@ -208,6 +215,7 @@ impl ReportLine {
             Self::Undecided { .. } => "undecided",
             Self::MissedGoal { .. } => "missed_goal",
             Self::ApprovalMissing { .. } => "approval_missing",
+            Self::TakenBack { .. } => "taken_back",
             Self::Behind { .. } => "behind",
         }
     }
@@ -239,6 +247,7 @@ impl ReportLine {
             | Self::Undecided { wave, .. }
             | Self::MissedGoal { wave, .. }
             | Self::ApprovalMissing { wave, .. }
+            | Self::TakenBack { wave, .. }
             | Self::Behind { wave, .. } => Some(*wave),
         }
     }
@@ -321,6 +330,11 @@ impl fmt::Display for ReportLine {
             Self::OpensNext { wave } => {
                 write!(f, "wave {wave} opens next; one wave opens at a time")
             }
+            Self::TakenBack { wave, left } => write!(
+                f,
+                "wave {wave} is being taken back: {} are not begun meanwhile",
+                people(*left)
+            ),
             Self::Behind { wave, waits_for } => {
                 write!(f, "wave {wave} opens after wave {waits_for} has passed")
             }
@@ -514,6 +528,7 @@ mod tests {
             closed(Some(until)),
             closed(None),
             ReportLine::OpensNext { wave },
+            ReportLine::TakenBack { wave, left: 7 },
             ReportLine::Silent {
                 wave,
                 people: 1,

@@ -235,7 +235,7 @@ fn only_distinct_approvals_of_this_plan_by_others_after_the_soak_count() {
 #[test]
 fn a_success_that_turns_out_false_reopens_the_verdict_and_stops_later_waves() {
     let first = WaveFacts {
-        tally: people(&[(SlotState::Done, 40), (SlotState::Reverted, 10)]),
+        tally: people(&[(SlotState::Done, 40), (SlotState::Failed, 10)]),
         ..facts(50)
     };
     let mut world = World::standing(vec![
@@ -251,6 +251,38 @@ fn a_success_that_turns_out_false_reopens_the_verdict_and_stops_later_waves() {
         world.holds.worst(&covered).is_some(),
         "the hold stops wave 2 too"
     );
+}
+
+#[test]
+fn people_who_were_taken_back_fail_no_gate_and_stop_no_other_wave() {
+    let first = WaveFacts {
+        tally: people(&[(SlotState::Reverted, 50)]),
+        ..facts(50)
+    };
+    let mut world = World::standing(vec![
+        (WaveStatus::Passed {}, first),
+        (WaveStatus::Open {}, facts(100)),
+    ]);
+    let step = world.pass(10);
+    assert!(
+        codes(&step).is_empty() && world.holds.is_empty(),
+        "{step:#?}"
+    );
+}
+
+#[test]
+fn nobody_of_a_wave_that_is_taken_back_may_be_claimed() {
+    let mut world = World::running(vec![facts(50)]);
+    assert_eq!(effects(&world.pass(10)), ["open_claims"]);
+    world.waves[0].reverting = true;
+    let step = world.pass(20);
+    assert_eq!(effects(&step), ["close_claims"]);
+    assert_eq!(
+        step.report.why_not_now().map(|line| line.code()),
+        Some("taken_back")
+    );
+    world.waves[0].reverting = false;
+    assert_eq!(effects(&world.pass(30)), ["open_claims"]);
 }
 
 #[test]
