@@ -23,6 +23,7 @@ pub mod plan;
 pub mod population;
 pub mod query;
 pub mod release;
+pub mod revert;
 pub mod review;
 pub mod rollout;
 pub mod snapshot;

@@ -46,6 +46,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../../migrations/sqlite/0006_exemption.sql"),
         include_str!("../../../../migrations/postgres/0006_exemption.sql"),
     ),
+    (
+        7,
+        "revert",
+        include_str!("../../../../migrations/sqlite/0007_revert.sql"),
+        include_str!("../../../../migrations/postgres/0007_revert.sql"),
+    ),
 ];
 
 /// Brings a database to this version. Processes that start together wait for one another.

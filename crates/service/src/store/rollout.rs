@@ -37,6 +37,8 @@ pub struct RolloutRow {
     pub generation: Generation,
     /// When it was created.
     pub created_at: Timestamp,
+    /// The rollout whose people it takes back; `None`: it moves people.
+    pub reverts: Option<RolloutId>,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -54,10 +56,11 @@ struct RawRollout {
     wake_at: Option<i64>,
     generation: i64,
     created_at: i64,
+    reverts: Option<String>,
 }
 
 const COLUMNS: &str = "id, name, population_id, target_id, spec_format, spec_text, spec_digest, \
-                       lifecycle, state, plan_id, wake_at, generation, created_at";
+                       lifecycle, state, plan_id, wake_at, generation, created_at, reverts";
 
 impl TryFrom<RawRollout> for RolloutRow {
     type Error = StoreError;
@@ -77,6 +80,7 @@ impl TryFrom<RawRollout> for RolloutRow {
             wake_at: raw.wake_at.map(query::instant).transpose()?,
             generation: Generation::new(raw.generation),
             created_at: query::instant(raw.created_at)?,
+            reverts: raw.reverts.as_deref().map(query::id).transpose()?,
         })
     }
 }
@@ -174,7 +178,7 @@ pub async fn rollout_insert<C: ConnectionTrait>(
     db: &C,
     row: &RolloutRow,
 ) -> Result<(), StoreError> {
-    let values: [Value; 13] = [
+    let values: [Value; 14] = [
         row.id.to_string().into(),
         row.name.clone().into(),
         row.population.to_string().into(),
@@ -188,12 +192,13 @@ pub async fn rollout_insert<C: ConnectionTrait>(
         row.wake_at.map(millis).into(),
         row.generation.get().into(),
         millis(row.created_at).into(),
+        row.reverts.map(|id| id.to_string()).into(),
     ];
     let inserted = query::execute(
         db,
         format!(
             "INSERT INTO rollout ({COLUMNS}) VALUES ({}) ON CONFLICT DO NOTHING",
-            query::placeholders(1, 13)
+            query::placeholders(1, 14)
         ),
         values,
     )
