@@ -269,7 +269,8 @@ pub(super) fn next_pending(rollout: &Rollout) -> Option<WaveNumber> {
 fn complete(snapshot: &Snapshot<'_>, rollout: &Rollout) -> Option<Change> {
     let own = snapshot.own_gate_hold().map(|hold| hold.id);
     let mut holds = snapshot.holds.covering(&snapshot.place);
-    if holds.any(|hold| Some(hold.id) != own) {
+    // A revert that goes on under a halt ends under it: nobody waits for its end to let anything go on.
+    if !snapshot.takes_back && holds.any(|hold| Some(hold.id) != own) {
         return None;
     }
     let all_passed = rollout

@@ -56,7 +56,7 @@ pub(super) fn report(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp)
         Lifecycle::Draft {} => vec![ReportLine::Draft],
         Lifecycle::Planned { .. } => vec![ReportLine::Planned],
         Lifecycle::Preparing { next, .. } => {
-            let mut lines = rollout_holds(snapshot);
+            let mut lines = rollout_holds(snapshot, now);
             lines.push(ReportLine::Preparing { wave: next.wave });
             lines
         }
@@ -73,13 +73,16 @@ pub(super) fn report(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp)
     }
 }
 
-fn rollout_holds(snapshot: &Snapshot<'_>) -> Vec<ReportLine> {
+fn rollout_holds(snapshot: &Snapshot<'_>, now: Timestamp) -> Vec<ReportLine> {
     let own = snapshot.own_gate_hold().map(|hold| hold.id);
-    let mut holds: Vec<_> = snapshot
-        .holds
-        .covering(&snapshot.place)
-        .filter(|hold| Some(hold.id) != own)
-        .collect();
+    let covering = snapshot.holds.covering(&snapshot.place);
+    let mut holds: Vec<_> = covering.filter(|hold| Some(hold.id) != own).collect();
+    if snapshot.takes_back {
+        // All of its waves go on under the holds that it is exempt from: those are no reason for anything.
+        let stopping = snapshot.holds.stopping(&snapshot.place, now);
+        let stopping: Vec<_> = stopping.map(|hold| hold.id).collect();
+        holds.retain(|hold| stopping.contains(&hold.id));
+    }
     holds.sort_by_key(|hold| (std::cmp::Reverse(hold.kind), hold.since, hold.id));
     let line = |hold: &InForce| ReportLine::Held {
         hold: hold.clone(),
@@ -97,7 +100,7 @@ fn exempt(exemption: &Exemption) -> ReportLine {
 
 fn running(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Vec<ReportLine> {
     let mut lines: Vec<ReportLine> = snapshot.exemptions(now).map(exempt).collect();
-    lines.extend(rollout_holds(snapshot));
+    lines.extend(rollout_holds(snapshot, now));
     let is_held = snapshot.held(None, now).is_some();
     if let Some(until) = snapshot.target_closed_until.filter(|until| *until > now) {
         lines.push(ReportLine::TargetClosed { until });

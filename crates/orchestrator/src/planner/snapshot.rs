@@ -68,6 +68,8 @@ pub struct Snapshot<'a> {
     pub holds: &'a HoldSet,
     /// Until when the target has asked everybody to wait.
     pub target_closed_until: Option<Timestamp>,
+    /// Whether it takes people back.
+    pub takes_back: bool,
 }
 
 impl WaveFacts {

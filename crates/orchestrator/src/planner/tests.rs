@@ -98,6 +98,7 @@ struct World {
     waves: Vec<WaveFacts>,
     holds: HoldSet,
     target_closed_until: Option<Timestamp>,
+    takes_back: bool,
 }
 
 impl World {
@@ -124,6 +125,7 @@ impl World {
             waves,
             holds: HoldSet::default(),
             target_closed_until: None,
+            takes_back: false,
         }
     }
 
@@ -152,6 +154,7 @@ impl World {
             waves: self.waves.clone(),
             holds: &self.holds,
             target_closed_until: self.target_closed_until,
+            takes_back: self.takes_back,
         };
         step(&snapshot, at(now))
     }
@@ -328,6 +331,7 @@ fn a_look_at_what_has_not_started_or_is_over_does_nothing_and_says_so() {
         waves: Vec::new(),
         holds: HoldSet::default(),
         target_closed_until: None,
+        takes_back: false,
     };
     let step = world.look(10);
     assert!(step.events.is_empty() && step.effects.is_empty());
@@ -377,6 +381,7 @@ fn an_instant_finer_than_the_store_keeps_makes_no_second_pass_differ() {
             waves: world.waves.clone(),
             holds: &world.holds,
             target_closed_until: None,
+            takes_back: false,
         };
         step(&snapshot, now)
     };

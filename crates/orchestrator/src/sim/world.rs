@@ -292,6 +292,7 @@ impl World {
             waves: facts.collect(),
             holds: &self.holds,
             target_closed_until: None,
+            takes_back: false,
         };
         planner::step(&snapshot, self.now)
     }

@@ -71,6 +71,7 @@ impl Seen {
             waves: self.waves.clone(),
             holds: &self.holds,
             target_closed_until: Some(self.standing.closed_until).filter(|until| *until > self.now),
+            takes_back: self.row.reverts.is_some(),
         }
     }
 }
@@ -151,7 +152,29 @@ pub async fn held(
         rollout: row.id,
         wave,
     };
-    Ok(holds.worst(&place).cloned())
+    // An exemption ends by the clock of the database, and only a revert is asked about.
+    let now = match row.reverts {
+        Some(_) => app.store.now().await?,
+        None => app.clock.now(),
+    };
+    Ok(hold_on(&holds, row, &place, now).cloned())
+}
+
+/// Returns the most severe hold that stops a rollout at a place. A revert goes on under the holds that its
+/// approval named; of anything else only what sends and what opens waves knows of exemptions, so that every
+/// other step fails closed.
+#[must_use]
+pub fn hold_on<'a>(
+    holds: &'a HoldSet,
+    row: &RolloutRow,
+    place: &Place,
+    now: Timestamp,
+) -> Option<&'a InForce> {
+    if row.reverts.is_some() {
+        holds.stops(place, now)
+    } else {
+        holds.worst(place)
+    }
 }
 
 /// Reads everything the planner looks at.
@@ -207,6 +230,7 @@ async fn facts<C: Connection>(
                 begin_at_most: row.begin_at_most,
             });
             wave.ready_at = *ready_at;
+            wave.reverting = row.reverting;
         }
         wave.approvals = approvals.remove(&planned.number).unwrap_or_default();
         facts.push(wave);

@@ -154,7 +154,7 @@ async fn decide(app: &App, txn: &mut Txn, id: RolloutId) -> Result<bool, StoreEr
     let seen = load::seen(app, txn, row, now).await?;
     let is_unprepared = matches!(seen.rollout.lifecycle, Lifecycle::Preparing { .. });
     let place = Place::rollout(seen.row.target, seen.row.id);
-    if is_unprepared && seen.holds.worst(&place).is_none() {
+    if is_unprepared && load::hold_on(&seen.holds, &seen.row, &place, now).is_none() {
         // It was started, or let go, since this pass looked: the bell that rang is for the next pass,
         // which lays it out. Answered here, it would be for nothing, and nobody would come again.
         return Ok(false);

@@ -242,3 +242,44 @@ fn an_emergency_opens_no_wave_that_it_does_not_name_and_ends_no_rollout() {
         "only a release ends it"
     );
 }
+
+/// One wave under a halt of everything that it is exempt from.
+fn exempted_whole(takes_back: bool) -> World {
+    let mut world = World::running(vec![facts(50)]);
+    world.takes_back = takes_back;
+    world.holds.add(halt());
+    world.holds.exempt(crate::hold::Exemption {
+        id: crate::ids::ExemptionId::new(uuid::Uuid::from_u128(9)),
+        holds: [halt().id].into(),
+        rollout: rollout_id(),
+        waves: [WaveNumber(1)].into(),
+        until: at(DAY),
+    });
+    world
+}
+
+#[test]
+fn a_revert_that_goes_on_under_a_halt_ends_under_it_and_an_emergency_does_not() {
+    for takes_back in [true, false] {
+        let mut world = exempted_whole(takes_back);
+        assert_eq!(codes(&world.pass(10)), ["wave.opened 1"]);
+        world.waves[0].tally = done(50);
+        world.run(20, DAY - 1);
+        let is_over = world.rollout.lifecycle.is_over();
+        assert_eq!(is_over, takes_back, "{:#?}", world.rollout);
+        let open = world.holds.exemptions().count();
+        assert_eq!(open, usize::from(!takes_back), "its exemption ends with it");
+    }
+}
+
+#[test]
+fn a_hold_that_is_placed_later_stops_a_revert_that_goes_on_under_a_halt() {
+    let mut world = exempted_whole(true);
+    world.pass(10);
+    world
+        .holds
+        .add(hold(6, HoldKind::Pause, Scope::Rollout(rollout_id())));
+    let step = world.pass(20);
+    assert_eq!(effects(&step), ["close_claims"]);
+    assert_eq!(why(&step), "paused");
+}
