@@ -5,7 +5,7 @@ ALTER TABLE rollout ADD COLUMN reverts TEXT;
 CREATE INDEX rollout_reverts ON rollout (reverts) WHERE reverts IS NOT NULL;
 
 -- How many reverts under way take people of this wave back: nobody of it is begun meanwhile.
-ALTER TABLE wave ADD COLUMN reverting BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE wave ADD COLUMN taking_back BIGINT NOT NULL DEFAULT 0;
 
 -- What was asked for, by whom, and what the approvals are bound to; they are kept with those of releases.
 CREATE TABLE revert (

@@ -7,10 +7,12 @@
 //!
 //! Nothing here reads a row or sends anything.
 
+mod matching;
 mod refusal;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::matching::Matching;
 pub use self::refusal::RevertRefusal;
 use crate::digest::{Digest, DigestBuilder};
 use crate::hold::quorum::may_say_yes;
@@ -211,7 +213,7 @@ pub struct Chosen {
     /// The sum of the fences of its batches: every claim moves it on.
     pub fences: i64,
     /// Whether another revert takes its people back already.
-    pub reverting: bool,
+    pub taking_back: bool,
 }
 
 /// Digests where the chosen waves stand. Whoever is done leaves that by a decision, which the counts show, and
@@ -240,7 +242,7 @@ pub fn may_take_back(chosen: &[Chosen], frozen: Option<HoldId>) -> Result<(), Re
     }
     for wave in chosen {
         let number = wave.number;
-        if wave.reverting {
+        if wave.taking_back {
             return Err(RevertRefusal::AlreadyOpen { wave: number });
         }
         let people = wave.tally.get(SlotState::InFlight) + wave.tally.get(SlotState::Reverting);

@@ -1,6 +1,6 @@
 //! The ways to targets. One kind per target: the sandbox, or SCIM 2.0.
 //!
-//! A connector sends people one by one or many at once, and says what became of each. Before every
+//! A connector moves people, or takes them back, one by one or many at once, and says what became of each. Before every
 //! write to a socket it asks the gate, which asks the permit: nothing is sent after a stop. It never
 //! touches the database.
 
@@ -28,7 +28,16 @@ use grants::Grants;
 use sandbox::Sandbox;
 use scim::Scim;
 
-/// A person to be moved.
+/// What is done with people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// They get an account that is in use.
+    Move,
+    /// Their account is taken out of use. It is never deleted.
+    TakeBack,
+}
+
+/// A person to be moved, or taken back.
 #[derive(Debug, Clone)]
 pub struct Person {
     /// The place in the batch.
@@ -43,12 +52,14 @@ pub struct Person {
     pub key: String,
     /// What the directory says of them.
     pub attributes: BTreeMap<String, AttributeValue>,
+    /// What the target called them when they were moved, where that is known: to take them back.
+    pub remote_id: Option<String>,
 }
 
 /// What became of one person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendResult {
-    /// Moved; the target calls them `remote_id`.
+    /// Moved, or taken back; the target calls them `remote_id`.
     Done {
         /// It had our account already.
         adopted: bool,
@@ -249,11 +260,12 @@ impl Connector {
     /// Returns what becomes of people without their records, if nothing but memory is involved.
     pub fn instant(
         &self,
+        act: Act,
         slots: &[ClaimedSlot],
         ordinals: &[u32],
     ) -> Option<Vec<(SlotIndex, SendResult)>> {
         match self {
-            Self::Sandbox(sandbox) => sandbox.instant(slots, ordinals),
+            Self::Sandbox(sandbox) => sandbox.instant(act, slots, ordinals),
             Self::Scim(_) => None,
         }
     }
@@ -288,13 +300,14 @@ impl Connector {
     /// Sends people, and hands over what became of each as it becomes known.
     pub async fn send(
         &self,
+        act: Act,
         people: Vec<Person>,
         gate: &SendGate,
         on_result: &(impl Fn(SlotIndex, SendResult) + Sync),
     ) -> Option<TargetTrouble> {
         match self {
-            Self::Sandbox(sandbox) => sandbox.send(people, gate, on_result).await,
-            Self::Scim(scim) => scim.send(people, gate, on_result).await,
+            Self::Sandbox(sandbox) => sandbox.send(act, people, gate, on_result).await,
+            Self::Scim(scim) => scim.send(act, people, gate, on_result).await,
         }
     }
 

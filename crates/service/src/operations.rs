@@ -20,6 +20,7 @@ pub mod population;
 pub mod release;
 pub mod requirement;
 pub mod restored;
+pub mod revert;
 pub mod rollout;
 pub mod slots;
 pub mod status;

@@ -83,7 +83,7 @@ fn changed_claims(snapshot: &Snapshot<'_>, after: &Rollout, now: Timestamp) -> V
         let number = wave.number;
         // The hold itself stops every claim; closing them too lets nobody look for work that is held.
         let is_held = snapshot.held(Some(number), now).is_some();
-        let is_free = is_running && !wave.facts.reverting && !is_held;
+        let is_free = is_running && !wave.facts.taking_back && !is_held;
         let wanted = wave.progress.claims().filter(|_| is_free);
         match wanted {
             wanted if wanted == wave.facts.claims => None,

@@ -155,7 +155,7 @@ fn wave_line(
 ) -> Option<ReportLine> {
     let number = wave.number;
     let left = wave.facts.to_begin();
-    if wave.facts.reverting && left > 0 {
+    if wave.facts.taking_back && left > 0 {
         return Some(ReportLine::TakenBack { wave: number, left });
     }
     match &wave.progress.status {

@@ -52,7 +52,7 @@ pub struct WaveFacts {
     /// The newest reading of each metric by name.
     pub readings: BTreeMap<String, Reading>,
     /// Whether its people are being taken back: nobody of it is begun meanwhile.
-    pub reverting: bool,
+    pub taking_back: bool,
 }
 
 /// Everything the planner knows of one rollout.
@@ -89,7 +89,7 @@ impl WaveFacts {
             ready_at: None,
             approvals: Vec::new(),
             readings: BTreeMap::new(),
-            reverting: false,
+            taking_back: false,
         }
     }
 

@@ -80,7 +80,7 @@ fn facts(count: u64) -> WaveFacts {
         ready_at: None,
         approvals: Vec::new(),
         readings: std::collections::BTreeMap::new(),
-        reverting: false,
+        taking_back: false,
     }
 }
 

@@ -19,6 +19,12 @@ pub enum RevertRefusal {
         "rollout `{0}` takes people back: whoever is to be moved again needs a rollout that moves them"
     )]
     OfARevert(String),
+    /// Its people were chosen when it was asked for.
+    #[error(
+        "rollout `{0}` takes back the people it was asked for: it has no spec, no plan to make and no drift; \
+             cancel it, and ask for another one"
+    )]
+    Fixed(String),
     /// It says not whom.
     #[error("say which waves are taken back: their numbers, or `all`")]
     WavesMissing,
@@ -97,6 +103,7 @@ impl RevertRefusal {
         match self {
             Self::NotARevert(_) => "not_a_revert",
             Self::OfARevert(_) => "revert_of_a_revert",
+            Self::Fixed(_) => "revert_fixed",
             Self::WavesMissing => "revert_waves_missing",
             Self::WaveUnknown(_) => "wave_unknown",
             Self::Nobody => "revert_nobody",

@@ -24,7 +24,7 @@ fn chosen(number: u32, counts: &[(SlotState, u64)]) -> Chosen {
         number: WaveNumber(number),
         tally: tally(counts),
         fences: 7,
-        reverting: false,
+        taking_back: false,
     }
 }
 
@@ -122,7 +122,7 @@ fn people_under_way_another_revert_and_a_freeze_refuse_it() {
     let moving = [chosen(1, &[(SlotState::Done, 5), (SlotState::InFlight, 1)])];
     assert_eq!(code(&moving, None), Err("revert_in_flight"));
     let mut open = done.clone();
-    open[0].reverting = true;
+    open[0].taking_back = true;
     assert_eq!(code(&open, None), Err("revert_open"));
     let nobody = [chosen(1, &[(SlotState::Reverted, 5)])];
     assert_eq!(code(&nobody, None), Err("revert_nobody"));

@@ -459,7 +459,7 @@ impl People {
             ready_at: ready.and_then(from_millis),
             approvals: self.approvals.clone(),
             readings: BTreeMap::new(),
-            reverting: false,
+            taking_back: false,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The sandbox: a target inside this process that answers as scripted, the same way every time.
 //!
 //! It says so wherever it is shown. What becomes of a person follows from the seed, the person and the
-//! attempt alone. With a journal, a file that outlives the process, it remembers whom it has created,
-//! finds them when asked, and notes it when somebody is created twice.
+//! attempt alone. With a journal, a file that outlives the process, it remembers whom it has created and
+//! whom it has taken back, finds them when asked, and notes it when somebody is created twice.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,7 @@ use tidegate_orchestrator::ledger::{ClaimedSlot, SlotIndex};
 
 use super::grants::Grants;
 use super::{
-    CheckItem, CheckReport, ConfigError, Person, SendGate, SendResult, TargetTrouble, Trouble,
+    Act, CheckItem, CheckReport, ConfigError, Person, SendGate, SendResult, TargetTrouble, Trouble,
 };
 
 /// The longest that an answer takes: a minute.
@@ -40,6 +40,8 @@ pub struct SandboxConfig {
     pub silence_ppm: u32,
     /// How many in a million are somebody else's account.
     pub review_ppm: u32,
+    /// How many in a million cannot be taken back.
+    pub back_failure_ppm: u32,
     /// How many requests at once, when answers take time.
     pub concurrency: Option<usize>,
     /// A file that remembers who was created.
@@ -78,6 +80,8 @@ impl Journal {
         while self.lines.read_line(&mut line)? > 0 {
             if let Some(key) = line.trim_end().strip_prefix("created ") {
                 self.created.insert(key.to_owned());
+            } else if let Some(key) = line.trim_end().strip_prefix("taken_back ") {
+                self.created.remove(key);
             }
             line.clear();
         }
@@ -94,6 +98,15 @@ impl Journal {
     fn create(&mut self, key: &str) -> std::io::Result<()> {
         let word = if self.has(key)? { "twice" } else { "created" };
         self.file.write_all(format!("{word} {key}\n").as_bytes())
+    }
+
+    /// Takes somebody back; whoever is not there needs nothing.
+    fn take_back(&mut self, key: &str) -> std::io::Result<()> {
+        if self.has(key)? {
+            self.file
+                .write_all(format!("taken_back {key}\n").as_bytes())?;
+        }
+        Ok(())
     }
 }
 
@@ -125,7 +138,7 @@ impl Sandbox {
         let sum = u64::from(config.failure_ppm)
             + u64::from(config.silence_ppm)
             + u64::from(config.review_ppm);
-        if sum > 1_000_000 || config.retry_ppm > 1_000_000 {
+        if sum > 1_000_000 || config.retry_ppm.max(config.back_failure_ppm) > 1_000_000 {
             return Err(ConfigError(
                 "sandbox settings: shares add up to more than a million".to_owned(),
             ));
@@ -165,6 +178,7 @@ impl Sandbox {
     /// Returns what becomes of people when no time passes and nothing is remembered.
     pub fn instant(
         &self,
+        act: Act,
         slots: &[ClaimedSlot],
         ordinals: &[u32],
     ) -> Option<Vec<(SlotIndex, SendResult)>> {
@@ -175,11 +189,12 @@ impl Sandbox {
             + self.config.retry_ppm
             + self.config.silence_ppm
             + self.config.review_ppm
+            + self.config.back_failure_ppm
             > 0;
         let result = |slot: &ClaimedSlot| {
             let result = if scripted {
                 let ordinal = ordinals.get(slot.index.get()).copied().unwrap_or(0);
-                self.script(u64::from(ordinal), slot.attempt)
+                self.script(act, u64::from(ordinal), slot.attempt)
             } else {
                 SendResult::Done {
                     adopted: false,
@@ -191,7 +206,26 @@ impl Sandbox {
         Some(slots.iter().map(result).collect())
     }
 
-    fn script(&self, person: u64, attempt: u8) -> SendResult {
+    fn script(&self, act: Act, person: u64, attempt: u8) -> SendResult {
+        match act {
+            Act::Move => self.moved(person, attempt),
+            Act::TakeBack => self.taken_back(person),
+        }
+    }
+
+    fn taken_back(&self, person: u64) -> SendResult {
+        let place = u32::try_from(mix(self.config.seed, person, 3) % 1_000_000).unwrap_or(0);
+        if place < self.config.back_failure_ppm {
+            let message = "the sandbox was told to say so";
+            return SendResult::Failed(Trouble::new("sandbox_failure", message));
+        }
+        SendResult::Done {
+            adopted: false,
+            remote_id: None,
+        }
+    }
+
+    fn moved(&self, person: u64, attempt: u8) -> SendResult {
         let config = &self.config;
         let place = u32::try_from(mix(config.seed, person, 1) % 1_000_000).unwrap_or(0);
         let said = |code: &str| Trouble::new(code, "the sandbox was told to say so");
@@ -221,6 +255,7 @@ impl Sandbox {
     /// Sends people one after the other, `concurrency` at a time in effect.
     pub async fn send(
         &self,
+        act: Act,
         people: Vec<Person>,
         gate: &SendGate,
         on_result: &(impl Fn(SlotIndex, SendResult) + Sync),
@@ -236,7 +271,7 @@ impl Sandbox {
             }
             for person in group {
                 let result = match gate.may_send() {
-                    Ok(()) => self.one(person),
+                    Ok(()) => self.one(act, person),
                     Err(reason) => SendResult::NotSent(reason),
                 };
                 on_result(person.index, result);
@@ -246,8 +281,8 @@ impl Sandbox {
         None
     }
 
-    fn one(&self, person: &Person) -> SendResult {
-        let result = self.script(number_of(&person.key), person.attempt);
+    fn one(&self, act: Act, person: &Person) -> SendResult {
+        let result = self.script(act, number_of(&person.key), person.attempt);
         let SendResult::Done { .. } = result else {
             return result;
         };
@@ -258,6 +293,12 @@ impl Sandbox {
         let unread = |error: std::io::Error| {
             SendResult::Unknown(Trouble::new("sandbox_journal", error.to_string()))
         };
+        if act == Act::TakeBack {
+            return match journal.take_back(&person.key) {
+                Ok(()) => result,
+                Err(error) => unread(error),
+            };
+        }
         if person.doubtful {
             match journal.has(&person.key) {
                 Ok(true) => {
@@ -303,7 +344,7 @@ mod tests {
         )
         .unwrap();
         let results: Vec<SendResult> = (0..100_000)
-            .map(|person| sandbox.script(person, 1))
+            .map(|person| sandbox.script(Act::Move, person, 1))
             .collect();
         let failed = results
             .iter()
@@ -316,13 +357,13 @@ mod tests {
         assert!((800..1200).contains(&failed), "{failed}");
         assert!((4500..5500).contains(&retried), "{retried}");
         let again: Vec<SendResult> = (0..100_000)
-            .map(|person| sandbox.script(person, 1))
+            .map(|person| sandbox.script(Act::Move, person, 1))
             .collect();
         assert_eq!(results, again);
-        assert!(
-            (0..100_000)
-                .all(|person| !matches!(sandbox.script(person, 2), SendResult::Retry { .. }))
-        );
+        assert!((0..100_000).all(|person| !matches!(
+            sandbox.script(Act::Move, person, 2),
+            SendResult::Retry { .. }
+        )));
     }
 
     #[test]

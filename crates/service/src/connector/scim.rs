@@ -3,9 +3,11 @@
 //! The directory id is the `externalId`; whoever has it is ours. A create that clashes is looked up: an
 //! account with our `externalId` is adopted, anything else is somebody's and goes to review untouched.
 //! Whoever may have been created without our knowing is looked up before anything is sent again.
-//! Accounts are changed by PATCH, never replaced.
+//! Accounts are changed by PATCH, never replaced, but for taking them out of use on a server without PATCH.
+//! Nobody is deleted (`back`).
 
 mod answer;
+mod back;
 mod check;
 mod client;
 mod credential;
@@ -22,7 +24,7 @@ use tidegate_orchestrator::ledger::SlotIndex;
 use tidegate_orchestrator::permit::NotNow;
 
 use super::grants::Grants;
-use super::{CheckReport, ConfigError, Person, SendGate, SendResult, TargetTrouble, Trouble};
+use super::{Act, CheckReport, ConfigError, Person, SendGate, SendResult, TargetTrouble, Trouble};
 use crate::clock::Clock;
 use answer::Answer;
 use client::Client;
@@ -160,6 +162,7 @@ impl Scim {
     /// bound is the target's, and the end of one batch does not let the line run dry.
     pub async fn send(
         &self,
+        act: Act,
         people: Vec<Person>,
         gate: &SendGate,
         on_result: &(impl Fn(SlotIndex, SendResult) + Sync),
@@ -169,7 +172,10 @@ impl Scim {
                 gate.turn(&person).await;
                 let seat = self.line.seat().await;
                 self.line.space(gate).await;
-                let result = self.one(&person, gate).await;
+                let result = match act {
+                    Act::Move => self.one(&person, gate).await,
+                    Act::TakeBack => self.take_back(&person, gate).await,
+                };
                 drop(seat);
                 on_result(person.index, result);
             })

@@ -55,7 +55,7 @@ impl Standing {
 ///
 /// When the store cannot be reached.
 pub async fn standing<C: Connection>(db: &C, row: &RolloutRow) -> Result<Standing, OperationError> {
-    let Some(plan) = row.plan else {
+    let Some(plan) = row.plan.filter(|_| row.reverts.is_none()) else {
         return Ok(Standing::Current);
     };
     let current = current_version(db, row).await?;

@@ -198,6 +198,13 @@ impl ExposureCell {
 /// When there is no such rollout, it has no plan, or the interval is none.
 pub async fn find(app: &App, name: &str, asked: &Asked) -> Result<Arc<Found>, OperationError> {
     let row = load::find(app, name).await?;
+    if row.reverts.is_some() {
+        let sentence = format!(
+            "rollout `{}` takes people back: who was exposed is asked of the rollout that had moved them",
+            row.name
+        );
+        return Err(OperationError::refused("revert_exposure", sentence));
+    }
     let generated_at = app.store.now().await?;
     let interval = interval(asked, row.created_at, generated_at)?;
     let known = |seq: i64| app.exposures.of(row.id, interval, seq);

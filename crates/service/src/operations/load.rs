@@ -230,7 +230,7 @@ async fn facts<C: Connection>(
                 begin_at_most: row.begin_at_most,
             });
             wave.ready_at = *ready_at;
-            wave.reverting = row.reverting;
+            wave.taking_back = row.taking_back;
         }
         wave.approvals = approvals.remove(&planned.number).unwrap_or_default();
         facts.push(wave);

@@ -8,7 +8,7 @@ use tidegate_orchestrator::roster;
 use tidegate_orchestrator::spec::{Spec, SpecFormat};
 
 use super::view::{PlanView, PlanWaveView};
-use super::{Actor, Detail, OperationError, load, member, rollout};
+use super::{Actor, Detail, OperationError, load, member, revert, rollout};
 use crate::app::App;
 use crate::source::mapping::Mapping;
 use crate::source::pack::ColumnInfo;
@@ -26,6 +26,7 @@ const ROSTERS_PER_TXN: usize = 64;
 /// When the rollout has started, or no plan can be made.
 pub async fn make(app: &App, actor: &Actor, name: &str) -> Result<PlanView, OperationError> {
     let row = load::find(app, name).await?;
+    revert::refuse_of_revert(&row)?;
     // Refused early: compiling 1.5 million people for nothing would be rude.
     let state = load::record(&row)?;
     let compiled = compiled(app, &row).await?;

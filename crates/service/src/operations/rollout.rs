@@ -2,13 +2,15 @@
 
 use serde_json::json;
 use tidegate_orchestrator::digest::Digest;
-use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Scope, Wanted};
+use tidegate_orchestrator::hold::{Cause, HoldKind, HoldSet, MovedPeople, Scope, Wanted};
 use tidegate_orchestrator::ids::{Generation, Principal, RolloutId, WaveNumber};
 use tidegate_orchestrator::rollout::{Command, Event, Refusal, Rollout, record};
 use tidegate_orchestrator::spec::{Spec, SpecErrors, SpecFormat};
 
 use super::view::RolloutView;
-use super::{Actor, Detail, OperationError, Page, hold, load, plan, population, status, target};
+use super::{
+    Actor, Detail, OperationError, Page, hold, load, plan, population, revert, status, target,
+};
 use crate::app::App;
 use crate::store::rollout::{self as rows, RolloutRow};
 use crate::store::wave::{self, ApprovalRow};
@@ -41,6 +43,7 @@ pub async fn create(
         wake_at: None,
         generation: Generation(1),
         created_at: app.clock.now(),
+        reverts: None,
     };
     let created: Result<(), StoreError> =
         transact!(app.store, Lane::Ordinary, "rollout_create", |txn| {
@@ -60,7 +63,7 @@ pub async fn create(
     }
 }
 
-fn invalid_spec(errors: &SpecErrors) -> OperationError {
+pub(super) fn invalid_spec(errors: &SpecErrors) -> OperationError {
     let details = errors.0.iter().map(|error| Detail {
         line: error.line.and_then(|line| usize::try_from(line).ok()),
         column: error.column.and_then(|column| usize::try_from(column).ok()),
@@ -90,6 +93,7 @@ pub async fn revise(
 ) -> Result<RolloutView, OperationError> {
     let spec = Spec::parse(text, format).map_err(|errors| invalid_spec(&errors))?;
     let row = load::find(app, name).await?;
+    revert::refuse_of_revert(&row)?;
     if spec.rollout != row.name {
         let sentence = format!(
             "the spec is of rollout `{}`, and this is `{}`: a rollout keeps its name",
@@ -132,6 +136,9 @@ pub async fn start(
     digest: &str,
 ) -> Result<RolloutView, OperationError> {
     let row = load::find(app, name).await?;
+    if row.reverts.is_some() {
+        return revert::start(app, actor, &row, (generation, digest)).await;
+    }
     check_generation(&row, generation)?;
     let digest = digest_of(digest)?;
     let state = load::record(&row)?;
@@ -420,14 +427,27 @@ pub(super) async fn commit(
     _app: &App,
     txn: &mut Txn,
     actor: &Actor,
-    mut row: RolloutRow,
+    row: RolloutRow,
     wanted: &Command,
 ) -> Result<RolloutRow, OperationError> {
-    let now = txn.now();
     let (_, held) = holds::holds_known(txn, txn.hold_cache()).await?;
+    commit_under(txn, actor, row, (wanted, &held)).await
+}
+
+/// The same, under holds that the transaction knows better than anybody else.
+pub(super) async fn commit_under(
+    txn: &mut Txn,
+    actor: &Actor,
+    mut row: RolloutRow,
+    (wanted, held): (&Command, &HoldSet),
+) -> Result<RolloutRow, OperationError> {
+    let now = txn.now();
     let wave = match wanted {
         Command::ApproveWave { wave, .. } => Some(*wave),
-        Command::RetryFailed { wave, .. } => *wave,
+        Command::RetryFailed { wave, .. } => {
+            revert::refuse_open(txn, row.id, *wave).await?;
+            *wave
+        }
         _ => None,
     };
     let place = tidegate_orchestrator::hold::Place {
@@ -436,8 +456,9 @@ pub(super) async fn commit(
         wave,
     };
     let mut state = load::record(&row)?;
+    let was_over = state.lifecycle.is_over();
     let events = state
-        .decide(wanted, held.worst(&place), now)
+        .decide(wanted, load::hold_on(held, &row, &place, now), now)
         .map_err(|refusal| refused(&refusal))?;
     if events.is_empty() {
         return Ok(row);
@@ -456,6 +477,9 @@ pub(super) async fn commit(
             StoreError::Conflict => StoreError::Serialization,
             other => other,
         })?;
+    if state.lifecycle.is_over() && !was_over {
+        revert::closed(txn, &row).await?;
+    }
     for event in &events {
         txn.audit(entry(actor, &row, event)).await?;
     }

@@ -7,7 +7,7 @@ use tidegate_orchestrator::ids::{Timestamp, millis};
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotRefusal, Slots, history};
 
 use super::view::PersonView;
-use super::{Actor, OperationError, hold, load, people};
+use super::{Actor, OperationError, hold, load, people, revert};
 use crate::app::App;
 use crate::store::failure::{self, FailureRow};
 use crate::store::ledger::{self, BatchRow, BatchWrite};
@@ -168,6 +168,8 @@ async fn disprove_in(
     )
     .await?;
     wave::wave_count(txn, rollout, address.wave, &change).await?;
+    // Asked after the row of the wave is ours: a revert that starts at this moment is wholly before or after.
+    revert::refuse_open_in(txn, rollout, address.wave).await?;
     let failed = FailureRow {
         ordinal: found.ordinal,
         wave: address.wave,

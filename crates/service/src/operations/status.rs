@@ -10,7 +10,7 @@ use super::view::{
     Counts, GateLine, PopulationRef, Reason, ReportLine as LineView, ReportView, RolloutView,
     TargetRef, WaveView,
 };
-use super::{OperationError, hold, load};
+use super::{OperationError, hold, load, revert};
 use crate::app::App;
 use crate::store::hold as holds;
 use crate::store::rollout::RolloutRow;
@@ -56,7 +56,12 @@ async fn show(app: &App, seen: load::Seen) -> Result<RolloutView, OperationError
         code: line.code().to_owned(),
         sentence: told(line, since(line)),
     });
-    let status = status(&seen.rollout.lifecycle, &covering);
+    let place = Place::rollout(row.target, row.id);
+    // A revert goes on under the holds that its approval named.
+    let is_exempt = row.reverts.is_some() && load::hold_on(&seen.holds, row, &place, now).is_none();
+    let stopping: &[_] = if is_exempt { &[] } else { &covering };
+    let status = status(&seen.rollout.lifecycle, stopping);
+    let takes_back = revert::takes_back(app.store.read(), row, (&tally, people)).await?;
     let rate = app.meter.per_second(app.clock.moment());
     let is_moving = status == "running" && tally.get(SlotState::InFlight) > 0;
     let rate_per_second = if is_moving { rate } else { 0.0 };
@@ -72,6 +77,7 @@ async fn show(app: &App, seen: load::Seen) -> Result<RolloutView, OperationError
             .plan()
             .map(|plan| plan.digest.to_string()),
         epoch: seen.standing.epoch,
+        takes_back,
         population: PopulationRef {
             id: row.population,
             name: seen.standing.population.clone(),

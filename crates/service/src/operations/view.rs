@@ -13,6 +13,7 @@ use tidegate_orchestrator::ids::{
 };
 
 use super::hold::heads::HeadCountsView;
+use super::revert::TakesBackView;
 
 /// People of a rollout or wave by the state they are in.
 pub type Counts = BTreeMap<String, u64>;
@@ -69,6 +70,9 @@ pub struct RolloutView {
     /// The epoch of this store.
     #[schema(value_type = i64)]
     pub epoch: Epoch,
+    /// Whom it takes back, when it is a revert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_back: Option<TakesBackView>,
     /// Who moves.
     pub population: PopulationRef,
     /// Where to.

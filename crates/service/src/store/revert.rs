@@ -257,22 +257,22 @@ pub async fn chosen_load<C: ConnectionTrait>(
             number: *number,
             tally: row.tally,
             fences: fences.map_or(0, |row| row.number),
-            reverting: row.reverting,
+            taking_back: row.taking_back,
         });
     }
     Ok(chosen)
 }
 
 /// Counts one more revert under way of these waves, or one less.
-pub async fn reverting_count<C: ConnectionTrait>(
+pub async fn taking_back_count<C: ConnectionTrait>(
     db: &C,
     original: RolloutId,
     waves: &[WaveNumber],
     more: i64,
 ) -> Result<(), StoreError> {
     for number in waves {
-        let sql = "UPDATE wave SET reverting = reverting + $3 WHERE rollout_id = $1 AND wave_no = $2 \
-                   AND reverting + $3 >= 0";
+        let sql = "UPDATE wave SET taking_back = taking_back + $3 WHERE rollout_id = $1 AND wave_no = $2 \
+                   AND taking_back + $3 >= 0";
         let values = [
             original.to_string().into(),
             i64::from(number.get()).into(),
@@ -284,13 +284,13 @@ pub async fn reverting_count<C: ConnectionTrait>(
 }
 
 /// Says whether people of a wave are being taken back, and keeps that from changing until the transaction ends.
-pub async fn is_reverting<C: ConnectionTrait>(
+pub async fn is_taking_back<C: ConnectionTrait>(
     db: &C,
     rollout: RolloutId,
     wave: WaveNumber,
 ) -> Result<bool, StoreError> {
     let sql = format!(
-        "SELECT reverting AS number FROM wave WHERE rollout_id = $1 AND wave_no = $2{}",
+        "SELECT taking_back AS number FROM wave WHERE rollout_id = $1 AND wave_no = $2{}",
         query::for_update(db)
     );
     let values = [rollout.to_string().into(), i64::from(wave.get()).into()];

@@ -31,7 +31,7 @@ pub struct WaveRow {
     /// How many of the done were there before we came.
     pub adopted: u64,
     /// Whether a revert takes its people back: nobody of it is begun meanwhile.
-    pub reverting: bool,
+    pub taking_back: bool,
 }
 
 /// What one transaction adds to the counts of a wave and takes from them.
@@ -84,7 +84,7 @@ pub(super) struct RawWave {
     review: i64,
     transferred: i64,
     adopted: i64,
-    reverting: i64,
+    taking_back: i64,
 }
 
 impl TryFrom<RawWave> for WaveRow {
@@ -120,7 +120,7 @@ impl TryFrom<RawWave> for WaveRow {
             size: query::unsigned64(raw.size)?,
             tally,
             adopted: query::unsigned64(raw.adopted)?,
-            reverting: raw.reverting > 0,
+            taking_back: raw.taking_back > 0,
         })
     }
 }
@@ -257,7 +257,7 @@ pub async fn rollouts_ready<C: ConnectionTrait>(
     now_ms: i64,
     limit: usize,
 ) -> Result<Vec<RolloutId>, StoreError> {
-    let sql = "SELECT DISTINCT w.rollout_id FROM wave w WHERE w.claimable = 1 AND w.reverting = 0 \
+    let sql = "SELECT DISTINCT w.rollout_id FROM wave w WHERE w.claimable = 1 AND w.taking_back = 0 \
                AND (w.claim_until IS NULL OR w.claim_until > $1) \
                AND (w.begin_at_most IS NULL OR w.size - w.skipped - w.departed - w.transferred - w.queued < w.begin_at_most \
                OR w.in_flight + w.awaiting + w.retry + w.unknown > 0) \

@@ -17,7 +17,7 @@ use tidegate_orchestrator::rollout::{Lifecycle, record};
 use super::prepare;
 use crate::app::App;
 use crate::operations::slots::decide as decide_slots;
-use crate::operations::{Actor, OperationError, hold as hold_operation, load};
+use crate::operations::{Actor, OperationError, hold as hold_operation, load, revert};
 use crate::store::ledger;
 use crate::store::rollout::{self as rollouts, RolloutRow};
 use crate::store::wave::{self, CountChange};
@@ -200,6 +200,9 @@ async fn save(
         row.state = record::encode(&step.rollout).map_err(StoreError::corrupt)?;
         let wake_was = std::mem::replace(&mut row.wake_at, step.wake_at);
         rollouts::rollout_save(txn, &mut row, wake_was).await?;
+        if step.rollout.lifecycle.is_over() {
+            revert::closed(txn, &row).await?;
+        }
     }
     for entry in entries {
         txn.audit(entry).await?;

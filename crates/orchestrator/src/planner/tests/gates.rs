@@ -274,14 +274,14 @@ fn people_who_were_taken_back_fail_no_gate_and_stop_no_other_wave() {
 fn nobody_of_a_wave_that_is_taken_back_may_be_claimed() {
     let mut world = World::running(vec![facts(50)]);
     assert_eq!(effects(&world.pass(10)), ["open_claims"]);
-    world.waves[0].reverting = true;
+    world.waves[0].taking_back = true;
     let step = world.pass(20);
     assert_eq!(effects(&step), ["close_claims"]);
     assert_eq!(
         step.report.why_not_now().map(|line| line.code()),
         Some("taken_back")
     );
-    world.waves[0].reverting = false;
+    world.waves[0].taking_back = false;
     assert_eq!(effects(&world.pass(30)), ["open_claims"]);
 }
 

@@ -190,6 +190,15 @@ impl Client {
         map(answer, |_| ())
     }
 
+    /// Replaces an account, and returns it as the server shows it then.
+    pub(super) async fn replace(&self, id: &str, account: &Value) -> Answer<Found> {
+        let answer = match self.request(Method::PUT, &format!("Users/{}", segment(id)), &[]) {
+            Ok(request) => self.answer(body(request, account), true).await,
+            Err(trouble) => return Answer::LockedOut(trouble),
+        };
+        map(answer, Found::of)
+    }
+
     /// Deletes an account; only the canary of a check is ever deleted.
     pub(super) async fn delete(&self, id: &str) -> Answer<()> {
         let answer = match self.request(Method::DELETE, &format!("Users/{}", segment(id)), &[]) {

@@ -103,6 +103,36 @@ impl Scim {
         Ok(None)
     }
 
+    /// Finds the account that carries a person's external id; nobody counts only where look-ups find somebody.
+    pub(super) async fn by_external_id(
+        &self,
+        person: &Person,
+        gate: &SendGate,
+    ) -> Result<Option<Found>, SendResult> {
+        let mut found = self.find(gate, "externalId", &person.key).await?;
+        match (found.pop(), found.len()) {
+            (Some(one), 0) => {
+                self.proofs.prove(0);
+                Ok(Some(one))
+            }
+            (Some(_), more) => {
+                let message = format!(
+                    "{} accounts have the external id `{}`",
+                    more + 1,
+                    person.key
+                );
+                Err(SendResult::Review(Trouble::new(
+                    "several_accounts",
+                    message,
+                )))
+            }
+            (None, _) => {
+                self.prove(gate, 0).await?;
+                Ok(None)
+            }
+        }
+    }
+
     async fn find(
         &self,
         gate: &SendGate,

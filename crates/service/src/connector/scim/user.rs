@@ -88,6 +88,28 @@ impl Found {
         }
     }
 
+    /// Says whether the account is in use; `None`: the server does not show it.
+    pub(super) fn is_active(&self) -> Option<bool> {
+        match field(&self.shown, "active")? {
+            Value::Bool(is_active) => Some(*is_active),
+            // Some servers write it as a text.
+            Value::String(text) => text.to_lowercase().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// Returns the whole account, out of use, as a server without PATCH wants to have it.
+    pub(super) fn out_of_use(&self) -> Value {
+        let mut account = self.shown.clone();
+        if let Some(fields) = account.as_object_mut() {
+            fields.retain(|name, _| {
+                !name.eq_ignore_ascii_case("active") && !name.eq_ignore_ascii_case("meta")
+            });
+            fields.insert("active".to_owned(), false.into());
+        }
+        account
+    }
+
     /// Says whether an attribute is shown with this value.
     pub(super) fn shows(&self, name: &str, value: &str) -> bool {
         field(&self.shown, name).and_then(Value::as_str) == Some(value)
@@ -177,6 +199,7 @@ mod tests {
             doubtful: false,
             key: "E1".to_owned(),
             attributes,
+            remote_id: None,
         };
         let user = of(&person, &UserMapping::default());
         assert_eq!(user["externalId"], "E1");

@@ -74,16 +74,21 @@ pub async fn covered<C: Connection>(
     db: &C,
     scope: &Scope,
 ) -> Result<Vec<RolloutRow>, OperationError> {
+    // A revert is bound to the people it was asked for, and is not let go on small: it takes back.
+    let moves = |row: &RolloutRow| row.reverts.is_none();
     if let Scope::Rollout(id) | Scope::Wave(id, _) = scope {
         let row = rollouts::rollout_load(db, *id).await?;
         let started = row.filter(|row| matches!(row.lifecycle.as_str(), "running" | "preparing"));
+        let started = started.filter(moves);
         return Ok(started.into_iter().collect());
     }
     let target = match scope {
         Scope::Target(target) => Some(*target),
         Scope::Everything | Scope::Rollout(_) | Scope::Wave(..) => None,
     };
-    Ok(rollouts::rollouts_started(db, target).await?)
+    let mut started = rollouts::rollouts_started(db, target).await?;
+    started.retain(moves);
+    Ok(started)
 }
 
 /// Lets a rollout go on, inside the transaction that releases the last halt on it.

@@ -24,8 +24,10 @@ use tokio::time::Instant;
 use super::rate::Rate;
 use super::turn::{Claimed, Finished, NotClaimed, Turn, TurnOrder, ledger_turn};
 use crate::app::App;
-use crate::connector::{Connector, Lease, Person, SendGate, SendResult, TargetTrouble, Trouble};
-use crate::operations::{OperationError, load, member};
+use crate::connector::{
+    Act, Connector, Lease, Person, SendGate, SendResult, TargetTrouble, Trouble,
+};
+use crate::operations::{OperationError, load, member, revert};
 use crate::store::{Lane, StoreError, rollout as rollouts, target, transact};
 use crate::tasks::permit;
 use flight::Flight;
@@ -57,6 +59,8 @@ struct Sender {
     app: App,
     rollout: RolloutId,
     target: TargetId,
+    /// The rollout whose people are taken back; `None`: people are moved.
+    reverts: Option<RolloutId>,
     version: PopulationVersionId,
     /// The epoch under which that was read.
     epoch: Option<Epoch>,
@@ -111,6 +115,7 @@ impl Sender {
         Ok(Self {
             rollout,
             target: row.target,
+            reverts: row.reverts,
             version: plan.population_version,
             epoch: None,
             lease: LEASE_MIN.max(connector.request_timeout() * 2),
@@ -224,6 +229,7 @@ impl Sender {
         let order = TurnOrder {
             worker: self.app.worker,
             rollout: self.rollout,
+            reverts: self.reverts,
             target: self.target,
             // Without a permit nothing is claimed: what would be claimed could not be sent.
             epoch: epoch.unwrap_or_default(),
@@ -305,7 +311,10 @@ impl Sender {
         let numbers: Vec<u32> = ordinals.iter().map(|ordinal| ordinal.get()).collect();
         let mut flight = Flight::new(claimed, ordinals, lease, asked.monotonic);
         let instant = match gate.may_send() {
-            Ok(()) => self.connector.instant(&flight.claimed.slots, &numbers),
+            Ok(()) => {
+                let slots = &flight.claimed.slots;
+                self.connector.instant(self.act(), slots, &numbers)
+            }
             Err(why) => Some(
                 flight
                     .claimed
@@ -327,6 +336,14 @@ impl Sender {
         self.spawn(self.flights_begun, &flight, gate, sending);
         self.flights.insert(self.flights_begun, flight);
         Ok(())
+    }
+
+    /// What is done with people.
+    const fn act(&self) -> Act {
+        match self.reverts {
+            None => Act::Move,
+            Some(_) => Act::TakeBack,
+        }
     }
 
     /// Until when a request may begin under a lease that was asked for at a moment.
@@ -352,6 +369,7 @@ impl Sender {
             self.version,
             self.tell.clone(),
         );
+        let (act, reverts, address) = (self.act(), self.reverts, flight.claimed.address);
         let slots = flight.claimed.slots.clone();
         let wanted: Vec<Ordinal> = slots
             .iter()
@@ -359,9 +377,12 @@ impl Sender {
             .collect();
         self.under_way.spawn(async move {
             let _sending = sending;
-            let found = member::by_ordinals(&app, version, &wanted).await;
-            let members = match found {
-                Ok(members) => members,
+            let found = tokio::try_join!(
+                member::by_ordinals(&app, version, &wanted),
+                revert::remote_ids(&app, reverts, address, &wanted),
+            );
+            let (members, mut remote_ids) = match found {
+                Ok(found) => found,
                 Err(error) => {
                     let trouble = Trouble::new("member_unreadable", error.to_string());
                     for slot in &slots {
@@ -378,18 +399,17 @@ impl Sender {
                     return (number, None);
                 }
             };
-            let people = slots
-                .iter()
-                .zip(members)
-                .zip(0..)
-                .map(|((slot, member), turn)| Person {
+            let people = slots.iter().zip(&wanted).zip(members).zip(0..).map(
+                |(((slot, ordinal), member), turn)| Person {
                     index: slot.index,
                     turn,
                     attempt: slot.attempt,
                     doubtful: slot.doubtful,
                     key: member.key,
                     attributes: member.attributes,
-                });
+                    remote_id: remote_ids.remove(ordinal),
+                },
+            );
             let on_result = |index, result| {
                 // A sender that is gone has lost its lease: its people are looked up by the next.
                 let _ = tell.send(Came {
@@ -398,7 +418,9 @@ impl Sender {
                     result,
                 });
             };
-            let trouble = connector.send(people.collect(), &gate, &on_result).await;
+            let trouble = connector
+                .send(act, people.collect(), &gate, &on_result)
+                .await;
             (number, trouble)
         });
     }

@@ -8,6 +8,7 @@
 //! A turn is bounded (batches per turn) so that it takes a few milliseconds: a hold never waits for
 //! longer than one turn. It sends nothing.
 
+mod back;
 mod door;
 mod open;
 
@@ -20,7 +21,7 @@ use tidegate_orchestrator::ids::{
     BatchSeq, Epoch, Fence, Ordinal, RolloutId, TargetId, Timestamp, WaveNumber, WorkerId, millis,
 };
 use tidegate_orchestrator::lease::{self, Return, Settlement};
-use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, history};
+use tidegate_orchestrator::ledger::{ClaimedSlot, Outcome, SlotIndex, SlotState, history};
 
 use super::rate::{Pace, Rate};
 use crate::operations::Actor;
@@ -132,6 +133,8 @@ pub struct TurnOrder<'a> {
     pub worker: WorkerId,
     /// The rollout.
     pub rollout: RolloutId,
+    /// The rollout whose people it takes back, when it does.
+    pub reverts: Option<RolloutId>,
     /// Its target.
     pub target: TargetId,
     /// The epoch of the permit.
@@ -186,6 +189,8 @@ struct Pass {
     lost: Vec<BatchAddress>,
     renewed: Vec<BatchAddress>,
     kept: Vec<BatchAddress>,
+    /// Whoever was taken back, by their places in the batches of this rollout.
+    taken: BTreeMap<BatchAddress, Vec<SlotIndex>>,
     recorded: u64,
     refused: u64,
 }
@@ -201,6 +206,7 @@ impl Pass {
             lost: Vec::new(),
             renewed: Vec::new(),
             kept: Vec::new(),
+            taken: BTreeMap::new(),
             recorded: 0,
             refused: 0,
         }
@@ -266,6 +272,12 @@ impl Pass {
             let recorded = open.slots.record(&item.outcomes, self.now);
             self.recorded += u64::try_from(recorded.changed.len()).unwrap_or(u64::MAX);
             self.refused += u64::try_from(recorded.refused.len()).unwrap_or(u64::MAX);
+            if order.reverts.is_some() {
+                let is_done =
+                    |index: &&SlotIndex| open.slots.state(**index) == Some(SlotState::Done);
+                let taken = self.taken.entry(item.address).or_default();
+                taken.extend(recorded.changed.iter().filter(is_done));
+            }
             open.changed.extend(recorded.changed);
             failure::failures_put(txn, rollout, &item.failures).await?;
             failure::failures_clear(txn, rollout, &item.recovered).await?;
@@ -440,6 +452,9 @@ impl Pass {
             // The rows are locked since they were read, so this is damage and not a race.
             return Err(StoreError::Conflict);
         }
+        if let Some(original) = order.reverts {
+            self.take_back(txn, original, &mut counts).await?;
+        }
         for ((rollout, wave), change) in &counts {
             if !change.is_empty() {
                 wave::wave_count(txn, *rollout, *wave, change).await?;
@@ -449,6 +464,10 @@ impl Pass {
             // The wave may be through. With the same commit, or a crash right after it leaves a rollout at
             // which nobody looks again.
             rollouts::rollout_ring(txn, self.now, order.rollout).await?;
+        }
+        if let (Some(original), false) = (order.reverts, self.taken.is_empty()) {
+            // Its gates are judged by other counts now.
+            rollouts::rollout_ring(txn, self.now, original).await?;
         }
         self.audit(txn, order).await
     }

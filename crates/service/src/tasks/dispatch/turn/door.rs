@@ -33,7 +33,7 @@ pub(super) fn wave_door(
     may_claim: Result<(), ClaimRefusal>,
     now: Timestamp,
 ) -> WaveDoor {
-    if !wave.claimable || wave.claim_until.is_some_and(|until| until <= now) {
+    if !wave.claimable || wave.taking_back || wave.claim_until.is_some_and(|until| until <= now) {
         return WaveDoor::Closed;
     }
     match may_claim {

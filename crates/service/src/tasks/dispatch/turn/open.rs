@@ -32,6 +32,11 @@ impl Open {
         })
     }
 
+    /// Returns the roster, unless a claim of this turn has taken it with it.
+    pub(super) fn roster(&self) -> Option<&[u8]> {
+        (!self.row.roster.is_empty()).then_some(self.row.roster.as_slice())
+    }
+
     /// Returns the lease as this turn leaves it.
     pub(super) fn lease_now(&self) -> Option<Lease> {
         let (owner, until) = self.lease?;

@@ -32,6 +32,7 @@ async fn turn(
     let order = TurnOrder {
         worker,
         rollout: view.id,
+        reverts: None,
         target: view.target.id,
         epoch: app.permit.epoch(app.clock.moment()).unwrap(),
         rate: None,
