@@ -14,6 +14,7 @@ pub mod palette;
 pub mod plan;
 pub mod population;
 pub mod release;
+pub mod revert;
 pub mod screen;
 pub mod serve;
 pub mod steer;
@@ -95,6 +96,17 @@ enum Command {
     Disprove(steer::Disprove),
     /// Approve a wave for exactly one plan
     Approve(steer::Approve),
+    /// Take people of chosen waves back, after a preview and a quorum; nothing starts yet
+    Revert(revert::Revert),
+    /// Approve exactly one revert
+    RevertApprove(revert::Yes),
+    /// Show who a revert takes back, who said yes, and what is missing
+    RevertStatus {
+        /// The name or id of the revert
+        revert: String,
+    },
+    /// Start a revert that enough people have approved
+    RevertStart(revert::Yes),
     /// Holds: list, show
     #[command(subcommand)]
     Hold(hold::HoldCommand),
@@ -191,6 +203,10 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Retry(command) => steer::retry(&context, &command).await,
         Command::Disprove(command) => steer::disprove(&context, &command).await,
         Command::Approve(command) => steer::approve(&context, &command).await,
+        Command::Revert(command) => revert::revert(&context, &command).await,
+        Command::RevertApprove(command) => revert::approve(&context, &command).await,
+        Command::RevertStatus { revert } => revert::status(&context, &revert).await,
+        Command::RevertStart(command) => revert::start(&context, &command).await,
         Command::Hold(command) => hold::run(&context, command).await,
         Command::Preflight(command) => release::preflight(&context, &command).await,
         Command::Requirement(command) => release::requirement(&context, command).await,

@@ -75,6 +75,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(v1::release::request))
         .routes(routes!(v1::release::approvals, v1::release::approve))
         .routes(routes!(v1::release::veto))
+        .routes(routes!(v1::revert::ask))
+        .routes(routes!(v1::revert::show, v1::revert::approve))
         .routes(routes!(v1::emergency::list, v1::emergency::ask))
         .routes(routes!(v1::emergency::get))
         .routes(routes!(v1::emergency::confirm))

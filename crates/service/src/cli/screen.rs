@@ -17,6 +17,9 @@ const BAR: usize = 24;
 #[must_use]
 pub fn render(view: &RolloutView, now: Timestamp, width: usize, palette: Palette) -> Vec<String> {
     let mut lines = vec![head(view, palette)];
+    if let Some(back) = &view.takes_back {
+        lines.push(format!("  {}", back.sentence));
+    }
     lines.extend(progress(view));
     for hold in view.holds.iter().filter(|hold| hold.released_at.is_none()) {
         lines.extend(hold_lines(hold, now, palette));

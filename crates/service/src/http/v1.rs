@@ -7,6 +7,7 @@ pub(super) mod exposure;
 pub(super) mod hold;
 pub(super) mod population;
 pub(super) mod release;
+pub(super) mod revert;
 pub(super) mod rollout;
 pub(super) mod target;
 pub(super) mod token;

@@ -1,9 +1,12 @@
 //! Adds everything up again from the bytes, person by person, and names each difference.
 //!
 //! Checked: every entry of the audit trail against the hash before it, every batch against its counts,
-//! its roster and its plan, every wave against its batches, and that nobody is in two batches. Works
+//! its roster and its plan, every wave against its batches, that nobody is in two batches, and that whoever a
+//! revert has taken back is `reverted` in the rollout that had moved them, and nobody else is (`back`). Works
 //! while the service runs: each rollout is read in one snapshot as far as the database gives one, and a
 //! difference that goes away when it is looked at again was only a moment.
+
+mod back;
 
 use std::collections::BTreeMap;
 
@@ -135,7 +138,10 @@ async fn rollout(app: &App, row: &RolloutRow, view: &mut FsckView) -> Result<(),
     loop {
         let mut found = Counted::default();
         let read = match counted(app, row.id, &mut found).await {
-            Ok(()) => against_plan(app, row, &mut found).await,
+            Ok(()) => match against_plan(app, row, &mut found).await {
+                Ok(()) => back::against_reverts(app, row, &mut found.findings).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error.into()),
         };
         match read {

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::store::StoreError;
 use crate::store::failure::{self, FailureRow};
 use crate::store::ledger::{self, BatchAddress, BatchRow};
+use crate::store::revert;
 use crate::store::rollout::RolloutRow;
 
 /// How many batches one read brings.
@@ -266,6 +267,11 @@ async fn stand(
             let standing = status::of(app, row).await?;
             queued(&wave_name, &standing, address.wave.get())
         }
+        SlotState::Reverted => taken_back(app, row, found.ordinal).await?,
+        SlotState::Done if row.reverts.is_some() => "taken back".to_owned(),
+        SlotState::InFlight if row.reverts.is_some() => {
+            "a request to take this person back is under way".to_owned()
+        }
         SlotState::Failed if load::record(row)?.lifecycle.is_over() => too_late(failed.as_ref()),
         _ => why(state, address.wave, (slots, index), failed.as_ref()),
     };
@@ -284,6 +290,25 @@ async fn stand(
         at: failed.at,
     });
     Ok(())
+}
+
+/// Says which revert took somebody back, and when.
+async fn taken_back(
+    app: &App,
+    row: &RolloutRow,
+    ordinal: Ordinal,
+) -> Result<String, OperationError> {
+    let mut said = None;
+    for one in revert::reverts_of(app.store.read(), row.id).await? {
+        if let Some((_, slots, index)) = slot_of(app, one.rollout, ordinal).await?
+            && slots.state(index) == Some(SlotState::Done)
+            && let Some(at) = slots.changed_at(index)
+        {
+            let at = tidegate_orchestrator::sentence::instant(at);
+            said = Some(format!("taken back by `{}` at {at}", one.name));
+        }
+    }
+    Ok(said.unwrap_or_else(|| "moved back".to_owned()))
 }
 
 /// Returns what went wrong with somebody, and what the target calls them; what it said last counts.

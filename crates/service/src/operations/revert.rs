@@ -58,6 +58,16 @@ fn refused(refusal: &RevertRefusal) -> OperationError {
     }
 }
 
+/// Says whether a rollout takes people back; one that is not there does not.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn is_one(app: &App, name: &str) -> Result<bool, OperationError> {
+    let found = rollouts::rollout_find(app.store.read(), name).await?;
+    Ok(found.is_some_and(|row| row.reverts.is_some()))
+}
+
 /// Works out who would be taken back and, unless that is all that is wanted, makes a planned rollout of them.
 ///
 /// # Errors

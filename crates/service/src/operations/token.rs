@@ -48,6 +48,8 @@ pub enum Permission {
     Halt,
     /// Take part in letting go of a halt: requirements, requests, approvals; who exactly is decided there.
     ReleaseHalt,
+    /// Take part in taking people back: ask, approve, start; who exactly counts is decided there.
+    TakeBack,
     /// Make and revoke tokens.
     ManageTokens,
     /// Say which credential a target is sent, and where it is sent to.
@@ -66,6 +68,7 @@ impl Permission {
             Self::Pause => "pause, or let go of a pause",
             Self::Halt => "halt",
             Self::ReleaseHalt => "take part in letting go of a halt",
+            Self::TakeBack => "take part in taking people back",
             Self::ManageTokens => "make and revoke tokens",
             Self::UseCredential => "say which credential a target is sent, and where",
         }
@@ -117,14 +120,17 @@ impl Role {
             Self::Admin => true,
             Self::Manager => matches!(
                 permission,
-                P::Read | P::ReadAudit | P::Manage | P::Pause | P::ReleaseHalt
+                P::Read | P::ReadAudit | P::Manage | P::Pause | P::ReleaseHalt | P::TakeBack
             ),
             // Anybody who sees the danger stops: a halt needs no rollout manager.
             Self::Security => matches!(
                 permission,
-                P::Read | P::ReadAudit | P::Pause | P::Halt | P::ReleaseHalt
+                P::Read | P::ReadAudit | P::Pause | P::Halt | P::ReleaseHalt | P::TakeBack
             ),
-            Self::Approver => matches!(permission, P::Read | P::Approve | P::ReleaseHalt),
+            Self::Approver => matches!(
+                permission,
+                P::Read | P::Approve | P::ReleaseHalt | P::TakeBack
+            ),
             Self::Auditor => matches!(permission, P::Read | P::ReadAudit),
             Self::SignalSource => false,
         }

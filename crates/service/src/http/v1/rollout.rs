@@ -15,7 +15,7 @@ use crate::operations::token::Permission;
 use crate::operations::view::{
     MemberItem, PersonView, PlanView, ReportView, RolloutView, WaveView,
 };
-use crate::operations::{Page, plan as plans, rollout, slots, status};
+use crate::operations::{Page, plan as plans, revert, rollout, slots, status};
 
 type View = Result<Tagged<RolloutView>, Problem>;
 
@@ -117,7 +117,13 @@ pub(in crate::http) async fn start(
     seen: IfMatch,
     Body(body): Body<StartBody>,
 ) -> View {
-    let actor = caller.may(Permission::Manage)?;
+    // Whoever may ask for a revert may start it, once enough others have said yes.
+    let permission = if revert::is_one(&app, &id).await? {
+        Permission::TakeBack
+    } else {
+        Permission::Manage
+    };
+    let actor = caller.may(permission)?;
     if let Some(reason) = &body.reason {
         crate::operations::hold::check_reason(reason)?;
     }
