@@ -49,6 +49,7 @@ mod releasing;
 mod repeating;
 mod resting;
 mod restoring;
+mod reverting;
 mod reviewing;
 mod schema;
 mod specs;

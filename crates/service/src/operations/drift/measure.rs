@@ -21,7 +21,7 @@ use tidegate_policy::Condition;
 
 use super::super::plan::spec_of;
 use super::super::slots::is_lease_over;
-use super::super::{Actor, OperationError, load, member};
+use super::super::{Actor, OperationError, load, member, revert};
 use super::matching::matched;
 use super::merge::{self, Both};
 use super::view::{self, ClassView, DriftView, Report, WaveDrift};
@@ -60,6 +60,7 @@ pub async fn measure(
     by_hand: Option<Condition>,
 ) -> Result<DriftView, OperationError> {
     let row = load::find(app, name).await?;
+    revert::refuse_of_revert(&row)?;
     let Some(task) = begin(app, row).await? else {
         return view::show(app, name).await;
     };
