@@ -1,6 +1,7 @@
 //! The connectors against servers that other people wrote, and against one of our own that does what
 //! no honest server does.
 
+mod back;
 mod checking;
 mod doubtful;
 mod existing;

@@ -153,6 +153,18 @@ impl Book {
         }
     }
 
+    /// Replaces an account, as an honest server would.
+    pub(super) fn replace(&self, asked: &Asked) -> Reply {
+        let id = asked.path.strip_prefix("/Users/").unwrap_or_default();
+        let mut account = asked.body.clone();
+        account["id"] = id.into();
+        self.0
+            .lock()
+            .unwrap()
+            .insert(id.to_owned(), account.clone());
+        Reply::Json(200, account)
+    }
+
     fn matching(&self, filter: &str) -> Vec<Value> {
         let (attribute, value) = filter.split_once(" eq ").unwrap();
         let value: Value = serde_json::from_str(value).unwrap();

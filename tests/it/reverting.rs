@@ -31,6 +31,9 @@ on_each_database!(
     a_revert_keeps_its_people_when_others_are_imported,
     a_cancelled_revert_lets_go_of_its_waves,
     the_command_line_takes_people_back,
+    fsck_holds_both_ledgers_against_each_other,
+    whoever_counts_as_taken_back_was_taken_back_by_a_revert,
+    people_who_came_into_a_wave_late_are_taken_back_like_all_others,
 );
 
 const WHY: &str = "the vendor was breached";
@@ -736,5 +739,128 @@ async fn the_command_line_takes_people_back(database: Database) {
     until_status(api, "move-revert-1", "completed", 60).await;
     let shown = run(&who.asks, &["status", "move-revert-1"]);
     assert!(shown.contains("2,000 of 2,000 taken back"), "{shown}");
+    service.end_and_fsck();
+}
+
+async fn whoever_counts_as_taken_back_was_taken_back_by_a_revert(database: Database) {
+    let mut service = moved(&database, json!({})).await;
+    let who = people(&service.api).await;
+    let name = taken_back(&who, json!({"waves": [1], "reason": WHY})).await;
+    let back = until_status(&service.api, &name, "completed", 60).await;
+    let back = back["id"].as_str().unwrap();
+    service.stop();
+    check_books(&database);
+    // The revert is some other rollout now, which adds up by itself.
+    database
+        .execute(&format!(
+            "UPDATE rollout SET reverts = NULL WHERE id = '{back}'"
+        ))
+        .await;
+    let said = fsck(&database);
+    assert!(said.contains("no revert has done it"), "{said}");
+}
+
+async fn fsck_holds_both_ledgers_against_each_other(database: Database) {
+    let mut service = moved(&database, json!({})).await;
+    let api = &service.api;
+    let who = people(api).await;
+    let name = taken_back(&who, json!({"waves": [1], "reason": WHY})).await;
+    let back = until_status(api, &name, "completed", 60).await;
+    let original = view(api, "move").await;
+    let (back, original) = (
+        back["id"].as_str().unwrap(),
+        original["id"].as_str().unwrap(),
+    );
+    service.stop();
+    check_books(&database);
+    // The canary of the original counts as moved again, in every count: alone it would add up.
+    database
+        .execute(&format!(
+            "UPDATE batch SET done = 50, reverted = 0, slots = (SELECT slots FROM batch b WHERE b.rollout_id = '{back}') \
+             WHERE rollout_id = '{original}' AND wave_no = 1"
+        ))
+        .await;
+    database
+        .execute(&format!(
+            "UPDATE wave SET done = 50, reverted = 0 WHERE rollout_id = '{original}' AND wave_no = 1"
+        ))
+        .await;
+    let said = fsck(&database);
+    assert!(
+        said.contains("was taken back by a revert, and counts as done"),
+        "{said}"
+    );
+}
+
+/// What `tidegate fsck` finds in a store that is damaged.
+fn fsck(database: &Database) -> String {
+    let done = std::process::Command::new(crate::support::service::PROGRAM)
+        .args(["fsck", "--database", &database.url])
+        .output()
+        .unwrap();
+    assert!(!done.status.success(), "a damage is found");
+    String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+}
+
+async fn people_who_came_into_a_wave_late_are_taken_back_like_all_others(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 2_000).await;
+    sandbox(api, json!({"latency_ms": 20, "concurrency": 8})).await;
+    let spec = format!(
+        "rollout: move\npopulation: staff\ntarget: box\nlate_joiners: matching_unfinished_wave\nwaves:\n\
+         \x20 - {{name: germany, select: {{attribute: country, equals: DE}}, {EASY}}}\n\
+         \x20 - {{name: america, select: {{attribute: country, equals: US}}, {EASY}}}\n\
+         \x20 - {{name: others, rest: true}}\n"
+    );
+    started(api, &spec).await;
+    until_done(api, "move", 520, 60).await;
+    let halt = place(api, "halt", json!({"type": "rollout", "id": "move"})).await;
+    until("what was under way is written", 20, async || {
+        view(api, "move").await["in_flight"] == 0
+    })
+    .await;
+    // Frenchmen whom nobody has begun become Americans: with places before, between and after all others.
+    let moved_over = |line: &str| {
+        let number = line.get(1..8).and_then(|text| text.parse::<u32>().ok());
+        if number.is_some_and(|number| number % 40 == 1) {
+            line.replace(",FR,", ",US,")
+        } else {
+            line.to_owned()
+        }
+    };
+    let people_now: Vec<String> = csv(0..2_000).lines().map(moved_over).collect();
+    import_csv(api, people_now.join("\n")).await;
+    crate::support::release::halt(api, halt["id"].as_str().unwrap()).await;
+    let done = until_status(api, "move", "completed", 120).await;
+    assert_eq!(by_wave(&done, "done"), [500, 550, 950], "{done:#}");
+    let who = people(api).await;
+    let name = taken_back(&who, json!({"waves": [2], "reason": WHY})).await;
+    let back = until_status(api, &name, "completed", 60).await;
+    assert_eq!(back["totals"]["done"], 550);
+    for (key, wave) in [
+        ("e0000001", "america"),
+        ("e0001961", "america"),
+        ("e0000002", "america"),
+    ] {
+        let there = api
+            .get(&format!("/v1/rollouts/{name}/members/{key}"))
+            .await
+            .ok();
+        assert_eq!(
+            (&there["state"], &there["wave"]["name"]),
+            (&json!("done"), &json!(wave)),
+            "{there:#}"
+        );
+        let here = api
+            .get(&format!("/v1/rollouts/move/members/{key}"))
+            .await
+            .ok();
+        assert!(
+            here["why"].as_str().unwrap().starts_with("taken back by"),
+            "{here:#}"
+        );
+    }
+    assert_eq!(by_wave(&view(api, "move").await, "reverted"), [0, 550, 0]);
     service.end_and_fsck();
 }

@@ -256,3 +256,47 @@ fn a_sheet_of_version_1_decodes_for_ever() {
     let again: Sheet = serde_json::from_str(&serde_json::to_string(&sheet).unwrap()).unwrap();
     assert_eq!(again, sheet);
 }
+
+#[test]
+fn every_refusal_has_its_own_code_and_says_what_to_do() {
+    use crate::hold::quorum::{Missing, NoYes};
+    let wave = WaveNumber(2);
+    let person = || Principal::new("meier");
+    let refusals = [
+        RevertRefusal::NotARevert("move".to_owned()),
+        RevertRefusal::OfARevert("move-revert-1".to_owned()),
+        RevertRefusal::Fixed("move-revert-1".to_owned()),
+        RevertRefusal::WavesMissing,
+        RevertRefusal::WaveUnknown(wave),
+        RevertRefusal::Nobody,
+        RevertRefusal::InFlight { wave, people: 7 },
+        RevertRefusal::AlreadyOpen { wave },
+        RevertRefusal::Frozen(HoldId::new(Uuid::from_u128(1))),
+        RevertRefusal::DigestDiffers {
+            current: Digest::of(b"revert"),
+        },
+        RevertRefusal::Changed {
+            differences: substance(b"then").differences(&substance(b"now")),
+        },
+        RevertRefusal::Yes(NoYes::NoSeat(person())),
+        RevertRefusal::Yes(NoYes::Asker(person())),
+        RevertRefusal::Yes(NoYes::SeatTooNew(person())),
+        RevertRefusal::Yes(NoYes::SamePerson(person())),
+        RevertRefusal::ApprovalsExpired { at: at(0) },
+        RevertRefusal::ExecutionExpired { at: at(0) },
+        RevertRefusal::ApprovalsMissing(Missing {
+            people: 1,
+            groups: vec![Group::Operations],
+            lost: Vec::new(),
+        }),
+        RevertRefusal::Started,
+        RevertRefusal::Ended,
+    ];
+    let codes: std::collections::BTreeSet<_> = refusals.iter().map(RevertRefusal::code).collect();
+    assert_eq!(codes.len(), refusals.len(), "a code was used twice");
+    let text: Vec<_> = refusals
+        .iter()
+        .map(|refusal| format!("{:<26} {refusal}", refusal.code()))
+        .collect();
+    insta::assert_snapshot!("revert_refusals", text.join("\n"));
+}

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_orchestrator::hold::release::{End, Seat, Substance};
 use tidegate_orchestrator::ids::{
-    BatchSeq, ReleaseRequestId, RolloutId, Timestamp, WaveNumber, millis,
+    BatchSeq, PlanId, ReleaseRequestId, RolloutId, Timestamp, WaveNumber, millis,
 };
 use tidegate_orchestrator::revert::{Chosen, Sheet};
 
@@ -191,6 +191,24 @@ pub async fn origins_insert<C: ConnectionTrait>(
         query::execute(db, sql, values).await?;
     }
     Ok(())
+}
+
+/// Returns the first batch of a wave of a plan whose people do not all come after those of the batches before it:
+/// whoever was added to the wave of the original late.
+pub async fn late_from<C: ConnectionTrait>(
+    db: &C,
+    plan: PlanId,
+    wave: WaveNumber,
+) -> Result<Option<u32>, StoreError> {
+    let sql = "SELECT MIN(seq) AS number FROM (SELECT seq, ordinal_min, MAX(ordinal_max) OVER \
+               (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before_max \
+               FROM plan_roster WHERE plan_id = $1 AND wave_no = $2) AS placed \
+               WHERE ordinal_min <= before_max";
+    let values = [plan.to_string().into(), i64::from(wave.get()).into()];
+    let row: Option<query::MaybeNumber> = query::one(db, sql, values).await?;
+    row.and_then(|row| row.number)
+        .map(query::unsigned)
+        .transpose()
 }
 
 /// Reads where batches of one wave of a revert come from.

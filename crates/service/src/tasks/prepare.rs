@@ -6,7 +6,8 @@ use tidegate_orchestrator::rollout::{Command, Lifecycle, Unprepared};
 
 use crate::app::App;
 use crate::operations::{Actor, OperationError, drift, load, rollout};
-use crate::store::{Lane, StoreError, ledger, plan, transact, wave};
+use crate::store::rollout::RolloutRow;
+use crate::store::{Lane, StoreError, ledger, plan, revert, transact, wave};
 
 /// How many batches one step lays out.
 const BATCHES_PER_STEP: u32 = 64;
@@ -36,7 +37,7 @@ pub async fn prepare(app: &App, id: RolloutId) -> Result<(), OperationError> {
             Some((of, counts)) if of == bound.id => counts,
             _ => plan::plan_roster_counts(app.store.read(), bound.id).await?,
         };
-        let following = step(app, id, bound.id, *next, &counts).await?;
+        let following = step(app, &row, bound.id, *next, &counts).await?;
         known = Some((bound.id, counts));
         match rollout::command(app, &actor, id, &Command::Prepare { next: following }).await {
             Ok(_) => {}
@@ -50,11 +51,12 @@ pub async fn prepare(app: &App, id: RolloutId) -> Result<(), OperationError> {
 /// Lays out the next batches and returns where to go on; copying twice copies nothing.
 async fn step(
     app: &App,
-    rollout: RolloutId,
+    row: &RolloutRow,
     plan: tidegate_orchestrator::ids::PlanId,
     next: Unprepared,
     counts: &[(WaveNumber, u32)],
 ) -> Result<Option<Unprepared>, OperationError> {
+    let rollout = row.id;
     let batches = counts
         .iter()
         .find(|(wave, _)| *wave == next.wave)
@@ -70,6 +72,13 @@ async fn step(
     let laid: Result<(), OperationError> = transact!(app.store, Lane::Ordinary, "prepare", |txn| {
         wave::wave_insert(txn, rollout, next.wave, &name, people).await?;
         let people = ledger::batches_prepare(txn, rollout, plan, next.wave, range, &queued).await?;
+        if row.reverts.is_some()
+            && until == batches
+            && let Some(late_from) = revert::late_from(txn, plan, next.wave).await?
+        {
+            // Whoever came late into the wave of the original stands in a batch of their own here, too.
+            wave::wave_widen(txn, rollout, next.wave, (0, late_from)).await?;
+        }
         drift::carry_out(txn, rollout, plan, next.wave, (range, people)).await
     });
     laid?;
