@@ -21,7 +21,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::release::End;
-use tidegate_orchestrator::hold::{Exemption, Place};
+use tidegate_orchestrator::hold::{Exemption, HoldSet, Place};
 use tidegate_orchestrator::ids::{Generation, Principal, RolloutId, WaveNumber};
 use tidegate_orchestrator::revert::{self, RevertRefusal};
 use tidegate_orchestrator::rollout::{Change, Command, Event, PlanRef, Rollout, record};
@@ -204,7 +204,9 @@ async fn told(
 /// When there is none of this name.
 pub async fn show(app: &App, name: &str) -> Result<RevertView, OperationError> {
     let row = load::find(app, name).await?;
-    let looked = case::look(app, app.store.read(), &row).await?;
+    let db = app.store.read();
+    let (_, in_force) = holds::holds_known(db, app.store.hold_cache()).await?;
+    let looked = case::look(app, db, &row, &in_force).await?;
     Ok(view::of(&row, &looked, app.store.now().await?))
 }
 
@@ -230,7 +232,8 @@ pub async fn approve(
     let done: Result<(), OperationError> =
         transact!(app.store, Lane::Ordinary, "revert_approve", |txn| {
             let now = txn.now();
-            let looked = case::look(app, txn, &row).await?;
+            let in_force = holds::holds_for_writing(txn).await?;
+            let looked = case::look(app, txn, &row, &in_force).await?;
             let seat = seat_of(txn, actor).await?;
             let is_new = looked.case.may_approve((&seat, digest), now);
             if !is_new.map_err(|no| refused(&no))? {
@@ -296,15 +299,15 @@ async fn begin(
     if generation.is_some_and(|seen| seen != row.generation) {
         return Err(OperationError::Conflict { what: "rollout" });
     }
-    let looked = case::look(app, txn, &row).await?;
+    let in_force = holds::holds_for_writing(txn).await?;
+    let looked = case::look(app, txn, &row, &in_force).await?;
     looked
         .case
         .may_start(digest, now)
         .map_err(|no| refused(&no))?;
     revert::may_take_back(&looked.chosen, looked.frozen).map_err(|no| refused(&no))?;
-    exempt(app, txn, &row, &looked).await?;
+    let in_force = exempted(app, txn, actor, (&row, &looked), &in_force).await?;
     let by = Principal::new(actor.principal.clone());
-    let in_force = holds::holds_for_writing(txn).await?;
     let wanted = Command::Start { digest, by };
     let started = rollout::commit_under(txn, actor, row, (&wanted, &in_force)).await?;
     rows::revert_end(txn, id, End::Executed).await?;
@@ -320,34 +323,36 @@ async fn begin(
     Ok(started)
 }
 
-/// Lets it go on under exactly the holds that its approval named, and that are still in force.
-async fn exempt(
+/// Lets it go on under exactly the holds that its approval named and that are still in force, and returns what is
+/// in force then.
+async fn exempted(
     app: &App,
     txn: &mut Txn,
-    row: &RolloutRow,
-    looked: &Looked,
-) -> Result<(), OperationError> {
-    let in_force = holds::holds_for_writing(txn).await?;
+    actor: &Actor,
+    (row, looked): (&RolloutRow, &Looked),
+    in_force: &HoldSet,
+) -> Result<HoldSet, OperationError> {
     let place = Place::rollout(row.target, row.id);
     let covering = in_force.covering(&place).map(|hold| hold.id);
     let named = &looked.row.sheet.holds;
-    let known = covering.filter(|id| named.contains(id)).collect();
     let exemption = Exemption {
         id: app.ids.make(),
-        holds: known,
+        holds: covering.filter(|id| named.contains(id)).collect(),
         rollout: row.id,
         waves: looked.plan.waves.iter().map(|wave| wave.number).collect(),
         until: txn.now() + TimeDelta::days(EXEMPT_DAYS),
     };
+    let mut in_force = in_force.clone();
     if exemption.holds.is_empty() {
-        return Ok(());
+        return Ok(in_force);
     }
     let epoch = holds::epoch_next(txn).await?;
     exemption::exemption_insert(txn, &exemption, epoch).await?;
     holds::epoch_notify(txn, epoch).await?;
-    let actor = Actor::task("revert");
     let detail = json!({"exemption": exemption, "epoch": epoch});
-    told(txn, &actor, "exemption.begin", row.id, detail).await
+    told(txn, actor, "exemption.begin", row.id, detail).await?;
+    in_force.exempt(exemption);
+    Ok(in_force)
 }
 
 /// Who tried to take people back and was refused is in the trail, too.

@@ -248,8 +248,8 @@ fn exempted_whole(takes_back: bool) -> World {
     let mut world = World::running(vec![facts(50)]);
     world.takes_back = takes_back;
     world.holds.add(halt());
-    world.holds.exempt(crate::hold::Exemption {
-        id: crate::ids::ExemptionId::new(uuid::Uuid::from_u128(9)),
+    world.holds.exempt(Exemption {
+        id: ExemptionId::new(Uuid::from_u128(9)),
         holds: [halt().id].into(),
         rollout: rollout_id(),
         waves: [WaveNumber(1)].into(),

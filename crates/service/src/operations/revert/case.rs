@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::release::{Approval, End, Part, Request, Substance};
-use tidegate_orchestrator::hold::{MovedPeople, Place};
+use tidegate_orchestrator::hold::{HoldSet, MovedPeople, Place};
 use tidegate_orchestrator::ids::{HoldId, RolloutId, WaveNumber};
 use tidegate_orchestrator::plan::Plan;
 use tidegate_orchestrator::revert::{Case, Chosen, RevertRefusal, basis};
@@ -49,6 +49,7 @@ pub(super) async fn look<C: Connection>(
     app: &App,
     db: &C,
     rollout: &RolloutRow,
+    in_force: &HoldSet,
 ) -> Result<Looked, OperationError> {
     let not_one = || refused(&RevertRefusal::NotARevert(rollout.name.clone()));
     let original = rollout.reverts.ok_or_else(not_one)?;
@@ -77,7 +78,7 @@ pub(super) async fn look<C: Connection>(
         digest: plan.digest,
         substance: substance(db, &original, &chosen).await?,
     };
-    let frozen = frozen(db, &original, &numbers).await?;
+    let frozen = frozen(db, in_force, &original, &numbers).await?;
     Ok(Looked {
         row,
         original,
@@ -112,10 +113,10 @@ pub(super) async fn substance<C: Connection>(
 /// Returns a hold in force on the original, or on one of these waves of it, that freezes people already moved.
 pub(super) async fn frozen<C: Connection>(
     db: &C,
+    in_force: &HoldSet,
     original: &RolloutRow,
     waves: &[WaveNumber],
 ) -> Result<Option<HoldId>, StoreError> {
-    let in_force = holds::hold_set_for(db).await?;
     for wave in waves {
         let place = Place::wave(original.target, original.id, *wave);
         for hold in in_force.covering(&place) {

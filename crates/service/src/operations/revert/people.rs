@@ -1,11 +1,11 @@
 //! Who is taken back: whoever is `done` in chosen waves, batch by batch of the original.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::Place;
-use tidegate_orchestrator::ids::{BatchSeq, HoldId, Ordinal, RolloutId, WaveNumber};
+use tidegate_orchestrator::ids::{BatchSeq, Ordinal, RolloutId, WaveNumber};
 use tidegate_orchestrator::ledger::{Slots, receipt};
 use tidegate_orchestrator::plan::{Order, PLAN_FORMAT, Plan, PlannedWave};
 use tidegate_orchestrator::revert::{
@@ -24,7 +24,8 @@ use crate::store::plan::{self as plans, PlanRosterRow, PlanRow};
 use crate::store::revert::{self as rows, Origin};
 use crate::store::rollout::RolloutRow;
 use crate::store::{
-    Lane, StoreError, failure, population as populations, target as targets, transact, wave,
+    Lane, StoreError, failure, hold as holds, population as populations, target as targets,
+    transact, wave,
 };
 
 /// How many batches one read brings.
@@ -60,7 +61,8 @@ pub(super) async fn find(
     let numbers = wish.numbers(&there)?;
     let settings = settings(app, original, wish).await?;
     let chosen = rows::chosen_load(app.store.read(), original.id, &numbers).await?;
-    let frozen = case::frozen(app.store.read(), original, &numbers).await?;
+    let (_, in_force) = holds::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let frozen = case::frozen(app.store.read(), &in_force, original, &numbers).await?;
     revert::may_take_back(&chosen, frozen).map_err(|no| refused(&no))?;
     let wanted = wanted(app, &plan, &settings).await?;
     let (mut waves, mut batches, mut sheet) = (Vec::new(), Vec::new(), Vec::new());
@@ -106,7 +108,11 @@ pub(super) async fn find(
         original_plan: plan.digest,
         waves: sheet,
         matching: wish.matching.as_ref().map(ToString::to_string),
-        holds: covering(app, original, id).await?,
+        // Those that an approval lets it go on under.
+        holds: in_force
+            .covering(&Place::rollout(original.target, id))
+            .map(|hold| hold.id)
+            .collect(),
     };
     Ok(Found {
         plan: planned(&plan, original, waves, &sheet, &settings),
@@ -211,18 +217,6 @@ fn check_gates(waves: &[PlannedWave]) -> Result<(), OperationError> {
         sentence: "the gate does not fit the people who would be taken back".to_owned(),
         details,
     })
-}
-
-/// Returns the holds that cover a rollout onto the target now: those that an approval lets it go on under.
-async fn covering(
-    app: &App,
-    original: &RolloutRow,
-    id: RolloutId,
-) -> Result<Vec<HoldId>, OperationError> {
-    let place = Place::rollout(original.target, id);
-    let (_, in_force) =
-        crate::store::hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
-    Ok(in_force.covering(&place).map(|hold| hold.id).collect())
 }
 
 fn planned(
@@ -347,6 +341,7 @@ pub async fn remote_ids(
     let row = page.first().filter(|row| row.address == origin);
     let row = row.ok_or(StoreError::NotFound)?;
     let here = roster::decode(&row.roster).map_err(StoreError::corrupt)?;
+    let wanted: HashSet<&Ordinal> = wanted.iter().collect();
     let places = here.into_iter().zip(0..);
     let named = places.filter_map(|(person, place)| Some((person, said.remove(&place)?)));
     Ok(named
