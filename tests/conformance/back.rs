@@ -11,6 +11,7 @@ use crate::support::api::{Api, send};
 use crate::support::database::Database;
 use crate::support::people::{import, started, until_status};
 use crate::support::release::people;
+use crate::support::revert::{WHY, taken_back};
 use crate::support::service::Service;
 use crate::support::targets::Target;
 use crate::support::until;
@@ -22,19 +23,8 @@ on_each_server!(
 
 /// Asks for everybody of `move`, has two say yes, and starts.
 async fn take_back(api: &Api) -> String {
-    let who = people(api).await;
-    let wish = json!({"waves": "all", "reason": "breached", "gate": {"failures_at_most": "100%"}});
-    let asked = who.asks.post("/v1/rollouts/move/revert", wish).await.ok();
-    let name = asked["rollout"].as_str().unwrap().to_owned();
-    for one in [&who.security, &who.operations] {
-        let yes = json!({"digest": asked["digest"], "reason": "looked"});
-        let path = format!("/v1/rollouts/{name}/revert-approvals");
-        one.post(&path, yes).await.ok();
-    }
-    let start = json!({"digest": asked["digest"]});
-    let path = format!("/v1/rollouts/{name}/start");
-    who.asks.post(&path, start).await.ok();
-    name
+    let wish = json!({"waves": "all", "reason": WHY, "gate": {"failures_at_most": "100%"}});
+    taken_back(&people(api).await, wish).await
 }
 
 async fn settled(api: &Api, rollout: &str, people: u64) -> Value {

@@ -55,6 +55,7 @@ mod schema;
 mod specs;
 mod stopping;
 mod storm;
+mod taking_back;
 mod together;
 mod trouble;
 mod upgrading;

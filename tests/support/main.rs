@@ -19,6 +19,7 @@ pub(crate) mod people;
 pub(crate) mod recorder;
 pub(crate) mod relay;
 pub(crate) mod release;
+pub(crate) mod revert;
 pub(crate) mod service;
 pub(crate) mod targets;
 pub(crate) mod trail;
