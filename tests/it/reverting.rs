@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::api::{Api, send};
 use crate::support::database::Database;
-use crate::support::holds::release_request;
+use crate::support::holds::{place, release_request};
 use crate::support::on_each_database;
 use crate::support::people::until_status;
 use crate::support::release::people;
@@ -311,6 +311,16 @@ async fn a_hold_that_freezes_people_already_moved_refuses_a_revert(database: Dat
         .refused(409, "revert_frozen");
     let lifted = release_request(api, hold["id"].as_str().unwrap());
     send(lifted).await.ok();
+    // Only halts are named by an approval: a pause that covers the revert stops it, whenever it was placed.
+    let pause = place(api, "pause", json!({"type": "target", "id": "box"})).await;
+    let second = ask(&who.asks, json!([1])).await.ok();
+    assert_eq!(second["holds"], json!([]), "{second:#}");
+    start(&who.asks, name, digest)
+        .await
+        .refused(409, "rollout_paused");
+    send(release_request(api, pause["id"].as_str().unwrap()))
+        .await
+        .ok();
     start(&who.asks, name, digest).await.ok();
     until_status(api, name, "completed", 60).await;
     service.end_and_fsck();

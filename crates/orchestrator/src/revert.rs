@@ -159,8 +159,8 @@ pub struct Sheet {
     pub waves: Vec<SheetWave>,
     /// Which of their people, as it was written; `None`: everybody.
     pub matching: Option<String>,
-    /// The holds that covered the revert when it was asked for. They do not stop it once it is approved; any
-    /// other does.
+    /// The halts that covered the revert when it was asked for. They do not stop it once it is approved; any
+    /// other hold does.
     pub holds: Vec<HoldId>,
 }
 

@@ -163,7 +163,7 @@ fn lines(view: &Value, width: usize) -> Vec<String> {
     let holds = view.pointer("/holds").and_then(Value::as_array);
     for hold in holds.into_iter().flatten().filter_map(Value::as_str) {
         lines.push(format!(
-            "goes on under hold {hold}, once it is approved; any other hold stops it"
+            "goes on under halt {hold}, once it is approved; any other hold stops it"
         ));
     }
     lines.push(text_of(view, "/sentence"));

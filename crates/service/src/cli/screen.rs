@@ -100,13 +100,15 @@ fn progress(view: &RolloutView) -> Vec<String> {
             instant(end)
         ));
     }
-    let trouble: Vec<String> = ["failed", "review", "unknown", "retry", "departed"]
-        .iter()
-        .filter_map(|state| {
-            let count = count(&view.totals, state);
-            (count > 0).then(|| format!("{} {}", grouped(count), state))
-        })
-        .collect();
+    let trouble: Vec<String> = [
+        "failed", "review", "unknown", "retry", "departed", "reverted",
+    ]
+    .iter()
+    .filter_map(|state| {
+        let count = count(&view.totals, state);
+        (count > 0).then(|| format!("{} {}", grouped(count), state))
+    })
+    .collect();
     if !trouble.is_empty() {
         lines.push(format!("  not done    {}", trouble.join(" · ")));
     }

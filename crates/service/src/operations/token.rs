@@ -349,6 +349,7 @@ mod tests {
             P::Pause,
             P::Halt,
             P::ReleaseHalt,
+            P::TakeBack,
             P::ManageTokens,
             P::UseCredential,
         ];

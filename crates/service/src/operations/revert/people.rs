@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use tidegate_orchestrator::digest::Digest;
-use tidegate_orchestrator::hold::Place;
+use tidegate_orchestrator::hold::{HoldKind, Place};
 use tidegate_orchestrator::ids::{BatchSeq, Ordinal, RolloutId, WaveNumber};
 use tidegate_orchestrator::ledger::{Slots, receipt};
 use tidegate_orchestrator::plan::{Order, PLAN_FORMAT, Plan, PlannedWave};
@@ -108,9 +108,10 @@ pub(super) async fn find(
         original_plan: plan.digest,
         waves: sheet,
         matching: wish.matching.as_ref().map(ToString::to_string),
-        // Those that an approval lets it go on under.
+        // Halts alone: whoever may place anything else may release it.
         holds: in_force
             .covering(&Place::rollout(original.target, id))
+            .filter(|hold| hold.kind == HoldKind::Halt)
             .map(|hold| hold.id)
             .collect(),
     };

@@ -54,7 +54,7 @@ pub struct RevertView {
     pub people: u64,
     /// The chosen waves, in the order in which they are taken back.
     pub waves: Vec<RevertWaveView>,
-    /// The holds in force then that do not stop it once it is started; any other does.
+    /// The halts in force then that do not stop it once it is started; any other hold does.
     #[schema(value_type = Vec<String>)]
     pub holds: Vec<HoldId>,
     /// preview, collecting, ready, approvals_expired, execution_expired, configuration_changed, executed or vetoed.
