@@ -305,10 +305,10 @@ async fn a_hold_that_freezes_people_already_moved_refuses_a_revert(database: Dat
     let hold = api.post("/v1/holds", hold).await.ok();
     start(&who.asks, name, digest)
         .await
-        .refused(409, "revert_frozen");
+        .refused(409, "moved_people_frozen");
     ask(&who.asks, json!([1]))
         .await
-        .refused(409, "revert_frozen");
+        .refused(409, "moved_people_frozen");
     let lifted = release_request(api, hold["id"].as_str().unwrap());
     send(lifted).await.ok();
     // Only halts are named by an approval: a pause that covers the revert stops it, whenever it was placed.

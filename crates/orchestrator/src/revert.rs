@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::matching::Matching;
 pub use self::refusal::RevertRefusal;
 use crate::digest::{Digest, DigestBuilder};
+use crate::hold::moved::MovedFrozen;
 use crate::hold::quorum::may_say_yes;
 use crate::hold::release::{End, Request, Seat, Standing, Substance};
 use crate::hold::terms::Terms;
@@ -231,14 +232,14 @@ pub fn basis(chosen: &[Chosen]) -> Digest {
     builder.finish()
 }
 
-/// Decides whether people of these waves can be taken back as things are. `frozen` is a hold in force under
-/// which nothing about people already moved may change.
+/// Decides whether people of these waves can be taken back as things are. `frozen` says of a hold in force that
+/// nothing about people already moved may change.
 ///
 /// # Errors
 /// When somebody is under way, another revert is, nobody was moved, or a hold freezes them.
-pub fn may_take_back(chosen: &[Chosen], frozen: Option<HoldId>) -> Result<(), RevertRefusal> {
-    if let Some(hold) = frozen {
-        return Err(RevertRefusal::Frozen(hold));
+pub fn may_take_back(chosen: &[Chosen], frozen: Option<MovedFrozen>) -> Result<(), RevertRefusal> {
+    if let Some(frozen) = frozen {
+        return Err(frozen.into());
     }
     for wave in chosen {
         let number = wave.number;

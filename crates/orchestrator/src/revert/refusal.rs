@@ -3,9 +3,10 @@
 use thiserror::Error;
 
 use crate::digest::Digest;
+use crate::hold::moved::MovedFrozen;
 use crate::hold::quorum::{Missing, NoYes};
 use crate::hold::release::Difference;
-use crate::ids::{HoldId, Timestamp, WaveNumber};
+use crate::ids::{Timestamp, WaveNumber};
 use crate::sentence;
 
 /// The domain says no to a revert, or to a step of one.
@@ -52,8 +53,8 @@ pub enum RevertRefusal {
         wave: WaveNumber,
     },
     /// A hold says that nothing about people already moved changes.
-    #[error("hold `{0}` freezes people already moved: nobody is taken back while it is in force")]
-    Frozen(HoldId),
+    #[error(transparent)]
+    Frozen(#[from] MovedFrozen),
     /// The digest is of something else.
     #[error(
         "the revert is known by digest {current}, and not by the one named: read it, then decide"
@@ -109,7 +110,7 @@ impl RevertRefusal {
             Self::Nobody => "revert_nobody",
             Self::InFlight { .. } => "revert_in_flight",
             Self::AlreadyOpen { .. } => "revert_open",
-            Self::Frozen(_) => "revert_frozen",
+            Self::Frozen(frozen) => frozen.code(),
             Self::DigestDiffers { .. } => "revert_digest_differs",
             Self::Changed { .. } => "revert_changed",
             Self::Yes(NoYes::NoSeat(_)) => "seat_missing",

@@ -65,6 +65,14 @@ fn yes(name: &str, group: Group, seconds: i64) -> Approval {
     }
 }
 
+fn frozen() -> MovedFrozen {
+    MovedFrozen {
+        id: HoldId::new(Uuid::from_u128(1)),
+        since: at(0),
+        reason: "forensics".to_owned(),
+    }
+}
+
 fn both() -> Vec<Approval> {
     vec![
         yes("lind", Group::Security, 200),
@@ -117,8 +125,7 @@ fn people_under_way_another_revert_and_a_freeze_refuse_it() {
     let code = |chosen: &[Chosen], frozen| may_take_back(chosen, frozen).map_err(|no| no.code());
     let done = [chosen(1, &[(SlotState::Done, 5)])];
     assert_eq!(code(&done, None), Ok(()));
-    let hold = HoldId::new(Uuid::from_u128(1));
-    assert_eq!(code(&done, Some(hold)), Err("revert_frozen"));
+    assert_eq!(code(&done, Some(frozen())), Err("moved_people_frozen"));
     let moving = [chosen(1, &[(SlotState::Done, 5), (SlotState::InFlight, 1)])];
     assert_eq!(code(&moving, None), Err("revert_in_flight"));
     let mut open = done.clone();
@@ -271,7 +278,7 @@ fn every_refusal_has_its_own_code_and_says_what_to_do() {
         RevertRefusal::Nobody,
         RevertRefusal::InFlight { wave, people: 7 },
         RevertRefusal::AlreadyOpen { wave },
-        RevertRefusal::Frozen(HoldId::new(Uuid::from_u128(1))),
+        RevertRefusal::Frozen(frozen()),
         RevertRefusal::DigestDiffers {
             current: Digest::of(b"revert"),
         },

@@ -205,8 +205,7 @@ async fn told(
 pub async fn show(app: &App, name: &str) -> Result<RevertView, OperationError> {
     let row = load::find(app, name).await?;
     let db = app.store.read();
-    let (_, in_force) = holds::holds_known(db, app.store.hold_cache()).await?;
-    let looked = case::look(app, db, &row, &in_force).await?;
+    let looked = case::look(app, db, &row).await?;
     Ok(view::of(&row, &looked, app.store.now().await?))
 }
 
@@ -232,8 +231,7 @@ pub async fn approve(
     let done: Result<(), OperationError> =
         transact!(app.store, Lane::Ordinary, "revert_approve", |txn| {
             let now = txn.now();
-            let in_force = holds::holds_for_writing(txn).await?;
-            let looked = case::look(app, txn, &row, &in_force).await?;
+            let looked = case::look(app, txn, &row).await?;
             let seat = seat_of(txn, actor).await?;
             let is_new = looked.case.may_approve((&seat, digest), now);
             if !is_new.map_err(|no| refused(&no))? {
@@ -299,13 +297,13 @@ async fn begin(
     if generation.is_some_and(|seen| seen != row.generation) {
         return Err(OperationError::Conflict { what: "rollout" });
     }
-    let in_force = holds::holds_for_writing(txn).await?;
-    let looked = case::look(app, txn, &row, &in_force).await?;
+    let looked = case::look(app, txn, &row).await?;
     looked
         .case
         .may_start(digest, now)
         .map_err(|no| refused(&no))?;
-    revert::may_take_back(&looked.chosen, looked.frozen).map_err(|no| refused(&no))?;
+    revert::may_take_back(&looked.chosen, looked.frozen.clone()).map_err(|no| refused(&no))?;
+    let in_force = holds::holds_for_writing(txn).await?;
     let in_force = exempted(app, txn, actor, (&row, &looked), &in_force).await?;
     let by = Principal::new(actor.principal.clone());
     let wanted = Command::Start { digest, by };

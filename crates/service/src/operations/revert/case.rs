@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use tidegate_orchestrator::digest::Digest;
+use tidegate_orchestrator::hold::Place;
+use tidegate_orchestrator::hold::moved::{MovedFrozen, may_change};
 use tidegate_orchestrator::hold::release::{Approval, End, Part, Request, Substance};
-use tidegate_orchestrator::hold::{HoldSet, MovedPeople, Place};
-use tidegate_orchestrator::ids::{HoldId, RolloutId, WaveNumber};
+use tidegate_orchestrator::ids::{RolloutId, WaveNumber};
 use tidegate_orchestrator::plan::Plan;
 use tidegate_orchestrator::revert::{Case, Chosen, RevertRefusal, basis};
 
@@ -29,7 +30,7 @@ pub(super) struct Looked {
     /// The chosen waves of the original now.
     pub(super) chosen: Vec<Chosen>,
     /// A hold in force that freezes people already moved.
-    pub(super) frozen: Option<HoldId>,
+    pub(super) frozen: Option<MovedFrozen>,
 }
 
 impl Looked {
@@ -49,7 +50,6 @@ pub(super) async fn look<C: Connection>(
     app: &App,
     db: &C,
     rollout: &RolloutRow,
-    in_force: &HoldSet,
 ) -> Result<Looked, OperationError> {
     let not_one = || refused(&RevertRefusal::NotARevert(rollout.name.clone()));
     let original = rollout.reverts.ok_or_else(not_one)?;
@@ -78,7 +78,7 @@ pub(super) async fn look<C: Connection>(
         digest: plan.digest,
         substance: substance(db, &original, &chosen).await?,
     };
-    let frozen = frozen(db, in_force, &original, &numbers).await?;
+    let frozen = frozen(db, &original, &numbers).await?;
     Ok(Looked {
         row,
         original,
@@ -110,24 +110,19 @@ pub(super) async fn substance<C: Connection>(
     Ok(substance)
 }
 
-/// Returns a hold in force on the original, or on one of these waves of it, that freezes people already moved.
+/// Says of a hold in force on the original, or on one of these waves of it, that it freezes people already moved.
 pub(super) async fn frozen<C: Connection>(
     db: &C,
-    in_force: &HoldSet,
     original: &RolloutRow,
     waves: &[WaveNumber],
-) -> Result<Option<HoldId>, StoreError> {
-    for wave in waves {
-        let place = Place::wave(original.target, original.id, *wave);
-        for hold in in_force.covering(&place) {
-            let found = holds::hold_load(db, hold.id).await?;
-            let effect = found.map(|row| row.hold()).transpose()?;
-            if effect.is_some_and(|hold| hold.effect == MovedPeople::Freeze) {
-                return Ok(Some(hold.id));
-            }
-        }
-    }
-    Ok(None)
+) -> Result<Option<MovedFrozen>, StoreError> {
+    let freezing = holds::holds_freezing(db).await?;
+    let places = waves
+        .iter()
+        .map(|wave| Place::wave(original.target, original.id, *wave));
+    Ok(places
+        .filter_map(|place| may_change(&freezing, &place).err())
+        .next())
 }
 
 /// Refuses what would begin people of waves of the original that are being taken back: of one, or of any.

@@ -62,7 +62,7 @@ pub(super) async fn find(
     let settings = settings(app, original, wish).await?;
     let chosen = rows::chosen_load(app.store.read(), original.id, &numbers).await?;
     let (_, in_force) = holds::holds_known(app.store.read(), app.store.hold_cache()).await?;
-    let frozen = case::frozen(app.store.read(), &in_force, original, &numbers).await?;
+    let frozen = case::frozen(app.store.read(), original, &numbers).await?;
     revert::may_take_back(&chosen, frozen).map_err(|no| refused(&no))?;
     let wanted = wanted(app, &plan, &settings).await?;
     let (mut waves, mut batches, mut sheet) = (Vec::new(), Vec::new(), Vec::new());
