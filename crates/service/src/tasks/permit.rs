@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidegate_orchestrator::hold::{HoldSet, InForce, Place, Scope};
 use tidegate_orchestrator::ids::{Epoch, Timestamp};
 use tidegate_orchestrator::permit::{
-    Deadline, Kept, Moment, NotNow, PERMIT_RENEW_MILLIS, Permit, may_send,
+    Deadline, Kept, Moment, NotNow, PERMIT_MILLIS, PERMIT_RENEW_MILLIS, Permit, may_send,
 };
 use tidegate_orchestrator::quiesce::{EpochSeen, UnderWay, WorkerSaid, remember};
 use tokio::sync::Notify;
