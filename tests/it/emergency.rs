@@ -183,7 +183,10 @@ async fn an_emergency_is_refused_to_whoever_may_not(database: Database) {
     let auditor = api.as_role("auditor", "auditor").await;
     assert_eq!(ask(&auditor, 2).await.status, 403);
     let asked = ask(&who.security, 2).await.ok();
-    ask(&who.operations, 1)
+    ask(&who.security, 1)
+        .await
+        .refused(409, "emergency_wave_over");
+    ask(&who.operations, 2)
         .await
         .refused(409, "emergency_another_open");
     say(&who.security, &asked, "confirm")

@@ -25,6 +25,8 @@ on_each_database!(
     a_revert_keeps_its_people_when_others_are_imported,
     a_cancelled_revert_lets_go_of_its_waves,
     people_who_came_into_a_wave_late_are_taken_back_like_all_others,
+    a_wave_that_had_passed_stays_passed_when_its_people_are_taken_back,
+    people_of_a_dead_process_keep_nobody_from_being_taken_back,
 );
 
 /// The last word of a journal about everybody: true while they have an account.
@@ -372,5 +374,65 @@ async fn people_who_came_into_a_wave_late_are_taken_back_like_all_others(databas
         );
     }
     assert_eq!(by_wave(&view(api, "move").await, "reverted"), [0, 550, 0]);
+    service.end_and_fsck();
+}
+
+/// Those who failed in it are all that is left of it, and must not be what it is judged by.
+async fn a_wave_that_had_passed_stays_passed_when_its_people_are_taken_back(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 2_000).await;
+    let settings = json!({"latency_ms": 40, "concurrency": 16, "failure_ppm": 60_000});
+    sandbox(api, settings).await;
+    let spec = "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  \
+        - {name: canary, count: 200, gate: {success_at_least: 80%, sample_at_least: 100}}\n  \
+        - {name: rest, rest: true}\n";
+    started(api, spec).await;
+    let who = people(api).await;
+    until("the second wave is under way", 60, async || {
+        by_wave(&view(api, "move").await, "done")[1] > 50
+    })
+    .await;
+    let halt =
+        json!({"kind": "halt", "scope": {"type": "rollout", "id": "move"}, "reason": "stop"});
+    let halt = api.post("/v1/holds?wait=quiesced", halt).await.ok();
+    until("everybody has come back", 30, async || {
+        view(api, "move").await["in_flight"] == 0
+    })
+    .await;
+    let failed = by_wave(&view(api, "move").await, "failed")[0];
+    assert!(failed > 0, "somebody failed in the canary");
+    let name = taken_back(&who, json!({"waves": [1], "reason": WHY})).await;
+    until_status(api, &name, "completed", 60).await;
+    release::halt(api, halt["id"].as_str().unwrap()).await;
+    let stands = view(api, "move").await;
+    assert_eq!(stands["waves"][0]["state"], "passed", "{stands:#}");
+    // Whoever failed in it can be tried again, and the ramp of the release does not wait for the others.
+    let retry = json!({"reason": "mended", "wave": 1});
+    api.post("/v1/rollouts/move/retry", retry).await.ok();
+    let done = until_status(api, "move", "completed", 120).await;
+    assert_eq!(by_wave(&done, "reverted"), [200 - failed, 0], "{done:#}");
+    service.end_and_fsck();
+}
+
+/// Under a hold nobody claims what a dead process had under way, and so nobody finds out what became of it.
+async fn people_of_a_dead_process_keep_nobody_from_being_taken_back(database: Database) {
+    let mut service = Service::start(&database);
+    import(&service.api, 2_000).await;
+    sandbox(&service.api, json!({"latency_ms": 400, "concurrency": 64})).await;
+    started(&service.api, &two_waves()).await;
+    let who = people(&service.api).await;
+    until_done(&service.api, "move", 150, 60).await;
+    service.kill();
+    let service = Service::start_again(&database, &service.api.token);
+    let api = &service.api;
+    let halt =
+        json!({"kind": "halt", "scope": {"type": "rollout", "id": "move"}, "reason": "stop"});
+    api.post("/v1/holds?wait=quiesced", halt).await.ok();
+    let asks = api.with_token(&who.asks.token);
+    until("their leases are over", 60, async || {
+        ask(&asks, json!([2])).await.status < 300
+    })
+    .await;
     service.end_and_fsck();
 }

@@ -211,6 +211,9 @@ pub struct Chosen {
     pub number: WaveNumber,
     /// Where its people stand.
     pub tally: Tally,
+    /// How many are in flight under a lease that is in force. Whose lease is over is in doubt: under a hold nobody
+    /// claims the batch, which is when that is written.
+    pub under_way: u64,
     /// The sum of the fences of its batches: every claim moves it on.
     pub fences: i64,
     /// Whether another revert takes its people back already.
@@ -246,7 +249,7 @@ pub fn may_take_back(chosen: &[Chosen], frozen: Option<MovedFrozen>) -> Result<(
         if wave.taking_back {
             return Err(RevertRefusal::AlreadyOpen { wave: number });
         }
-        let people = wave.tally.get(SlotState::InFlight) + wave.tally.get(SlotState::Reverting);
+        let people = wave.under_way;
         if people > 0 {
             return Err(RevertRefusal::InFlight {
                 wave: number,

@@ -79,6 +79,9 @@ pub struct Emergency {
     pub ended: Option<Word>,
     /// What somebody else found when they looked at it afterwards.
     pub review: Option<Word>,
+    /// What the release of those halts would have waited for when it was confirmed: what was leapt over.
+    #[serde(default)]
+    pub leaps_over: Vec<String>,
 }
 
 /// Where an emergency stands at an instant.
@@ -119,13 +122,24 @@ impl Standing {
     }
 }
 
+/// What matters of a wave here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It has passed: nobody of it goes on.
+    Over,
+    /// It has been open.
+    Begun,
+    /// It opens when every wave before it has passed.
+    Pending,
+}
+
 /// What a decision is made from, besides the emergency itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
     /// Whether the rollout is running: only then there is something to go on with.
     pub is_running: bool,
-    /// How many waves the rollout has.
-    pub waves: u32,
+    /// Where each wave of the rollout stands, from the first.
+    pub waves: Vec<Stage>,
     /// The halts in force that cover any of the named waves.
     pub halts: BTreeSet<HoldId>,
     /// The seat that whoever asked has now.
@@ -155,6 +169,19 @@ pub enum EmergencyRefusal {
         /// How many waves there are.
         waves: u32,
     },
+    /// It would be over before anybody of it could go on.
+    #[error(
+        "wave {wave} goes on only after wave {after} has passed: name that one as well, or wait for it"
+    )]
+    WaveBehind {
+        /// The wave.
+        wave: WaveNumber,
+        /// The wave it waits for.
+        after: WaveNumber,
+    },
+    /// There is nobody left.
+    #[error("wave {0} has passed: nobody of it is left to go on")]
+    WaveOver(WaveNumber),
     /// It would last for no time, or for too long.
     #[error("an emergency lasts from one minute to {EMERGENCY_MINUTES_MAX}")]
     Duration,
@@ -176,7 +203,7 @@ pub enum EmergencyRefusal {
     ReviewFirst(ExemptionId),
     /// It happens too often.
     #[error(
-        "there have been {EMERGENCIES_MAX} emergencies in {EMERGENCY_DAYS} days: from now on the halt is released, or stays"
+        "there have been {EMERGENCIES_MAX} emergencies in {EMERGENCY_DAYS} days, of whatever rollout: from now on the halt is released, or stays"
     )]
     TooMany,
     /// It is not waiting for a yes.
@@ -234,6 +261,8 @@ impl EmergencyRefusal {
             Self::SeatLost(_) => "emergency_seat_lost",
             Self::NotRunning => "emergency_not_running",
             Self::WavesUnknown { .. } => "emergency_waves_unknown",
+            Self::WaveBehind { .. } => "emergency_wave_behind",
+            Self::WaveOver(_) => "emergency_wave_over",
             Self::Duration => "emergency_duration",
             Self::IncidentMissing => "emergency_incident_missing",
             Self::NotNeeded => "emergency_not_needed",
@@ -265,10 +294,7 @@ impl Wish {
         now: Timestamp,
     ) -> Result<Emergency, EmergencyRefusal> {
         custodian(by)?;
-        let exists = |wave: &WaveNumber| (1..=case.waves).contains(&wave.get());
-        if self.waves.is_empty() || !self.waves.iter().all(exists) {
-            return Err(EmergencyRefusal::WavesUnknown { waves: case.waves });
-        }
+        case.check_waves(&self.waves)?;
         if !(1..=EMERGENCY_MINUTES_MAX).contains(&self.minutes) {
             return Err(EmergencyRefusal::Duration);
         }
@@ -286,6 +312,7 @@ impl Wish {
             confirmed: None,
             ended: None,
             review: None,
+            leaps_over: Vec::new(),
         })
     }
 }
@@ -299,6 +326,29 @@ fn custodian(seat: &Seat) -> Result<Group, EmergencyRefusal> {
 }
 
 impl Case {
+    /// Whether each named wave can go on once it is exempt: an emergency that moves nobody helps nobody.
+    fn check_waves(&self, named: &BTreeSet<WaveNumber>) -> Result<(), EmergencyRefusal> {
+        let waves = u32::try_from(self.waves.len()).unwrap_or(u32::MAX);
+        let exists = |wave: &WaveNumber| (1..=waves).contains(&wave.get());
+        if named.is_empty() || !named.iter().all(exists) {
+            return Err(EmergencyRefusal::WavesUnknown { waves });
+        }
+        let mut before: Option<WaveNumber> = None;
+        for (stage, number) in self.waves.iter().zip(1..) {
+            let wave = WaveNumber(number);
+            let is_named = named.contains(&wave);
+            match (stage, before) {
+                (Stage::Over, _) if is_named => return Err(EmergencyRefusal::WaveOver(wave)),
+                (Stage::Pending, Some(after)) if is_named => {
+                    return Err(EmergencyRefusal::WaveBehind { wave, after });
+                }
+                (Stage::Begun | Stage::Pending, _) if !is_named => before = before.or(Some(wave)),
+                (Stage::Over | Stage::Begun | Stage::Pending, _) => {}
+            }
+        }
+        Ok(())
+    }
+
     fn allows(&self, id: ExemptionId, now: Timestamp) -> Result<(), EmergencyRefusal> {
         if !self.is_running {
             return Err(EmergencyRefusal::NotRunning);

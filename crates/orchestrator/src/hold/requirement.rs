@@ -437,6 +437,12 @@ impl Requirement {
             self.verified = None;
             self.waiver = None;
         }
+        // Whoever owns it now may be whoever verified or waived it.
+        if owner.is_some() && matches!(self.status, Status::Verified | Status::Waived) {
+            self.status = Status::Delivered;
+            self.verified = None;
+            self.waiver = None;
+        }
         self.owners.extend(owner);
         self.due = edit.due.or(self.due);
         self.milestones = edit

@@ -104,12 +104,11 @@ impl WaveFacts {
             SlotState::Skipped,
             SlotState::Departed,
             SlotState::Transferred,
-            // Taken back by a decision about all of them: it says nothing of how well they were moved.
-            SlotState::Reverted,
         ]);
         Counts {
             eligible: self.tally.total().saturating_sub(gone),
-            done: of(&[SlotState::Done]),
+            // Whoever was taken back had been moved: the decision about them says nothing of how well that went.
+            done: of(&[SlotState::Done, SlotState::Reverted]),
             failed: of(&[SlotState::Failed, SlotState::Review]),
             unknown: of(&[SlotState::Unknown]),
             open: of(&[

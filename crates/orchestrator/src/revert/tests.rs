@@ -23,6 +23,7 @@ fn chosen(number: u32, counts: &[(SlotState, u64)]) -> Chosen {
     Chosen {
         number: WaveNumber(number),
         tally: tally(counts),
+        under_way: tally(counts).get(SlotState::InFlight),
         fences: 7,
         taking_back: false,
     }
@@ -128,6 +129,12 @@ fn people_under_way_another_revert_and_a_freeze_refuse_it() {
     assert_eq!(code(&done, Some(frozen())), Err("moved_people_frozen"));
     let moving = [chosen(1, &[(SlotState::Done, 5), (SlotState::InFlight, 1)])];
     assert_eq!(code(&moving, None), Err("revert_in_flight"));
+    // Their worker has died, and under a halt nobody else finds that out.
+    let dead = Chosen {
+        under_way: 0,
+        ..moving[0].clone()
+    };
+    assert_eq!(code(&[dead], None), Ok(()));
     let mut open = done.clone();
     open[0].taking_back = true;
     assert_eq!(code(&open, None), Err("revert_open"));

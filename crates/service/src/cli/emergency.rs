@@ -111,7 +111,8 @@ fn lines(view: &Value) -> Vec<String> {
         format!("  {}", text_of(view, "/sentence")),
     ];
     for item in list(view, "/leaps_over") {
-        lines.push(format!("  leaps over: {}", text_of(item, "/sentence")));
+        let sentence = item.as_str().unwrap_or_default();
+        lines.push(format!("  leaps over: {sentence}"));
     }
     for (what, at) in [("ended", "/ended"), ("review", "/review")] {
         if let Some(word) = view.pointer(at).filter(|word| !word.is_null()) {

@@ -10,7 +10,7 @@ use tidegate_orchestrator::ids::Timestamp;
 
 use super::client::escape;
 use super::context::{Change, Context, count_of, text_of};
-use super::error::CliError;
+use super::error::{CliError, Exit};
 use super::screen::unseen;
 use super::table::{facts, grouped};
 
@@ -305,6 +305,34 @@ fn hold_lines(hold: &Value) -> Vec<String> {
     lines
 }
 
+/// Says whether the release of a halt would be carried out now, and what it waits for.
+async fn halt_preview(
+    context: &Context,
+    path: &str,
+    what: &str,
+    digest: Option<&str>,
+) -> Result<(), CliError> {
+    let asked: Value = context.client.get(&format!("{path}/approvals")).await?;
+    let looked: Value = context.client.get(&format!("{path}/preflight")).await?;
+    let is_this = digest.is_some() && asked.pointer("/digest").and_then(Value::as_str) == digest;
+    let is_ready = asked.get("status") == Some(&Value::from("ready"));
+    if is_this && is_ready && looked.get("ok") == Some(&Value::Bool(true)) {
+        context.would(&format!(
+            "would release {what}; other holds stay; nothing has changed"
+        ));
+        return Ok(());
+    }
+    let missing = match (is_ready, is_this) {
+        (false, _) => text_of(&asked, "/sentence"),
+        (true, false) => "the digest is not the one that was approved".to_owned(),
+        (true, true) => "the preflight is not passed".to_owned(),
+    };
+    context.would(&format!(
+        "would not release {what}: {missing}; nothing has changed"
+    ));
+    Err(CliError::Silent(Exit::Held))
+}
+
 /// Runs `release`.
 ///
 /// # Errors
@@ -313,11 +341,17 @@ pub async fn release(context: &Context, release: &Release) -> Result<(), CliErro
     let path = format!("/v1/holds/{}", escape(&release.hold));
     if release.change.dry_run {
         let hold: Value = context.client.get(&path).await?;
-        context.would(&format!(
-            "would release the {} of {} ({}); other holds stay; nothing has changed",
+        let what = format!(
+            "the {} of {} ({})",
             text_of(&hold, "/kind"),
             text_of(&hold, "/placed_by"),
             text_of(&hold, "/reason")
+        );
+        if hold.get("kind") == Some(&Value::from("halt")) {
+            return halt_preview(context, &path, &what, release.digest.as_deref()).await;
+        }
+        context.would(&format!(
+            "would release {what}; other holds stay; nothing has changed"
         ));
         return Ok(());
     }

@@ -19,7 +19,7 @@ pub struct Revert {
     /// Every wave
     #[arg(long, conflicts_with = "waves")]
     all: bool,
-    /// Only those for whom this condition holds, as JSON: {"country": "DE"}
+    /// Only those for whom this condition holds, as in a spec, as JSON: {"attribute": "country", "equals": "DE"}
     #[arg(long = "where", value_name = "CONDITION")]
     matching: Option<String>,
     /// So many a second; as the rollout that moved them when missing

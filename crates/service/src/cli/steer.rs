@@ -49,7 +49,7 @@ pub struct Stop {
     #[arg(conflicts_with_all = ["everything", "target"])]
     rollout: Option<String>,
     /// Only the wave of this number
-    #[arg(long, value_name = "NUMBER", requires = "rollout")]
+    #[arg(long, value_name = "NUMBER", requires = "rollout", conflicts_with_all = ["everything", "target"])]
     wave: Option<u32>,
     /// Everything, whatever it is
     #[arg(long, conflicts_with = "target")]
@@ -145,10 +145,12 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
             text_of(answer, "/sentence"),
         ];
         lines.extend(answer.get("people").iter().flat_map(|it| people_lines(it)));
-        lines.push(format!(
-            "to release it: tidegate release {} --reason \"…\"",
-            text_of(answer, "/id")
-        ));
+        let id = text_of(answer, "/id");
+        lines.push(if kind == "halt" {
+            format!("to release it takes several people, and begins with: tidegate preflight {id}")
+        } else {
+            format!("to release it: tidegate release {id} --reason \"…\"")
+        });
         lines
     });
     Ok(())

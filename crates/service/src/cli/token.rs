@@ -18,6 +18,10 @@ pub enum TokenCommand {
         /// What it may do: admin, manager, security, approver, auditor or `signal_source`
         #[arg(long)]
         role: String,
+        /// The person behind it: two tokens of one person are one person where people are counted. The name itself
+        /// unless said otherwise
+        #[arg(long)]
+        person: Option<String>,
         /// Say what would happen, and change nothing
         #[arg(long)]
         dry_run: bool,
@@ -43,6 +47,7 @@ pub async fn run(context: &Context, command: TokenCommand) -> Result<(), CliErro
         TokenCommand::Create {
             name,
             role,
+            person,
             dry_run,
         } => {
             if dry_run {
@@ -53,7 +58,10 @@ pub async fn run(context: &Context, command: TokenCommand) -> Result<(), CliErro
             }
             let answer: Value = context
                 .client
-                .post("/v1/tokens", &json!({"name": name, "role": role}))
+                .post(
+                    "/v1/tokens",
+                    &json!({"name": name, "role": role, "person": person}),
+                )
                 .await?;
             context.show(&answer, |answer| {
                 vec![
@@ -69,10 +77,11 @@ pub async fn run(context: &Context, command: TokenCommand) -> Result<(), CliErro
         TokenCommand::List => {
             let items = context.client.list("/v1/tokens", 1000).await?;
             context.show(&Value::from(items), |items| {
-                let mut table = Table::new(&["name", "role", "created", "revoked", "id"]);
+                let mut table = Table::new(&["name", "person", "role", "created", "revoked", "id"]);
                 for item in items.as_array().into_iter().flatten() {
                     table.row([
                         text_of(item, "/name"),
+                        text_of(item, "/person"),
                         text_of(item, "/role"),
                         text_of(item, "/created_at"),
                         text_of(item, "/revoked_at"),

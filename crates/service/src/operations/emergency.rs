@@ -8,11 +8,15 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidegate_orchestrator::hold::emergency::{Case, Emergency, EmergencyRefusal, Standing, Wish};
+use tidegate_orchestrator::hold::emergency::{
+    Case, Emergency, EmergencyRefusal, Stage, Standing, Wish,
+};
 use tidegate_orchestrator::hold::{Hold, HoldKind, Place};
 use tidegate_orchestrator::ids::{ExemptionId, HoldId, Timestamp, WaveNumber};
-use tidegate_orchestrator::rollout::Lifecycle;
+use tidegate_orchestrator::rollout::{Lifecycle, WaveStatus};
+use tidegate_orchestrator::sentence::people;
 
+use super::drift::{self, DriftView};
 use super::hold::check_reason;
 use super::release::{self, ItemView, seat_of};
 use super::{Actor, OperationError, load};
@@ -88,8 +92,9 @@ pub struct EmergencyView {
     pub review: Option<WordView>,
     /// The same in one line.
     pub sentence: String,
-    /// What the release of the same halts would wait for: what this leaps over.
-    pub leaps_over: Vec<ItemView>,
+    /// What the release of the same halts would wait for: what this leaps over. As it is now while it is asked for,
+    /// and as it was when it was confirmed from then on.
+    pub leaps_over: Vec<String>,
 }
 
 /// Asks for an emergency go-on. Nothing goes on before another custodian confirms it.
@@ -141,6 +146,9 @@ pub async fn confirm(
 ) -> Result<EmergencyView, OperationError> {
     check_reason(reason)?;
     let (row, known) = find(app, id).await?;
+    // Looked at before the lock: it takes a while, and decides nothing.
+    let leapt = leapt(app, &row, &known).await;
+    let leaps_over: Vec<String> = leapt.into_iter().map(|item| item.sentence).collect();
     let done: Result<Emergency, OperationError> =
         transact!(app.store, Lane::Hold, "emergency_confirm", |txn| {
             holds::hold_lock(txn).await?;
@@ -151,7 +159,8 @@ pub async fn confirm(
             let asked = again(txn, known.id).await?;
             let case = case_of(txn, &row, &asked.wish.waves, Some(&asked)).await?;
             let confirmed = asked.confirm(&case, &seat, now);
-            let confirmed = confirmed.map_err(|no| refused(&no))?;
+            let mut confirmed = confirmed.map_err(|no| refused(&no))?;
+            confirmed.leaps_over.clone_from(&leaps_over);
             let exemption = confirmed.exemption().ok_or(StoreError::NotFound)?;
             let epoch = holds::epoch_next(txn).await?;
             stored::exemption_insert(txn, &exemption, epoch).await?;
@@ -291,11 +300,29 @@ async fn case_of(
     };
     Ok(Case {
         is_running: matches!(record.lifecycle, Lifecycle::Running { .. }),
-        waves: u32::try_from(record.waves.len()).unwrap_or(u32::MAX),
+        waves: record
+            .waves
+            .iter()
+            .map(|wave| stage(&wave.status))
+            .collect(),
         halts: halts.map(|hold| hold.id).collect(),
         asker_now,
         others: stored::emergencies_load(txn).await?,
     })
+}
+
+const fn stage(status: &WaveStatus) -> Stage {
+    match status {
+        WaveStatus::Passed {} => Stage::Over,
+        WaveStatus::Pending {} => Stage::Pending,
+        WaveStatus::Open {}
+        | WaveStatus::Waiting {}
+        | WaveStatus::Draining { .. }
+        | WaveStatus::Soaking { .. }
+        | WaveStatus::Gated {}
+        | WaveStatus::Failed { .. }
+        | WaveStatus::Retrying {} => Stage::Begun,
+    }
 }
 
 fn refused(refusal: &EmergencyRefusal) -> OperationError {
@@ -359,16 +386,13 @@ async fn show(
         Standing::Asked { until } | Standing::Running { until } => (Some(until), true),
         Standing::Dropped | Standing::ReviewDue { .. } | Standing::Reviewed => (None, false),
     };
-    let mut leaps_over = Vec::new();
-    if is_open {
-        for hold in &emergency.holds {
-            let found = holds::hold_load(app.store.read(), *hold).await?;
-            let Some(hold) = found.map(|row| row.hold()).transpose()? else {
-                continue;
-            };
-            leaps_over.extend(unmet(app, &hold).await);
+    let leaps_over = match emergency.confirmed {
+        None if is_open => {
+            let leapt = leapt(app, row, emergency).await.into_iter();
+            leapt.map(|item| item.sentence).collect()
         }
-    }
+        Some(_) | None => emergency.leaps_over.clone(),
+    };
     let word = |word: &tidegate_orchestrator::hold::requirement::Word| WordView {
         by: word.person.to_string(),
         at: word.at,
@@ -394,6 +418,39 @@ async fn show(
         sentence: emergency.sentence(now),
         leaps_over,
     })
+}
+
+/// What an emergency leaps over: what the release of its halts would wait for, and whoever has left since.
+async fn leapt(app: &App, row: &RolloutRow, emergency: &Emergency) -> Vec<ItemView> {
+    let mut leapt = Vec::new();
+    for hold in &emergency.holds {
+        let found = holds::hold_load(app.store.read(), *hold).await;
+        let hold = found.and_then(|found| found.map(|row| row.hold()).transpose());
+        if let Ok(Some(hold)) = hold {
+            leapt.extend(unmet(app, &hold).await);
+        }
+    }
+    // A drift that was measured is carried out by a release, and not by an emergency.
+    if let Ok(DriftView {
+        report: Some(report),
+        status,
+        ..
+    }) = drift::show(app, &row.name).await
+        && status == "measured"
+    {
+        let mut left = report.classes.iter().filter(|class| class.class == "left");
+        if let Some(left) = left.next().filter(|left| left.people > 0) {
+            leapt.push(ItemView {
+                ok: false,
+                code: "leavers_are_moved".to_owned(),
+                sentence: format!(
+                    "{} of the rollout have left since it was planned: those of the named waves are moved with the others",
+                    people(left.people)
+                ),
+            });
+        }
+    }
+    leapt
 }
 
 /// What the release of a halt would wait for. For information: what cannot be told keeps nobody waiting.

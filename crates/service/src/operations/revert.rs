@@ -161,7 +161,7 @@ async fn keep(
     request: tidegate_orchestrator::ids::ReleaseRequestId,
 ) -> Result<(), OperationError> {
     let numbers: Vec<WaveNumber> = found.sheet.waves.iter().map(|wave| wave.origin).collect();
-    let chosen = rows::chosen_load(txn, original.id, &numbers).await?;
+    let chosen = rows::chosen_load(txn, original.id, &numbers, txn.now()).await?;
     if revert::basis(&chosen) != found.basis {
         return Err(OperationError::Conflict { what: "rollout" });
     }

@@ -260,6 +260,7 @@ pub async fn chosen_load<C: ConnectionTrait>(
     db: &C,
     rollout: RolloutId,
     numbers: &[WaveNumber],
+    now: Timestamp,
 ) -> Result<Vec<Chosen>, StoreError> {
     let waves = wave::waves_load(db, rollout).await?;
     let mut chosen = Vec::with_capacity(numbers.len());
@@ -271,7 +272,17 @@ pub async fn chosen_load<C: ConnectionTrait>(
                    WHERE rollout_id = $1 AND wave_no = $2";
         let values = [rollout.to_string().into(), i64::from(number.get()).into()];
         let fences: Option<query::Number> = query::one(db, sql, values).await?;
+        let sql = "SELECT CAST(COALESCE(SUM(in_flight), 0) AS BIGINT) AS number FROM batch \
+                   WHERE rollout_id = $1 AND wave_no = $2 AND lease_until > $3";
+        let values = [
+            rollout.to_string().into(),
+            i64::from(number.get()).into(),
+            millis(now).into(),
+        ];
+        let leased: Option<query::Number> = query::one(db, sql, values).await?;
+        let leased = leased.map_or(0, |row| row.number);
         chosen.push(Chosen {
+            under_way: query::unsigned64(leased)?,
             number: *number,
             tally: row.tally,
             fences: fences.map_or(0, |row| row.number),

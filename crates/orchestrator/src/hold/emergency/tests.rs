@@ -38,7 +38,13 @@ fn halt(number: u128) -> HoldId {
 fn case() -> Case {
     Case {
         is_running: true,
-        waves: 5,
+        waves: vec![
+            Stage::Over,
+            Stage::Over,
+            Stage::Begun,
+            Stage::Pending,
+            Stage::Pending,
+        ],
         halts: [halt(1)].into(),
         asker_now: Some(Group::Security),
         others: Vec::new(),
@@ -91,6 +97,21 @@ fn what_is_asked_for_is_narrow_and_named() {
         ..wish()
     };
     check_ask(beyond, &case(), &guard(), "emergency_waves_unknown");
+    let over = Wish {
+        waves: [WaveNumber(2)].into(),
+        ..wish()
+    };
+    check_ask(over, &case(), &guard(), "emergency_wave_over");
+    let behind = Wish {
+        waves: [WaveNumber(4)].into(),
+        ..wish()
+    };
+    check_ask(behind, &case(), &guard(), "emergency_wave_behind");
+    let both = Wish {
+        waves: [WaveNumber(3), WaveNumber(4)].into(),
+        ..wish()
+    };
+    assert!(both.ask(id(8), &case(), &guard(), at(0)).is_ok());
     let never = Wish {
         minutes: 0,
         ..wish()

@@ -256,7 +256,8 @@ fn a_success_that_turns_out_false_reopens_the_verdict_and_stops_later_waves() {
 #[test]
 fn people_who_were_taken_back_fail_no_gate_and_stop_no_other_wave() {
     let first = WaveFacts {
-        tally: people(&[(SlotState::Reverted, 50)]),
+        tally: people(&[(SlotState::Reverted, 40), (SlotState::Failed, 10)]),
+        gate: goal(80),
         ..facts(50)
     };
     let mut world = World::standing(vec![

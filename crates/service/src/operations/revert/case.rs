@@ -59,7 +59,7 @@ pub(super) async fn look<C: Connection>(
     let original = original.ok_or(StoreError::NotFound)?;
     let plan = load::plan_in(app, db, rollout.plan.ok_or(StoreError::NotFound)?).await?;
     let numbers: Vec<WaveNumber> = row.sheet.waves.iter().map(|wave| wave.origin).collect();
-    let chosen = rows::chosen_load(db, original.id, &numbers).await?;
+    let chosen = rows::chosen_load(db, original.id, &numbers, app.store.now().await?).await?;
     let given = release::release_approvals_load(db, row.request).await?;
     let given = given.into_iter().map(|one| Approval {
         group_now: one.role_now.as_deref().and_then(group_of),

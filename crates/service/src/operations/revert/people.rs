@@ -46,6 +46,15 @@ pub(super) struct Found {
     batches: Vec<Vec<(BatchSeq, Vec<Ordinal>)>>,
 }
 
+async fn chosen(
+    app: &App,
+    original: &RolloutRow,
+    numbers: &[WaveNumber],
+) -> Result<Vec<revert::Chosen>, OperationError> {
+    let now = app.store.now().await?;
+    Ok(rows::chosen_load(app.store.read(), original.id, numbers, now).await?)
+}
+
 /// Finds out who would be taken back.
 pub(super) async fn find(
     app: &App,
@@ -60,7 +69,7 @@ pub(super) async fn find(
     let plan = load::plan(app, plan_id).await?;
     let numbers = wish.numbers(&there)?;
     let settings = settings(app, original, wish).await?;
-    let chosen = rows::chosen_load(app.store.read(), original.id, &numbers).await?;
+    let chosen = chosen(app, original, &numbers).await?;
     let (_, in_force) = holds::holds_known(app.store.read(), app.store.hold_cache()).await?;
     let frozen = case::frozen(app.store.read(), original, &numbers).await?;
     revert::may_take_back(&chosen, frozen).map_err(|no| refused(&no))?;
