@@ -27,6 +27,7 @@ on_each_database!(
     people_who_came_into_a_wave_late_are_taken_back_like_all_others,
     a_wave_that_had_passed_stays_passed_when_its_people_are_taken_back,
     people_of_a_dead_process_keep_nobody_from_being_taken_back,
+    a_revert_is_not_given_up_while_somebody_may_be_taken_back_already,
 );
 
 /// The last word of a journal about everybody: true while they have an account.
@@ -299,13 +300,17 @@ async fn a_cancelled_revert_lets_go_of_its_waves(database: Database) {
     .await;
     until_done(api, &name, 50, 30).await;
     ask(&who.asks, json!([2])).await.refused(409, "revert_open");
-    api.post(&format!("/v1/rollouts/{name}/cancel"), cancel)
+    let pause = json!({"reason": "to cancel it"});
+    api.post(&format!("/v1/rollouts/{name}/pause"), pause)
         .await
         .ok();
     until("what was under way is written", 20, async || {
-        view(api, &name).await["in_flight"] == 0
+        view(api, &name).await["totals"]["in_flight"] == 0
     })
     .await;
+    api.post(&format!("/v1/rollouts/{name}/cancel"), cancel)
+        .await
+        .ok();
     let done = view(api, &name).await["totals"]["done"].clone();
     assert_eq!(view(api, "move").await["totals"]["reverted"], done);
     let rest = taken_back(&who, json!({"waves": [2], "reason": WHY})).await;
@@ -434,5 +439,25 @@ async fn people_of_a_dead_process_keep_nobody_from_being_taken_back(database: Da
         ask(&asks, json!([2])).await.status < 300
     })
     .await;
+    service.end_and_fsck();
+}
+
+async fn a_revert_is_not_given_up_while_somebody_may_be_taken_back_already(database: Database) {
+    let settings = json!({"latency_ms": 300, "concurrency": 64});
+    let mut service = moved(&database, settings).await;
+    let who = people(&service.api).await;
+    let name = taken_back(&who, json!({"waves": [2], "reason": WHY})).await;
+    until_done(&service.api, &name, 60, 60).await;
+    service.kill();
+    let service = Service::start_again(&database, &service.api.token);
+    let api = &service.api;
+    let path = format!("/v1/rollouts/{name}/cancel");
+    let cancel = json!({"reason": "enough"});
+    api.post(&path, cancel)
+        .await
+        .refused(409, "revert_in_doubt");
+    // It finds out what became of them, and everybody is in one state in both ledgers.
+    until_status(api, &name, "completed", 120).await;
+    assert_eq!(by_wave(&view(api, "move").await, "reverted"), [0, 1_950]);
     service.end_and_fsck();
 }

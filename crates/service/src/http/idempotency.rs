@@ -2,6 +2,10 @@
 //!
 //! The same key with another body is refused; a repeat that comes while the first call is still at
 //! work is told to wait. A call that failed on our side gives its key back.
+//!
+//! Stops have no use for it: saying stop again is the same stop while it is in force, and a new one when it is
+//! not. An answer from memory would say that it is quiet under a hold that has been released since, and a key
+//! that was lost with its process would refuse a halt. So for them the key is passed over.
 
 use std::panic::AssertUnwindSafe;
 
@@ -33,6 +37,11 @@ pub(super) async fn remember(State(app): State<App>, request: Request, next: Nex
     let wants = request.method() == Method::POST && request.headers().contains_key(KEY);
     if !wants {
         return next.run(request).await;
+    }
+    if is_stop(request.uri().path()) {
+        // As below: a client that hangs up has said stop all the same.
+        let running = app.background.spawn(next.run(request)).await;
+        return running.unwrap_or_else(|_| failed().into_response());
     }
     // On a task of its own: a client that hangs up must not leave its key taken for ever.
     let running = app.background.spawn({
@@ -76,8 +85,7 @@ async fn remembered(app: &App, request: Request, next: Next) -> Result<Response,
     let hash: [u8; 32] = hasher.finalize().into();
     let now = app.clock.now();
     let lost_before = now - TimeDelta::seconds(LOST_SECONDS);
-    let lane = lane_of(parts.uri.path());
-    let free = transact!(app.store, lane, "key_take", |txn| keys::key_take(
+    let free = transact!(app.store, Lane::Ordinary, "key_take", |txn| keys::key_take(
         txn,
         &caller.name,
         &key,
@@ -93,7 +101,7 @@ async fn remembered(app: &App, request: Request, next: Next) -> Result<Response,
     // A panic is a failure of ours, and gives the key back as one.
     let answered = AssertUnwindSafe(answering).catch_unwind().await;
     let response = answered.unwrap_or_else(|_| failed().into_response());
-    keep(app, &caller.name, &key, lane, response).await
+    keep(app, &caller.name, &key, response).await
 }
 
 /// What is remembered of an answer: all of it but the secret of a token, which is shown once.
@@ -108,10 +116,9 @@ fn without_secret(body: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A key must not make a stop wait: it is remembered in the lane of holds.
-fn lane_of(path: &str) -> Lane {
-    let stops = path == "/v1/holds" || path.ends_with("/halt") || path.ends_with("/pause");
-    if stops { Lane::Hold } else { Lane::Ordinary }
+/// Whether a call says stop.
+fn is_stop(path: &str) -> bool {
+    path == "/v1/holds" || path.ends_with("/halt") || path.ends_with("/pause")
 }
 
 async fn repeat(app: &App, principal: &str, key: &str, hash: &[u8]) -> Result<Response, Problem> {
@@ -173,7 +180,6 @@ async fn keep(
     app: &App,
     principal: &str,
     key: &str,
-    lane: Lane,
     response: Response,
 ) -> Result<Response, Problem> {
     let (parts, body) = response.into_parts();
@@ -185,7 +191,7 @@ async fn keep(
         ));
     };
     let kept: Result<(), StoreError> = if parts.status.is_server_error() {
-        transact!(app.store, lane, "key_drop", |txn| keys::key_drop(
+        transact!(app.store, Lane::Ordinary, "key_drop", |txn| keys::key_drop(
             txn, principal, key
         )
         .await)
@@ -202,7 +208,7 @@ async fn keep(
         let headers = serde_json::to_string(&headers).unwrap_or_default();
         let status = parts.status.as_u16();
         let kept_body = without_secret(&bytes);
-        transact!(app.store, lane, "key_keep", |txn| {
+        transact!(app.store, Lane::Ordinary, "key_keep", |txn| {
             keys::key_keep(txn, principal, key, status, &headers, &kept_body).await
         })
     };

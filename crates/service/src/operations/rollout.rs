@@ -4,7 +4,9 @@ use serde_json::json;
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::{Cause, HoldKind, HoldSet, MovedPeople, Scope, Wanted};
 use tidegate_orchestrator::ids::{Generation, Principal, RolloutId, WaveNumber};
+use tidegate_orchestrator::ledger::SlotState;
 use tidegate_orchestrator::rollout::{Command, Event, Refusal, Rollout, record};
+use tidegate_orchestrator::sentence::people;
 use tidegate_orchestrator::spec::{Spec, SpecErrors, SpecFormat};
 
 use super::view::RolloutView;
@@ -399,6 +401,30 @@ pub async fn check(app: &App, row: &RolloutRow, wanted: &Command) -> Result<(), 
     decided.map(|_| ()).map_err(|refusal| refused(&refusal))
 }
 
+/// Nobody looks up what became of people once their rollout is over; whoever was being taken back might be, and
+/// the original would go on saying that they are moved.
+async fn refuse_in_doubt(txn: &Txn, row: &RolloutRow) -> Result<(), OperationError> {
+    let waves = wave::waves_load(txn, row.id).await?;
+    let doubtful = [SlotState::InFlight, SlotState::Unknown, SlotState::Awaiting];
+    let of = |state: SlotState| {
+        waves
+            .iter()
+            .map(move |wave| wave.tally.get(state))
+            .sum::<u64>()
+    };
+    let count: u64 = doubtful.into_iter().map(of).sum();
+    if count == 0 {
+        return Ok(());
+    }
+    let name = &row.name;
+    let sentence = format!(
+        "{} of `{name}` may be taken back already, and nobody would look: pause it, wait until what had been under way \
+         has come back, let it look up who is in doubt, and cancel it then",
+        people(count)
+    );
+    Err(OperationError::refused("revert_in_doubt", sentence))
+}
+
 /// Carries out a command on a rollout: load, decide, save with its audit record, and ring.
 ///
 /// # Errors
@@ -415,6 +441,9 @@ pub async fn command(
             let row = rows::rollout_load(txn, id)
                 .await?
                 .ok_or_else(|| OperationError::not_found("rollout", id))?;
+            if matches!(wanted, Command::Cancel { .. }) && row.reverts.is_some() {
+                refuse_in_doubt(txn, &row).await?;
+            }
             commit(app, txn, actor, row, wanted).await
         });
     if done.is_ok() {
