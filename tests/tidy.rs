@@ -21,7 +21,9 @@ struct Source {
 impl Source {
     /// The lines before the file's own test module.
     fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test = self.path.ends_with("/tests.rs");
+        // A module of tests, or a part of one.
+        let is_test = self.path.ends_with("/tests.rs")
+            || (self.path.contains("/src/") && self.path.contains("/tests/"));
         let lines = self.text.lines().enumerate();
         lines.take_while(move |(_, line)| {
             // A test module at the end; a file of tests that is declared on one line is not the end.

@@ -14,6 +14,7 @@ on_each_database!(
     an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop,
     a_killed_service_comes_back_and_knows_what_may_go_on,
     an_emergency_is_refused_to_whoever_may_not,
+    a_freeze_asked_for_during_an_emergency_joins_nothing_that_something_goes_on_under,
 );
 
 /// A rollout whose second wave was halted on its way.
@@ -210,6 +211,39 @@ async fn an_emergency_is_refused_to_whoever_may_not(database: Database) {
     assert!(
         text.contains("asked") && text.contains("leaps over"),
         "{text}"
+    );
+    service.end_and_fsck();
+}
+
+async fn a_freeze_asked_for_during_an_emergency_joins_nothing_that_something_goes_on_under(
+    database: Database,
+) {
+    let (service, keeps) = halted(&database).await;
+    let api = &service.api;
+    let who = people(api).await;
+    let freeze = async || {
+        let scope = json!({"type": "everything"});
+        let body =
+            json!({"kind": "halt", "scope": scope, "reason": "touch nobody", "effect": "freeze"});
+        api.post("/v1/holds?wait=quiesced", body).await.ok()
+    };
+    let first = freeze().await;
+    assert_ne!(first["id"], keeps["id"], "more than the one in force does");
+    let asked = ask(&who.security, 2).await.ok();
+    say(&who.operations, &asked, "confirm").await.ok();
+    goes_on(api).await;
+    // A third one stands, so nothing goes on; the freeze must not join the one with the exemption all the same.
+    let third = halt(api).await;
+    let second = freeze().await;
+    assert!(
+        second["id"] != first["id"] && second["id"] != third["id"],
+        "{second:#}"
+    );
+    assert_eq!(second["quiesced"], true, "{second:#}");
+    assert_eq!(
+        freeze().await["id"],
+        second["id"],
+        "and the next one joins it"
     );
     service.end_and_fsck();
 }

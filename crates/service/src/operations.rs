@@ -17,6 +17,7 @@ pub mod member;
 pub mod people;
 pub mod plan;
 pub mod population;
+pub mod refused;
 pub mod release;
 pub mod requirement;
 pub mod restored;

@@ -19,7 +19,7 @@ use tidegate_orchestrator::sentence::people;
 use super::drift::{self, DriftView};
 use super::hold::check_reason;
 use super::release::{self, ItemView, seat_of};
-use super::{Actor, OperationError, load};
+use super::{Actor, OperationError, load, refused as refusals};
 use crate::app::App;
 use crate::store::exemption as stored;
 use crate::store::hold as holds;
@@ -349,30 +349,16 @@ fn moved(app: &App, is_done: bool) {
     }
 }
 
-/// Who tried to break the glass and was refused is in the trail, too.
+/// Shows what came of a step; one that was refused is in the trail then.
 async fn answer(
     app: &App,
     actor: &Actor,
     row: &RolloutRow,
     (step, done): (&str, Result<Emergency, OperationError>),
 ) -> Result<EmergencyView, OperationError> {
-    let error = match done {
-        Ok(emergency) => return show(app, row, &emergency).await,
-        Err(error) => error,
-    };
-    if let OperationError::Refused { code, sentence, .. } = &error {
-        let detail = json!({"step": step, "code": code, "sentence": sentence});
-        let entry = actor.entry("emergency.refused", format!("rollout:{}", row.id), detail);
-        let kept: Result<(), StoreError> =
-            transact!(app.store, Lane::Ordinary, "emergency_refused", |txn| {
-                txn.audit(entry.clone()).await?;
-                Ok(())
-            });
-        if let Err(error) = kept {
-            tracing::warn!(%error, "a refused emergency could not be written down");
-        }
-    }
-    Err(error)
+    let what = ("emergency.refused", format!("rollout:{}", row.id));
+    let emergency = refusals::told(app, actor, what, step, done).await?;
+    show(app, row, &emergency).await
 }
 
 async fn show(

@@ -235,8 +235,12 @@ async fn placement<C: Connection>(
     match (placement, wanted.effect) {
         (Placement::New, _) | (Placement::Joined(_), MovedPeople::Keep) => Ok(placement),
         (Placement::Joined(_), MovedPeople::Freeze | MovedPeople::Revert) => {
-            let same = reviews::hold_of_effect(db, wanted).await?;
-            Ok(same.map_or(Placement::New, Placement::Joined))
+            let same = reviews::holds_of_effect(db, wanted).await?;
+            // As there: something may go on under a hold that is exempted from.
+            let mut same = same
+                .into_iter()
+                .filter(|id| !in_force.is_exempted_from(*id));
+            Ok(same.next().map_or(Placement::New, Placement::Joined))
         }
     }
 }

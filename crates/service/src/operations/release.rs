@@ -18,7 +18,7 @@ use tidegate_orchestrator::hold::{Hold, HoldKind, Release, Scope};
 use tidegate_orchestrator::ids::{HoldId, Principal};
 
 use super::view::HoldView;
-use super::{Actor, Detail, OperationError, drift, hold as holds, target};
+use super::{Actor, Detail, OperationError, drift, hold as holds, refused as refusals, target};
 use crate::app::App;
 use crate::store::hold::{self as rows, HoldRow};
 use crate::store::release::{self as stored, ApprovalRow, RequestRow};
@@ -312,13 +312,9 @@ pub async fn execute(
         transact!(app.store, Lane::Hold, "release_execute", |txn| {
             carry_out(app, txn, actor, id, (digest, reason, quiesced)).await
         });
-    match done {
-        Ok(ended) => {
-            holds::let_go(app, &ended);
-            holds::show(app, &ended).await
-        }
-        Err(error) => Err(told_refusal(app, actor, id, "execute", error).await),
-    }
+    let ended = told_refusal(app, actor, id, "execute", done).await?;
+    holds::let_go(app, &ended);
+    holds::show(app, &ended).await
 }
 
 async fn carry_out(
@@ -395,10 +391,8 @@ pub async fn terms_set(
             )
             .await
         });
-    match done {
-        Ok(()) => Ok(terms.clone()),
-        Err(error) => Err(told_refusal(app, actor, id, "terms", error).await),
-    }
+    told_refusal(app, actor, id, "terms", done).await?;
+    Ok(terms.clone())
 }
 
 /// Returns the release terms of a halt.
@@ -411,7 +405,8 @@ pub async fn terms(app: &App, id: &str) -> Result<Terms, OperationError> {
     Ok(stored::terms_load(app.store.read(), hold.id).await?)
 }
 
-fn digest_of(text: &str) -> Result<Digest, OperationError> {
+/// Reads the digest that somebody names.
+pub(super) fn digest_of(text: &str) -> Result<Digest, OperationError> {
     text.parse().map_err(|_| {
         OperationError::invalid("digest_invalid", "the digest is 64 hexadecimal digits")
     })
@@ -436,29 +431,18 @@ async fn answer(
     step: &str,
     done: Result<(), OperationError>,
 ) -> Result<ReleaseView, OperationError> {
-    match done {
-        Ok(()) => show(app, &id.to_string()).await,
-        Err(error) => Err(told_refusal(app, actor, id, step, error).await),
-    }
+    told_refusal(app, actor, id, step, done).await?;
+    show(app, &id.to_string()).await
 }
 
-/// Who tried to release a halt and was refused is in the trail, too.
-pub(super) async fn told_refusal(
+/// Hands the outcome of a step on; one that was refused is in the trail then.
+pub(super) async fn told_refusal<T>(
     app: &App,
     actor: &Actor,
     id: HoldId,
     step: &str,
-    error: OperationError,
-) -> OperationError {
-    if let OperationError::Refused { code, sentence, .. } = &error {
-        let detail = json!({"step": step, "code": code, "sentence": sentence});
-        let kept: Result<(), OperationError> =
-            transact!(app.store, Lane::Ordinary, "release_refused", |txn| {
-                told(txn, actor, "release.refused", id, detail.clone()).await
-            });
-        if let Err(error) = kept {
-            tracing::warn!(hold = %id, %error, "a refused step of a release could not be written down");
-        }
-    }
-    error
+    done: Result<T, OperationError>,
+) -> Result<T, OperationError> {
+    let what = ("release.refused", format!("hold:{id}"));
+    refusals::told(app, actor, what, step, done).await
 }

@@ -310,10 +310,7 @@ async fn changed(
             told(txn, actor, action, &found).await?;
             Ok(found)
         });
-    match done {
-        Ok(found) => Ok(found),
-        Err(error) => Err(told_refusal(app, actor, hold, action, error).await),
-    }
+    told_refusal(app, actor, hold, action, done).await
 }
 
 fn no(refusal: &RequirementRefusal) -> OperationError {

@@ -27,9 +27,9 @@ use tidegate_orchestrator::revert::{self, RevertRefusal};
 use tidegate_orchestrator::rollout::{Change, Command, Event, PlanRef, Rollout, record};
 use tidegate_orchestrator::spec::SpecFormat;
 
-use super::release::seat_of;
+use super::release::{digest_of, seat_of};
 use super::view::RolloutView;
-use super::{Actor, Detail, OperationError, hold, load, rollout, status};
+use super::{Actor, Detail, OperationError, hold, load, refused as refusals, rollout, status};
 use crate::app::App;
 use crate::store::hold as holds;
 use crate::store::release::{self as approvals, ApprovalRow};
@@ -205,14 +205,9 @@ async fn told(
 pub async fn show(app: &App, name: &str) -> Result<RevertView, OperationError> {
     let row = load::find(app, name).await?;
     let db = app.store.read();
-    let looked = case::look(app, db, &row).await?;
-    Ok(view::of(&row, &looked, app.store.now().await?))
-}
-
-fn digest_of(text: &str) -> Result<Digest, OperationError> {
-    text.parse().map_err(|_| {
-        OperationError::invalid("digest_invalid", "the digest is 64 hexadecimal digits")
-    })
+    let now = app.store.now().await?;
+    let looked = case::look(app, db, &row, now).await?;
+    Ok(view::of(&row, &looked, now))
 }
 
 /// Says yes to exactly one revert, by its digest.
@@ -231,7 +226,7 @@ pub async fn approve(
     let done: Result<(), OperationError> =
         transact!(app.store, Lane::Ordinary, "revert_approve", |txn| {
             let now = txn.now();
-            let looked = case::look(app, txn, &row).await?;
+            let looked = case::look(app, txn, &row, now).await?;
             let seat = seat_of(txn, actor).await?;
             let is_new = looked.case.may_approve((&seat, digest), now);
             if !is_new.map_err(|no| refused(&no))? {
@@ -250,10 +245,8 @@ pub async fn approve(
             let detail = json!({"reason": reason, "digest": digest, "person": person});
             told(txn, actor, "revert.approve", row.id, detail).await
         });
-    match done {
-        Ok(()) => show(app, &row.name).await,
-        Err(error) => Err(told_refusal(app, actor, row.id, "approve", error).await),
-    }
+    told_refusal(app, actor, row.id, "approve", done).await?;
+    show(app, &row.name).await
 }
 
 /// Starts a revert that enough people have said yes to, as everything stands now.
@@ -272,14 +265,10 @@ pub async fn start(
         transact!(app.store, Lane::Hold, "revert_start", |txn| {
             begin(app, txn, actor, row.id, (generation, digest)).await
         });
-    match done {
-        Ok(row) => {
-            app.permit.hurry();
-            app.wake.ring();
-            status::of(app, &row).await
-        }
-        Err(error) => Err(told_refusal(app, actor, row.id, "start", error).await),
-    }
+    let row = told_refusal(app, actor, row.id, "start", done).await?;
+    app.permit.hurry();
+    app.wake.ring();
+    status::of(app, &row).await
 }
 
 async fn begin(
@@ -297,7 +286,7 @@ async fn begin(
     if generation.is_some_and(|seen| seen != row.generation) {
         return Err(OperationError::Conflict { what: "rollout" });
     }
-    let looked = case::look(app, txn, &row).await?;
+    let looked = case::look(app, txn, &row, now).await?;
     looked
         .case
         .may_start(digest, now)
@@ -353,23 +342,14 @@ async fn exempted(
     Ok(in_force)
 }
 
-/// Who tried to take people back and was refused is in the trail, too.
-async fn told_refusal(
+/// Hands the outcome of a step on; one that was refused is in the trail then.
+async fn told_refusal<T>(
     app: &App,
     actor: &Actor,
     rollout: RolloutId,
     step: &str,
-    error: OperationError,
-) -> OperationError {
-    if let OperationError::Refused { code, sentence, .. } = &error {
-        let detail = json!({"step": step, "code": code, "sentence": sentence});
-        let kept: Result<(), OperationError> =
-            transact!(app.store, Lane::Ordinary, "revert_refused", |txn| {
-                told(txn, actor, "revert.refused", rollout, detail.clone()).await
-            });
-        if let Err(error) = kept {
-            tracing::warn!(%rollout, %error, "a refused step of a revert could not be written down");
-        }
-    }
-    error
+    done: Result<T, OperationError>,
+) -> Result<T, OperationError> {
+    let what = ("revert.refused", format!("rollout:{rollout}"));
+    refusals::told(app, actor, what, step, done).await
 }

@@ -106,13 +106,13 @@ struct RawId {
     id: String,
 }
 
-/// Returns the oldest hold in force of this kind, scope and effect.
-pub async fn hold_of_effect<C: ConnectionTrait>(
+/// Returns the holds in force of this kind, scope and effect, the oldest first.
+pub async fn holds_of_effect<C: ConnectionTrait>(
     db: &C,
     wanted: &Wanted,
-) -> Result<Option<HoldId>, StoreError> {
+) -> Result<Vec<HoldId>, StoreError> {
     let sql = "SELECT id FROM hold WHERE released_at IS NULL AND kind = $1 AND scope_kind = $2 \
-               AND scope_id = $3 AND scope_wave = $4 AND effect = $5 ORDER BY placed_at, id LIMIT 1";
+               AND scope_id = $3 AND scope_wave = $4 AND effect = $5 ORDER BY placed_at, id";
     let id = wanted.scope.uuid().map(|id| id.to_string());
     let wave = wanted.scope.wave().map_or(0, WaveNumber::get);
     let values = [
@@ -122,8 +122,8 @@ pub async fn hold_of_effect<C: ConnectionTrait>(
         i64::from(wave).into(),
         wanted.effect.name().into(),
     ];
-    let raw: Option<RawId> = query::one(db, sql, values).await?;
-    raw.map(|raw| query::id(&raw.id)).transpose()
+    let raws: Vec<RawId> = query::all(db, sql, values).await?;
+    raws.iter().map(|raw| query::id(&raw.id)).collect()
 }
 
 /// Says whether the owner of a hold cannot be asked any more: their token was revoked, and no other one is

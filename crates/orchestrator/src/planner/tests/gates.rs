@@ -272,6 +272,18 @@ fn people_who_were_taken_back_fail_no_gate_and_stop_no_other_wave() {
 }
 
 #[test]
+fn people_who_were_taken_back_count_as_moved_when_the_rest_is_judged() {
+    // All of the sample is theirs: the few who are tried again could never show it alone.
+    let gate = Gate {
+        sample_at_least: Some(40),
+        ..goal(80)
+    };
+    let tally = people(&[(SlotState::Reverted, 45), (SlotState::Done, 5)]);
+    let mut world = gated(tally, gate);
+    assert_eq!(codes(&world.pass(10))[0], "wave.passed 1");
+}
+
+#[test]
 fn nobody_of_a_wave_that_is_taken_back_may_be_claimed() {
     let mut world = World::running(vec![facts(50)]);
     assert_eq!(effects(&world.pass(10)), ["open_claims"]);

@@ -7,6 +7,7 @@ use tidegate_orchestrator::hold::review::{NewOwner, ReviewRefusal, next_reminder
 use tidegate_orchestrator::hold::{Hold, HoldKind};
 use tidegate_orchestrator::ids::{Generation, HoldId, Principal, Timestamp, from_millis};
 
+use super::super::refused as refusals;
 use super::{check_reason, get, named, rows};
 use crate::app::App;
 use crate::operations::release::seat_of;
@@ -49,7 +50,7 @@ pub async fn review(
                 .await?;
             Ok(())
         });
-    told(app, actor, (id, "review"), done).await?;
+    refusals::told(app, actor, what_of(id), "review", done).await?;
     app.wake.review();
     get(app, &id.to_string()).await
 }
@@ -89,7 +90,7 @@ pub async fn hand_over(
             Ok(())
         }
     );
-    told(app, actor, (id, "owner"), done).await?;
+    refusals::told(app, actor, what_of(id), "owner", done).await?;
     get(app, &id.to_string()).await
 }
 
@@ -164,25 +165,8 @@ fn refused(refusal: &ReviewRefusal) -> OperationError {
     }
 }
 
-/// Who tried and was refused is in the trail, too.
-async fn told<T>(
-    app: &App,
-    actor: &Actor,
-    (id, step): (HoldId, &str),
-    done: Result<T, OperationError>,
-) -> Result<T, OperationError> {
-    if let Err(OperationError::Refused { code, sentence, .. }) = &done {
-        let detail = json!({"step": step, "code": code, "sentence": sentence});
-        let kept: Result<(), StoreError> =
-            transact!(app.store, Lane::Ordinary, "hold_refused", |txn| {
-                let entry = actor.entry("hold.refused", format!("hold:{id}"), detail.clone());
-                txn.audit(entry).await.map(drop)
-            });
-        if let Err(error) = kept {
-            tracing::warn!(hold = %id, %error, "a refused step could not be written down");
-        }
-    }
-    done
+fn what_of(id: HoldId) -> (&'static str, String) {
+    ("hold.refused", format!("hold:{id}"))
 }
 
 /// Reminds of reviews that are due, a few at a time, and returns of how many. Releases nothing.

@@ -6,7 +6,7 @@ use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::Place;
 use tidegate_orchestrator::hold::moved::{MovedFrozen, may_change};
 use tidegate_orchestrator::hold::release::{Approval, End, Part, Request, Substance};
-use tidegate_orchestrator::ids::{RolloutId, WaveNumber};
+use tidegate_orchestrator::ids::{RolloutId, Timestamp, WaveNumber};
 use tidegate_orchestrator::plan::Plan;
 use tidegate_orchestrator::revert::{Case, Chosen, RevertRefusal, basis};
 
@@ -50,6 +50,7 @@ pub(super) async fn look<C: Connection>(
     app: &App,
     db: &C,
     rollout: &RolloutRow,
+    now: Timestamp,
 ) -> Result<Looked, OperationError> {
     let not_one = || refused(&RevertRefusal::NotARevert(rollout.name.clone()));
     let original = rollout.reverts.ok_or_else(not_one)?;
@@ -59,7 +60,7 @@ pub(super) async fn look<C: Connection>(
     let original = original.ok_or(StoreError::NotFound)?;
     let plan = load::plan_in(app, db, rollout.plan.ok_or(StoreError::NotFound)?).await?;
     let numbers: Vec<WaveNumber> = row.sheet.waves.iter().map(|wave| wave.origin).collect();
-    let chosen = rows::chosen_load(db, original.id, &numbers, app.store.now().await?).await?;
+    let chosen = rows::chosen_load(db, original.id, &numbers, now).await?;
     let given = release::release_approvals_load(db, row.request).await?;
     let given = given.into_iter().map(|one| Approval {
         group_now: one.role_now.as_deref().and_then(group_of),
