@@ -33,14 +33,14 @@ fn copies() -> Vec<String> {
         "INSERT INTO plan_roster SELECT c.plan_id, wave_no, seq, size, ordinal_min, ordinal_max, roster \
          FROM plan_roster r JOIN plan p ON p.id = r.plan_id, copy c WHERE p.rollout_id = c.the".to_owned(),
         "INSERT INTO wave SELECT c.rollout_id, wave_no, name, claimable, claim_until, begin_at_most, size, queued, in_flight, \
-         awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, adopted, transferred, late_from, taking_back \
+         awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, adopted, transferred, late_from, taking_back, parked \
          FROM wave, copy c WHERE wave.rollout_id = c.the".to_owned(),
         "INSERT INTO batch SELECT c.rollout_id, wave_no, seq, size, ordinal_min, ordinal_max, roster, slots, queued, in_flight, \
          awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, adopted, ready_at, \
-         lease_owner, lease_until, fence, epoch, transferred FROM batch, copy c WHERE batch.rollout_id = c.the".to_owned(),
+         lease_owner, lease_until, fence, epoch, transferred, parked FROM batch, copy c WHERE batch.rollout_id = c.the".to_owned(),
         "INSERT INTO hold SELECT c.hold_id, c.kind, scope_kind, c.rollout_id, scope_wave, cause, reason, owner, effect, \
          placed_by, placed_at, placed_epoch, review_at, released_by, released_at, released_epoch, release_reason, generation, \
-         review_nag_at, head_count FROM hold, copy c WHERE hold.scope_id = c.the".to_owned(),
+         review_nag_at, head_count, part, unsorted FROM hold, copy c WHERE hold.scope_id = c.the".to_owned(),
         "INSERT INTO rollout SELECT c.rollout_id, 'still' || c.i, population_id, target_id, spec_format, spec_text, spec_digest, \
          lifecycle, replace(state, r.plan_id, c.plan_id), c.plan_id, 0, generation, created_at + c.i, NULL \
          FROM rollout r, copy c WHERE r.id = c.the".to_owned(),

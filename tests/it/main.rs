@@ -42,6 +42,7 @@ mod importing;
 mod late;
 mod misuse;
 mod paging;
+mod parting;
 mod planning;
 mod quiet;
 mod racing;

@@ -6,7 +6,7 @@
 //!
 //! `scope` says what a hold covers, `set` answers quickly which ones are in force, `place` decides
 //! about placing and releasing, `heads` says how many people one stops, and `moved` what it means for
-//! those who were moved already. Sending checks are in `crate::permit`.
+//! those who were moved already. `part` is about holds on some people of a wave. Sending checks are in `crate::permit`.
 //!
 //! A halt ends by a procedure: `terms` says what it takes, `requirement` what must be true, `preflight`
 //! looks at everything, and `release` decides about requests, approvals and the execution. `exempt` is what
@@ -16,6 +16,7 @@ pub mod emergency;
 pub mod exempt;
 pub mod heads;
 pub mod moved;
+pub mod part;
 pub mod place;
 pub mod preflight;
 pub mod quorum;
@@ -29,6 +30,7 @@ pub mod terms;
 use serde::{Deserialize, Serialize};
 
 pub use self::exempt::Exemption;
+pub use self::part::Part;
 pub use self::place::{HoldRefusal, Placement, Wanted};
 pub use self::scope::{Place, Scope};
 pub use self::set::{HoldSet, InForce};
@@ -148,8 +150,11 @@ pub struct Hold {
     pub id: HoldId,
     /// Whose stop it is.
     pub kind: HoldKind,
-    /// What it covers.
+    /// What it covers: while some people of a wave are meant and have not been sorted out, the whole wave.
     pub scope: Scope,
+    /// Which people of the wave; `None`: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// What led to it.
     pub cause: Cause,
     /// Why, in the words of whoever placed it.
@@ -188,6 +193,7 @@ impl Hold {
             scope: self.scope,
             since: self.placed_at,
             reason: self.reason.clone(),
+            part: self.part.as_ref().map(|part| part.condition.clone()),
         })
     }
 }

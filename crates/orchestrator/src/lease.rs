@@ -150,6 +150,7 @@ mod tests {
             scope: Scope::Target(place.target),
             since: from_millis(0).unwrap(),
             reason: "stop".to_owned(),
+            part: None,
         };
         let (none, held) = (HoldSet::default(), [halt].into_iter().collect());
         let may = |permit, store, holds| {

@@ -332,6 +332,7 @@ mod tests {
             scope,
             since: from_millis(0).unwrap(),
             reason: "stop".to_owned(),
+            part: None,
         };
         let everything = permit([hold(Scope::Everything)].into_iter().collect());
         let kind = HoldKind::Halt;
@@ -421,6 +422,7 @@ mod tests {
             ),
             since: from_millis(0).unwrap(),
             reason: "stop".to_owned(),
+            part: None,
         }
     }
 

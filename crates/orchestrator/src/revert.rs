@@ -59,7 +59,8 @@ impl Fate {
             | SlotState::Failed
             | SlotState::Skipped
             | SlotState::Departed
-            | SlotState::Transferred => Self::NotMoved,
+            | SlotState::Transferred
+            | SlotState::Parked => Self::NotMoved,
         }
     }
 

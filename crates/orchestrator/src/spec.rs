@@ -1,9 +1,10 @@
 //! What a rollout manager writes: intent only, in YAML, JSON or TOML.
 //!
 //! `document` turns the text into a tree that remembers lines and columns, `reader` takes it apart
-//! field by field and gathers every error, `parse` knows the fields. A field that is not known is an
+//! field by field and gathers every error, `parse` knows the fields, `condition` is also read alone. A field that is not known is an
 //! error: a misspelt limit must not be a missing limit.
 
+pub mod condition;
 mod document;
 mod parse;
 mod reader;

@@ -71,7 +71,7 @@ impl Literal {
 }
 
 /// What is asked of one attribute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttributeTest {
     /// It has this value.
@@ -88,8 +88,25 @@ pub enum AttributeTest {
     IsMissing(bool),
 }
 
+impl fmt::Display for AttributeTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equals(literal) => write!(f, "= {literal}"),
+            Self::In(literals) => {
+                let written: Vec<String> = literals.iter().map(ToString::to_string).collect();
+                write!(f, "in [{}]", written.join(", "))
+            }
+            Self::AtLeast(literal) => write!(f, ">= {literal}"),
+            Self::AtMost(literal) => write!(f, "<= {literal}"),
+            Self::StartsWith(text) => write!(f, "starts with {text:?}"),
+            Self::IsMissing(true) => f.write_str("is missing"),
+            Self::IsMissing(false) => f.write_str("is not missing"),
+        }
+    }
+}
+
 /// A condition over the attributes of one person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Every one of these.
@@ -117,6 +134,33 @@ pub struct ConditionError {
     pub code: &'static str,
     /// What is wrong and what would be right.
     pub sentence: String,
+}
+
+/// The condition in words, such as `country in ["DE", "FR"] and not (department = "Warehouse")`.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |f: &mut fmt::Formatter<'_>, parts: &[Self], word: &str, none: &str| {
+            if parts.is_empty() {
+                return f.write_str(none);
+            }
+            for (place, part) in parts.iter().enumerate() {
+                if place > 0 {
+                    write!(f, " {word} ")?;
+                }
+                match part {
+                    Self::All(_) | Self::Any(_) => write!(f, "({part})")?,
+                    Self::Not(_) | Self::Attribute { .. } => write!(f, "{part}")?,
+                }
+            }
+            Ok(())
+        };
+        match self {
+            Self::All(parts) => joined(f, parts, "and", "everybody"),
+            Self::Any(parts) => joined(f, parts, "or", "nobody"),
+            Self::Not(part) => write!(f, "not ({part})"),
+            Self::Attribute { attribute, test } => write!(f, "{attribute} {test}"),
+        }
+    }
 }
 
 impl Condition {

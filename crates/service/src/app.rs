@@ -61,6 +61,7 @@ struct WakeBells {
     planner: Notify,
     dispatch: Notify,
     reviews: Notify,
+    parts: Notify,
     /// The targets that a wide hold has stopped; none of them for everything.
     stopped: Mutex<Vec<Option<TargetId>>>,
 }
@@ -80,6 +81,16 @@ impl Wake {
     /// Waits for the bell of the reviews.
     pub async fn reviews(&self) {
         self.0.reviews.notified().await;
+    }
+
+    /// A wave is to be sorted.
+    pub fn sort(&self) {
+        self.0.parts.notify_one();
+    }
+
+    /// Waits for the bell of the waves to be sorted.
+    pub async fn parts(&self) {
+        self.0.parts.notified().await;
     }
 
     /// A wide hold began: the planner looks at everything it covers, after this call returns.

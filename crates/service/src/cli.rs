@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod client;
+pub mod condition;
 pub mod context;
 pub mod demo;
 pub mod drift;

@@ -5,6 +5,7 @@
 //! `store`), names axum (that is `http`) or sends anything to a target (that is `tasks`).
 
 pub mod audit;
+mod condition;
 pub mod drift;
 pub mod emergency;
 pub mod error;

@@ -18,6 +18,7 @@ pub mod lease;
 pub mod ledger;
 mod listen;
 mod migrate;
+pub mod part;
 mod place;
 pub mod plan;
 pub mod population;

@@ -103,7 +103,11 @@ fn index(ordinal: Ordinal) -> usize {
 const fn is_unbegun(state: SlotState) -> bool {
     matches!(
         state,
-        SlotState::Queued | SlotState::Retry | SlotState::Departed | SlotState::Skipped
+        SlotState::Queued
+            | SlotState::Retry
+            | SlotState::Parked
+            | SlotState::Departed
+            | SlotState::Skipped
     )
 }
 
@@ -225,7 +229,11 @@ impl Measure<'_> {
             (SlotCommand::Skip, Class::Excluded, SlotState::Skipped)
         };
         match standing.state {
-            SlotState::Queued | SlotState::Retry | SlotState::Failed | SlotState::Review => {
+            SlotState::Queued
+            | SlotState::Retry
+            | SlotState::Parked
+            | SlotState::Failed
+            | SlotState::Review => {
                 self.class(class, ordinal);
                 self.change(ordinal, standing, command);
                 self.count(becomes);
@@ -273,12 +281,14 @@ impl Measure<'_> {
             return self.newcomer(ordinal, is_new, wish, is_taken);
         };
         match (standing.state, wish) {
-            (SlotState::Queued | SlotState::Retry, Wish::Nowhere) | (_, Wish::Out) => {
+            (SlotState::Queued | SlotState::Retry | SlotState::Parked, Wish::Nowhere)
+            | (_, Wish::Out) => {
                 self.leave(ordinal, standing, false);
             }
-            (SlotState::Queued | SlotState::Retry | SlotState::Departed, Wish::Wave(wave)) => {
-                self.waits(ordinal, standing, wave, is_taken);
-            }
+            (
+                SlotState::Queued | SlotState::Retry | SlotState::Parked | SlotState::Departed,
+                Wish::Wave(wave),
+            ) => self.waits(ordinal, standing, wave, is_taken),
             (SlotState::InFlight, _) => {
                 self.out.in_flight += 1;
                 self.count(standing.state);

@@ -313,7 +313,9 @@ proptest! {
         let everybody = u64::try_from(then.len() + new.len()).unwrap();
         prop_assert_eq!(measured.outcome.total(), everybody);
         prop_assert_eq!(usize::try_from(measured.joined).unwrap(), new.len());
-        let mut after: Vec<Option<SlotState>> = standing.iter().map(|s| s.map(|s| s.state)).collect();
+        // Whoever is parked is let go before anything is carried out.
+        let let_go = |state| if state == SlotState::Parked { SlotState::Queued } else { state };
+        let mut after: Vec<Option<SlotState>> = standing.iter().map(|s| s.map(|s| let_go(s.state))).collect();
         after.resize(then.len() + new.len(), None);
         for change in &measured.changes {
             let slot = &mut after[usize::try_from(change.ordinal.get()).unwrap()];
@@ -324,7 +326,11 @@ proptest! {
                 SlotCommand::Renew => SlotEvent::Renew,
                 SlotCommand::Transfer => SlotEvent::Transfer,
                 SlotCommand::Doubt => SlotEvent::Clash,
-                SlotCommand::Revert | SlotCommand::TakeBack | SlotCommand::Disprove => panic!("nobody decides that here"),
+                SlotCommand::Revert
+                | SlotCommand::TakeBack
+                | SlotCommand::Disprove
+                | SlotCommand::Park
+                | SlotCommand::Unpark => panic!("nobody decides that here"),
             };
             prop_assert_ne!(*slot, Some(SlotState::Done));
             *slot = Some(transition(slot.unwrap(), event).unwrap());

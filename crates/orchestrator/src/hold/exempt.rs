@@ -63,6 +63,7 @@ mod tests {
             scope: Scope::Everything,
             since: at(0),
             reason: "stop".to_owned(),
+            part: None,
         }
     }
 
@@ -128,6 +129,7 @@ mod tests {
         let wanted = Wanted {
             kind: HoldKind::Halt,
             scope: Scope::Everything,
+            part: None,
             cause: crate::hold::Cause::People { principals: vec![] },
             reason: "stop this too".to_owned(),
             effect: crate::hold::MovedPeople::Keep,

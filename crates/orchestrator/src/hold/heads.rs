@@ -33,8 +33,8 @@ impl Heads {
         let mut heads = Self::default();
         for (state, count) in tally.iter() {
             let field = match state {
-                SlotState::Queued if is_over => &mut heads.others,
-                SlotState::Queued => &mut heads.not_begun,
+                SlotState::Queued | SlotState::Parked if is_over => &mut heads.others,
+                SlotState::Queued | SlotState::Parked => &mut heads.not_begun,
                 SlotState::InFlight => &mut heads.in_flight,
                 SlotState::Awaiting
                 | SlotState::Retry

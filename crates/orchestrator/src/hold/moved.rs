@@ -57,8 +57,13 @@ pub fn may_change(holds: &[Hold], place: &Place) -> Result<(), MovedFrozen> {
 
 fn wave_of(scope: Scope, rollout: RolloutId) -> Option<WaveNumber> {
     match scope {
-        Scope::Wave(of, wave) if of == rollout => Some(wave),
-        Scope::Wave(..) | Scope::Everything | Scope::Target(_) | Scope::Rollout(_) => None,
+        // Who of the moved it means is not known here: all of them.
+        Scope::Wave(of, wave) | Scope::Part(of, wave) if of == rollout => Some(wave),
+        Scope::Wave(..)
+        | Scope::Part(..)
+        | Scope::Everything
+        | Scope::Target(_)
+        | Scope::Rollout(_) => None,
     }
 }
 
@@ -78,6 +83,7 @@ mod tests {
         let wanted = Wanted {
             kind: HoldKind::Pause,
             scope,
+            part: None,
             cause: Cause::People {
                 principals: vec![by.clone()],
             },

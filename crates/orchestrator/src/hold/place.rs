@@ -3,6 +3,9 @@
 
 use thiserror::Error;
 
+use tidegate_policy::Condition;
+
+use crate::hold::part::Part;
 use crate::hold::{Cause, Hold, HoldKind, HoldSet, MovedPeople, Release, Scope};
 use crate::ids::{Epoch, Generation, HoldId, Principal, Timestamp};
 
@@ -13,6 +16,8 @@ pub struct Wanted {
     pub kind: HoldKind,
     /// What it shall cover.
     pub scope: Scope,
+    /// Which people of the wave it shall cover; `None`: all of them. Only with the scope of a wave.
+    pub part: Option<Condition>,
     /// What led to it.
     pub cause: Cause,
     /// Why, in words.
@@ -95,7 +100,7 @@ impl Wanted {
             return Err(HoldRefusal::ReasonMissing);
         }
         // Whoever says stop means now: a hold that something goes on under is not the stop they want.
-        let mut alike = in_force.alike(self.kind, self.scope);
+        let mut alike = in_force.alike(self.kind, self.scope, self.part.as_ref());
         let same = alike.find(|hold| !in_force.is_exempted_from(hold.id));
         Ok(same.map_or(Placement::New, |hold| Placement::Joined(hold.id)))
     }
@@ -107,6 +112,7 @@ impl Wanted {
             id,
             kind: self.kind,
             scope: self.scope,
+            part: self.part.map(|condition| Part::new(condition, epoch, now)),
             cause: self.cause,
             reason: self.reason,
             owner: by.clone(),
@@ -169,6 +175,8 @@ impl Hold {
         let generation = self.generation.next();
         Ok(Self {
             released: Some(release),
+            // Whom it kept back is let go by sorting the wave once more.
+            part: self.part.clone().map(Part::unsorted),
             generation,
             ..self.clone()
         })
@@ -190,6 +198,7 @@ mod tests {
         Wanted {
             kind,
             scope: Scope::Everything,
+            part: None,
             cause: Cause::People {
                 principals: vec![who("okafor")],
             },

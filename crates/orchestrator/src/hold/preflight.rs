@@ -211,7 +211,7 @@ fn of_rollout(rollout: &RolloutFacts) -> Vec<Item> {
         "`{name}`: {} done, {} failed, {} not begun; its gates are measured on these",
         people(count(SlotState::Done)),
         people(count(SlotState::Failed)),
-        people(count(SlotState::Queued))
+        people(count(SlotState::Queued) + count(SlotState::Parked))
     );
     items.push(Item::new("gates_measured", true, sentence));
     items.extend(rollout.drift.iter().cloned());

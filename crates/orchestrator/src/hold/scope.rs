@@ -18,6 +18,8 @@ pub enum Scope {
     Rollout(RolloutId),
     /// One wave.
     Wave(RolloutId, WaveNumber),
+    /// Those of one wave who are parked, and no place: whoever is parked is not claimed by anybody.
+    Part(RolloutId, WaveNumber),
 }
 
 /// Where work is, or would be, done.
@@ -82,6 +84,7 @@ impl Scope {
             Self::Target(_) => "target",
             Self::Rollout(_) => "rollout",
             Self::Wave(_, _) => "wave",
+            Self::Part(_, _) => "part",
         }
     }
 
@@ -91,7 +94,9 @@ impl Scope {
         match self {
             Self::Everything => None,
             Self::Target(target) => Some(target.uuid()),
-            Self::Rollout(rollout) | Self::Wave(rollout, _) => Some(rollout.uuid()),
+            Self::Rollout(rollout) | Self::Wave(rollout, _) | Self::Part(rollout, _) => {
+                Some(rollout.uuid())
+            }
         }
     }
 
@@ -100,7 +105,7 @@ impl Scope {
     pub const fn wave(&self) -> Option<WaveNumber> {
         match self {
             Self::Everything | Self::Target(_) | Self::Rollout(_) => None,
-            Self::Wave(_, wave) => Some(*wave),
+            Self::Wave(_, wave) | Self::Part(_, wave) => Some(*wave),
         }
     }
 
@@ -118,9 +123,12 @@ impl Scope {
             ("target", Some(id), None) => Ok(Self::Target(TargetId::new(id))),
             ("rollout", Some(id), None) => Ok(Self::Rollout(RolloutId::new(id))),
             ("wave", Some(id), Some(wave)) => Ok(Self::Wave(RolloutId::new(id), wave)),
-            ("everything" | "target" | "rollout" | "wave", _, _) => Err(ScopeError::Parts {
-                name: name.to_owned(),
-            }),
+            ("part", Some(id), Some(wave)) => Ok(Self::Part(RolloutId::new(id), wave)),
+            ("everything" | "target" | "rollout" | "wave" | "part", _, _) => {
+                Err(ScopeError::Parts {
+                    name: name.to_owned(),
+                })
+            }
             _ => Err(ScopeError::Name {
                 name: name.to_owned(),
             }),
@@ -148,7 +156,7 @@ pub enum ScopeError {
 fn parts_taken(name: &str) -> &'static str {
     match name {
         "everything" => "neither `id` nor `wave`",
-        "wave" => "both `id` (of the rollout) and `wave`",
+        "wave" | "part" => "both `id` (of the rollout) and `wave`",
         _ => "an `id` and no `wave`",
     }
 }
@@ -208,6 +216,7 @@ mod tests {
         check_covers(Scope::Wave(ROLLOUT, TWO), here, true);
         check_covers(Scope::Wave(ROLLOUT, WaveNumber(3)), here, false);
         check_covers(Scope::Wave(OTHER, TWO), here, false);
+        check_covers(Scope::Part(ROLLOUT, TWO), here, false);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use tidegate_policy::Condition;
 
 use crate::hold::{Exemption, HoldKind, Place, Scope};
 use crate::ids::{ExemptionId, HoldId, RolloutId, Timestamp, WaveNumber};
@@ -25,6 +26,9 @@ pub struct InForce {
     pub since: Timestamp,
     /// Why.
     pub reason: String,
+    /// Which people of the wave; `None`: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Condition>,
 }
 
 /// The set of holds in force.
@@ -76,6 +80,30 @@ impl HoldSet {
         self.filed
             .range(first..=last)
             .flat_map(|(_, filed)| filed.values())
+    }
+
+    /// Returns the holds that keep some people of a wave parked, in the order of their ids.
+    pub fn on_part(
+        &self,
+        rollout: RolloutId,
+        wave: WaveNumber,
+    ) -> impl Iterator<Item = &InForce> + use<'_> {
+        let filed = self.filed.get(&Scope::Part(rollout, wave)).into_iter();
+        filed.flat_map(BTreeMap::values)
+    }
+
+    /// Returns the holds that name some people of a wave, whether they are parked already or the whole wave
+    /// still stands.
+    pub fn partial(
+        &self,
+        rollout: RolloutId,
+        wave: WaveNumber,
+    ) -> impl Iterator<Item = &InForce> + use<'_> {
+        let whole = self.filed.get(&Scope::Wave(rollout, wave)).into_iter();
+        let whole = whole.flat_map(BTreeMap::values);
+        whole
+            .filter(|hold| hold.part.is_some())
+            .chain(self.on_part(rollout, wave))
     }
 
     /// Returns the most severe hold that covers a place, the oldest of them if there are several.
@@ -141,15 +169,25 @@ impl HoldSet {
     /// Returns the hold of this kind and exactly this scope, the oldest if there are several.
     #[must_use]
     pub fn same(&self, kind: HoldKind, scope: Scope) -> Option<&InForce> {
-        self.alike(kind, scope).next()
+        self.alike(kind, scope, None).next()
     }
 
-    /// Returns the holds of this kind and exactly this scope, the oldest first.
-    pub fn alike(&self, kind: HoldKind, scope: Scope) -> impl Iterator<Item = &InForce> {
-        let filed = self.filed.get(&scope).into_iter();
-        let alike = filed
+    /// Returns the holds of this kind and exactly this scope, or the same part of it, the oldest first.
+    pub fn alike(
+        &self,
+        kind: HoldKind,
+        scope: Scope,
+        part: Option<&Condition>,
+    ) -> impl Iterator<Item = &InForce> {
+        let parked = match scope {
+            Scope::Wave(rollout, wave) => Some(Scope::Part(rollout, wave)),
+            Scope::Everything | Scope::Target(_) | Scope::Rollout(_) | Scope::Part(..) => None,
+        };
+        let scopes = std::iter::once(scope).chain(parked);
+        let alike = scopes
+            .filter_map(|scope| self.filed.get(&scope))
             .flat_map(BTreeMap::values)
-            .filter(move |hold| hold.kind == kind);
+            .filter(|hold| hold.kind == kind && hold.part.as_ref() == part);
         let mut alike: Vec<&InForce> = alike.collect();
         alike.sort_by_key(|hold| (hold.since, hold.id));
         alike.into_iter()
@@ -223,6 +261,7 @@ mod tests {
             scope: scope(number),
             since: from_millis(number.into()).unwrap(),
             reason: "because".to_owned(),
+            part: None,
         }
     }
 

@@ -110,7 +110,7 @@ impl ExposureClass {
             SlotState::Done | SlotState::Reverting => Self::Exposed,
             SlotState::InFlight | SlotState::Awaiting | SlotState::Unknown => Self::InFlight,
             // Counted in the wave where they stand now.
-            SlotState::Queued | SlotState::Transferred => Self::Untouched,
+            SlotState::Queued | SlotState::Transferred | SlotState::Parked => Self::Untouched,
             SlotState::Retry => Self::Retry,
             SlotState::Failed => Self::Failed,
             SlotState::Review => Self::Review,
@@ -281,6 +281,10 @@ enum Place {
 impl Step {
     const fn apply(self, mut cell: Cell) -> Cell {
         cell.last = self.state;
+        if matches!(self.state, SlotState::Parked) {
+            // Says nothing about what was begun: whoever was in doubt stays so, and is so when it ends.
+            return cell;
+        }
         match self.place {
             // The state at the end of the interval is known, and in effect at that instant.
             Place::After => return cell,

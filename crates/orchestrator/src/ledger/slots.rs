@@ -91,6 +91,10 @@ pub enum SlotCommand {
     Renew,
     /// Somebody has to look: they left, and may exist at the target; or their name is somebody else's.
     Doubt,
+    /// A hold on some people of the wave covers them.
+    Park,
+    /// No such hold covers them any more: whoever was in doubt is in doubt again.
+    Unpark,
 }
 
 /// What became of a list of outcomes.
@@ -110,7 +114,8 @@ pub struct Slots {
     pub(super) attempts: Column<u8>,
     /// Milliseconds since 1970 of the last change; 0 before the first.
     pub(super) changed: Column<i64>,
-    /// Milliseconds since 1970 before which the slot is not claimed; 0 for no such time.
+    /// Milliseconds since 1970 before which the slot is not claimed; 0 for no such time. Of somebody parked:
+    /// when they would have been looked up; 0 for whoever was in no doubt.
     pub(super) due: Column<i64>,
     pub(super) adopted: Column<bool>,
 }
@@ -394,17 +399,7 @@ impl Slots {
         command: SlotCommand,
         now: Timestamp,
     ) -> Result<SlotState, SlotRefusal> {
-        let event = match command {
-            SlotCommand::Again => SlotEvent::Again,
-            SlotCommand::Skip => SlotEvent::Skip,
-            SlotCommand::Depart => SlotEvent::Depart,
-            SlotCommand::Revert => SlotEvent::Revert,
-            SlotCommand::TakeBack => SlotEvent::TakeBack,
-            SlotCommand::Disprove => SlotEvent::Disprove,
-            SlotCommand::Transfer => SlotEvent::Transfer,
-            SlotCommand::Renew => SlotEvent::Renew,
-            SlotCommand::Doubt => SlotEvent::Clash,
-        };
+        let event = self.event_of(index, command);
         let Some(state) = self.state(index) else {
             return Err(SlotRefusal {
                 state: SlotState::Skipped,
@@ -419,9 +414,41 @@ impl Slots {
         if command == SlotCommand::Disprove {
             self.adopted.set(index.get(), false, self.places());
         }
-        self.put(index, next, 0, millis(now));
+        let due = match (command, next) {
+            (SlotCommand::Park, _) if state.is_doubtful() => self.due_of(index).max(millis(now)),
+            (SlotCommand::Unpark, SlotState::Unknown) => self.due_of(index),
+            _ => 0,
+        };
+        self.put(index, next, due, millis(now));
         self.settle();
         Ok(next)
+    }
+
+    /// Says whether somebody who is parked may exist at the target.
+    #[must_use]
+    pub fn is_parked_in_doubt(&self, index: SlotIndex) -> bool {
+        self.state(index) == Some(SlotState::Parked) && self.due_of(index) != 0
+    }
+
+    fn due_of(&self, index: SlotIndex) -> i64 {
+        self.due.get(index.get()).unwrap_or(0)
+    }
+
+    fn event_of(&self, index: SlotIndex, command: SlotCommand) -> SlotEvent {
+        match command {
+            SlotCommand::Again => SlotEvent::Again,
+            SlotCommand::Skip => SlotEvent::Skip,
+            SlotCommand::Depart => SlotEvent::Depart,
+            SlotCommand::Revert => SlotEvent::Revert,
+            SlotCommand::TakeBack => SlotEvent::TakeBack,
+            SlotCommand::Disprove => SlotEvent::Disprove,
+            SlotCommand::Transfer => SlotEvent::Transfer,
+            SlotCommand::Renew => SlotEvent::Renew,
+            SlotCommand::Doubt => SlotEvent::Clash,
+            SlotCommand::Park => SlotEvent::Park,
+            SlotCommand::Unpark if self.is_parked_in_doubt(index) => SlotEvent::Lose,
+            SlotCommand::Unpark => SlotEvent::Unpark,
+        }
     }
 
     /// Returns the earliest instant at which somebody can be claimed, in milliseconds: 0 for at

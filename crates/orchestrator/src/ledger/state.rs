@@ -64,6 +64,8 @@ names! {
         Review = "review",
         /// Stands in another wave now: what was known of them selects that one. Not counted as a person here.
         Transferred = "transferred",
+        /// Held back by a hold on some people of the wave. Not begun; or in doubt, and looked up when it ends.
+        Parked = "parked",
     }
 }
 
@@ -102,6 +104,10 @@ names! {
         Transfer = "transfer",
         /// A year has passed: a retry that was due then is begun anew, with everybody else.
         Renew = "renew",
+        /// A hold on some people of the wave covers them.
+        Park = "park",
+        /// No such hold covers them any more.
+        Unpark = "unpark",
     }
 }
 
@@ -158,7 +164,7 @@ impl SlotState {
 /// The text is not the name of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is no state of a person: it is one of queued, in_flight, awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, transferred"
+    "`{0}` is no state of a person: it is one of queued, in_flight, awaiting, done, failed, retry, unknown, skipped, departed, reverting, reverted, review, transferred, parked"
 )]
 pub struct UnknownState(String);
 
@@ -213,6 +219,11 @@ pub const fn transition(state: SlotState, event: SlotEvent) -> Result<SlotState,
         (S::Departed, E::Again) => S::Queued,
         (S::Queued | S::Retry | S::Departed, E::Transfer) => S::Transferred,
 
+        // Whoever may exist at the target is in doubt again afterwards, and looked up before anything is sent.
+        (S::Queued | S::Retry | S::Unknown | S::Awaiting, E::Park) => S::Parked,
+        (S::Parked, E::Unpark) => S::Queued,
+        (S::Parked, E::Lose) => S::Unknown,
+
         // A target that said yes was wrong: the person counts as failed, and their wave is judged anew.
         (S::Done, E::Disprove) => S::Failed,
         (S::Done, E::Revert) => S::Reverting,
@@ -264,7 +275,7 @@ mod tests {
             assert_eq!(SlotState::from_name(state.name()), Some(*state));
             assert_eq!(SlotState::from_number(state.number()), Some(*state));
         }
-        assert_eq!(SlotState::from_number(13), None);
+        assert_eq!(SlotState::from_number(14), None);
         assert!(
             "gone"
                 .parse::<SlotState>()

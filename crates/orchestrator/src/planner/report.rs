@@ -119,6 +119,7 @@ fn running(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Vec<Re
             });
             continue;
         }
+        lines.extend(parked(snapshot, wave));
         lines.extend(wave_line(rollout, wave, next, now).filter(|line| {
             // What would move is no news while it may not.
             !((stops || held.is_some()) && line.is_movement())
@@ -134,6 +135,18 @@ fn running(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Vec<Re
         }));
     }
     lines
+}
+
+/// Whom a hold on some people of a wave keeps back. Of several holds the oldest speaks.
+fn parked(snapshot: &Snapshot<'_>, wave: Wave<'_>) -> Option<ReportLine> {
+    let people = wave.facts.parked();
+    let holds = snapshot.holds.partial(snapshot.place.rollout, wave.number);
+    let hold = holds.min_by_key(|hold| (std::cmp::Reverse(hold.kind), hold.since, hold.id));
+    (people > 0).then(|| ReportLine::Parked {
+        wave: wave.number,
+        people,
+        hold: hold.cloned(),
+    })
 }
 
 /// The next wave that has never been open, when it waits for an earlier one.
@@ -154,13 +167,15 @@ fn wave_line(
     now: Timestamp,
 ) -> Option<ReportLine> {
     let number = wave.number;
-    let left = wave.facts.to_begin();
+    let left = wave.facts.to_begin() - wave.facts.parked();
     if wave.facts.taking_back && left > 0 {
         return Some(ReportLine::TakenBack { wave: number, left });
     }
     match &wave.progress.status {
         WaveStatus::Pending {} if next == Some(number) => Some(waiting(wave)),
         WaveStatus::Pending {} | WaveStatus::Passed {} => None,
+        // Everybody but those who are kept back has been begun: those are named, and nobody waits for a worker.
+        WaveStatus::Open {} if left == 0 && wave.facts.on_the_way() == 0 => None,
         WaveStatus::Open {} => Some(open(wave, now)),
         WaveStatus::Waiting {} => Some(waiting(wave)),
         WaveStatus::Draining { until } => Some(ReportLine::Silent {
@@ -200,7 +215,7 @@ fn open(wave: Wave<'_>, now: Timestamp) -> ReportLine {
     let number = wave.number;
     let facts = wave.facts;
     let in_flight = facts.tally.get(SlotState::InFlight);
-    let left = facts.to_begin();
+    let left = facts.to_begin() - facts.parked();
     if in_flight > 0 {
         return ReportLine::Moving {
             wave: number,

@@ -117,29 +117,41 @@ impl WaveFacts {
                 SlotState::Awaiting,
                 SlotState::Retry,
                 SlotState::Reverting,
+                SlotState::Parked,
             ]),
         }
     }
 
-    /// Returns how many people have still to be begun, or begun again.
+    /// Returns how many people have still to be begun, or begun again; also those whom a hold on some of the
+    /// wave keeps back, so that no wave ends without them.
     #[must_use]
     pub fn to_begin(&self) -> u64 {
+        let retry = self.tally.get(SlotState::Retry);
+        self.waiting().saturating_add(retry)
+    }
+
+    /// Returns how many people nobody has begun with, whether they are kept back or not.
+    fn waiting(&self) -> u64 {
         let queued = self.tally.get(SlotState::Queued);
-        queued.saturating_add(self.tally.get(SlotState::Retry))
+        queued.saturating_add(self.parked())
+    }
+
+    /// Returns how many people a hold on some of the wave keeps back.
+    #[must_use]
+    pub fn parked(&self) -> u64 {
+        self.tally.get(SlotState::Parked)
     }
 
     /// Returns how many people have been begun at all.
     #[must_use]
     pub fn begun(&self) -> u64 {
-        let queued = self.tally.get(SlotState::Queued);
-        self.counts().eligible.saturating_sub(queued)
+        self.counts().eligible.saturating_sub(self.waiting())
     }
 
     /// Returns how many people have been begun and have come to nothing yet, the silent aside.
     #[must_use]
     pub fn on_the_way(&self) -> u64 {
-        let waiting = self.tally.get(SlotState::Queued);
-        self.counts().open.saturating_sub(waiting)
+        self.counts().open.saturating_sub(self.waiting())
     }
 
     /// Returns what the gate is judged by, with the approvals of this very plan and evidence.

@@ -45,6 +45,7 @@ fn hold(id: u128, kind: HoldKind, scope: Scope) -> InForce {
         scope,
         since: at(0),
         reason: "token theft".to_owned(),
+        part: None,
     }
 }
 

@@ -42,6 +42,7 @@ fn hold(kind: HoldKind) -> InForce {
         scope: Scope::Everything,
         since: at(0),
         reason: "token theft".to_owned(),
+        part: None,
     }
 }
 

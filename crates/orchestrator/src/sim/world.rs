@@ -260,6 +260,7 @@ impl World {
             scope,
             since: self.now,
             reason,
+            part: None,
         });
     }
 

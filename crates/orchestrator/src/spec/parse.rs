@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::condition::condition;
 use super::document::{Body, Node, Place, read};
-use super::reader::{Errors, Fields, condition};
+use super::reader::{Errors, Fields};
 use super::{
     KeepTogether, LateJoiners, ORDER_ALGORITHM, Pin, RateLimit, Selection, Size, Spec, SpecErrors,
     SpecFormat, Waiver, WaveSpec,

@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use tidegate_policy::{AttributeTest, Condition, Literal};
-
 use super::document::{Body, Node, Place, error_at};
 use super::{SpecError, SpecErrors};
 use crate::wave::soak::Seconds;
@@ -263,122 +261,6 @@ fn seconds_of(text: &str) -> Option<Seconds> {
         digits.clear();
     }
     (digits.is_empty() && last != u32::MAX).then_some(Seconds(total))
-}
-
-/// Reads a condition.
-pub(super) fn condition(node: Node, path: &str, errors: &mut Errors) -> Option<Condition> {
-    let place = node.place;
-    let mut fields = Fields::open(node, path, errors)?;
-    let all = fields.take("all").map(|node| ("all", node));
-    let any = fields.take("any").map(|node| ("any", node));
-    let not = fields.take("not");
-    let attribute = fields.take("attribute");
-    let several = [
-        all.is_some(),
-        any.is_some(),
-        not.is_some(),
-        attribute.is_some(),
-    ]
-    .into_iter()
-    .filter(|is| *is)
-    .count();
-    if several != 1 {
-        errors.add(
-            place,
-            path,
-            "condition",
-            "a condition is `all`, `any` or `not`, or an attribute with a test, such as {attribute: department, equals: Sales}",
-        );
-        return None;
-    }
-    let found = match (all.or(any), not, attribute) {
-        (Some((name, parts)), _, _) => {
-            let path = fields.at(name);
-            let parts: Vec<Condition> = list(parts, &path, errors)?
-                .into_iter()
-                .enumerate()
-                .filter_map(|(index, part)| condition(part, &format!("{path}[{index}]"), errors))
-                .collect();
-            Some(if name == "all" {
-                Condition::All(parts)
-            } else {
-                Condition::Any(parts)
-            })
-        }
-        (_, Some(part), _) => {
-            condition(part, &fields.at("not"), errors).map(|part| Condition::Not(Box::new(part)))
-        }
-        (_, _, Some(name)) => attribute_test(&mut fields, &name, errors),
-        _ => None,
-    };
-    fields.end(errors);
-    found
-}
-
-fn attribute_test(fields: &mut Fields, name: &Node, errors: &mut Errors) -> Option<Condition> {
-    let attribute = text(name, &fields.at("attribute"), errors)?;
-    let mut tests = Vec::new();
-    for word in ["equals", "at_least", "at_most"] {
-        let Some(node) = fields.take(word) else {
-            continue;
-        };
-        let value = literal(&node, &fields.at(word), errors)?;
-        tests.push(match word {
-            "equals" => AttributeTest::Equals(value),
-            "at_least" => AttributeTest::AtLeast(value),
-            _ => AttributeTest::AtMost(value),
-        });
-    }
-    if let Some(nodes) = fields.list("in", errors) {
-        let path = fields.at("in");
-        tests.push(AttributeTest::In(
-            nodes
-                .iter()
-                .filter_map(|node| literal(node, &path, errors))
-                .collect(),
-        ));
-    }
-    if let Some(node) = fields.take("starts_with") {
-        tests.push(AttributeTest::StartsWith(text(
-            &node,
-            &fields.at("starts_with"),
-            errors,
-        )?));
-    }
-    if let Some(wanted) = fields.parsed::<bool>("is_missing", errors) {
-        tests.push(AttributeTest::IsMissing(wanted));
-    }
-    let mut tests = tests.into_iter();
-    match (tests.next(), tests.next()) {
-        (Some(test), None) => Some(Condition::Attribute { attribute, test }),
-        _ => {
-            let message = "an attribute needs exactly one test: equals, in, at_least, at_most, starts_with or is_missing";
-            errors.add(fields.place, &fields.path, "condition", message);
-            None
-        }
-    }
-}
-
-fn literal(node: &Node, path: &str, errors: &mut Errors) -> Option<Literal> {
-    match &node.body {
-        Body::Scalar {
-            text,
-            is_text: true,
-        } => Some(Literal::Text(text.clone())),
-        Body::Scalar {
-            text,
-            is_text: false,
-        } => Some(match (text.as_str(), text.parse()) {
-            ("true", _) => Literal::Boolean(true),
-            ("false", _) => Literal::Boolean(false),
-            (_, Ok(number)) => Literal::Integer(number),
-            _ => Literal::Text(text.clone()),
-        }),
-        Body::List(_) | Body::Map(_) => {
-            errors.add(node.place, path, "type", "this must be a single value");
-            None
-        }
-    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ fn holds(is_held: bool) -> HoldSet {
         scope: Scope::Everything,
         since: ago(0),
         reason: String::new(),
+        part: None,
     };
     is_held.then_some(halt).into_iter().collect()
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tidegate_orchestrator::ids::Timestamp;
 
 use super::client::Client;
-use super::error::{CliError, Problem};
+use super::error::CliError;
 use super::palette::Palette;
 use crate::app::Ids;
 use crate::clock::Clock;
@@ -155,10 +155,4 @@ pub fn text_of(answer: &Value, pointer: &str) -> String {
 #[must_use]
 pub fn count_of(answer: &Value, pointer: &str) -> u64 {
     answer.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
-}
-
-/// Says whether a failure is a refusal with this code.
-#[must_use]
-pub fn is_refusal(error: &CliError, code: &str) -> bool {
-    matches!(error, CliError::Problem(Problem { code: found, .. }) if found == code)
 }

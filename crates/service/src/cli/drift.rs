@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::escape;
+use super::condition;
 use super::context::{Context, count_of, text_of};
 use super::error::CliError;
 use super::table::{Table, grouped};
@@ -16,8 +17,8 @@ pub struct Drift {
     /// Measure it now: everybody of then beside everybody imported since
     #[arg(long)]
     measure: bool,
-    /// Who is said to have been moved by hand meanwhile: a condition as in a spec, as JSON
-    #[arg(long, requires = "measure")]
+    /// Who is said to have been moved by hand meanwhile: ATTRIBUTE=VALUE, or a condition as in a spec, in JSON
+    #[arg(long, value_name = "CONDITION", requires = "measure")]
     by_hand: Option<String>,
     /// List the people of one class, such as left or moved
     #[arg(long, conflicts_with = "measure")]
@@ -39,9 +40,7 @@ pub async fn run(context: &Context, drift: &Drift) -> Result<(), CliError> {
     }
     let view: Value = if drift.measure {
         let by_hand: Option<Value> = match &drift.by_hand {
-            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
-                CliError::Usage(format!("--by-hand is no condition as JSON: {error}"))
-            })?),
+            Some(text) => Some(condition::parsed("by-hand", text)?),
             None => None,
         };
         context

@@ -122,6 +122,13 @@ fn shown(answer: &Value) -> Vec<String> {
     lines
 }
 
+/// Whom of a wave a hold keeps back, when it means some of them.
+#[must_use]
+pub fn part_line(hold: &Value) -> Option<String> {
+    let sentence = hold.pointer("/part/sentence").and_then(Value::as_str);
+    sentence.map(str::to_owned)
+}
+
 /// How many people a hold stops, and what becomes of them.
 #[must_use]
 pub fn people_lines(people: &Value) -> Vec<String> {
@@ -272,7 +279,15 @@ fn hold_lines(hold: &Value) -> Vec<String> {
             text_of(hold, "/scope/type"),
             text_of(hold, "/scope/id")
         ),
-        (Some(_), Some(wave)) => format!("wave {wave} of rollout {}", text_of(hold, "/scope/id")),
+        (Some(_), Some(wave)) => {
+            let some = hold
+                .pointer("/scope/where")
+                .map_or("", |_| "some people of ");
+            format!(
+                "{some}wave {wave} of rollout {}",
+                text_of(hold, "/scope/id")
+            )
+        }
     };
     let mut lines = vec![
         format!(
@@ -294,6 +309,7 @@ fn hold_lines(hold: &Value) -> Vec<String> {
     } else {
         lines.push(format!("  {}", text_of(hold, "/sentence")));
     }
+    lines.extend(part_line(hold).map(|line| format!("  {line}")));
     let overdue = hold.get("overdue_since").and_then(Value::as_str);
     let overdue = overdue.and_then(|at| at.parse::<Timestamp>().ok());
     let gone = hold.get("owner_gone") == Some(&Value::Bool(true));

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::escape;
+use super::condition;
 use super::context::{Context, count_of, text_of};
 use super::error::CliError;
 use super::table::{Table, grouped};
@@ -19,7 +20,7 @@ pub struct Revert {
     /// Every wave
     #[arg(long, conflicts_with = "waves")]
     all: bool,
-    /// Only those for whom this condition holds, as in a spec, as JSON: {"attribute": "country", "equals": "DE"}
+    /// Only those for whom this condition holds, ATTRIBUTE=VALUE, or as in a spec, in JSON
     #[arg(long = "where", value_name = "CONDITION")]
     matching: Option<String>,
     /// So many a second; as the rollout that moved them when missing
@@ -66,8 +67,11 @@ fn parsed(name: &str, text: Option<&String>) -> Result<Option<Value>, CliError> 
 /// As the service answers.
 pub async fn revert(context: &Context, revert: &Revert) -> Result<(), CliError> {
     let mut body = json!({"reason": revert.reason, "dry_run": revert.dry_run});
+    let matching = revert.matching.as_deref();
+    let matching = matching.map(|text| condition::parsed("where", text));
+    let matching = matching.transpose()?;
     let optional = [
-        ("where", parsed("where", revert.matching.as_ref())?),
+        ("where", matching),
         ("gate", parsed("gate", revert.gate.as_ref())?),
         ("ramp", parsed("ramp", revert.ramp.as_ref())?),
         (

@@ -6,9 +6,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::escape;
+use super::condition;
 use super::context::{Change, Context, text_of};
 use super::error::{CliError, Exit};
-use super::hold::{is_quiet, people_lines, until_quiet};
+use super::hold::{is_quiet, part_line, people_lines, until_quiet};
 use super::screen::{count, settled};
 use super::table::grouped;
 use crate::operations::view::{RolloutView, WaveView};
@@ -51,6 +52,10 @@ pub struct Stop {
     /// Only the wave of this number
     #[arg(long, value_name = "NUMBER", requires = "rollout", conflicts_with_all = ["everything", "target"])]
     wave: Option<u32>,
+    /// Only those of the wave with whom nobody has begun and for whom this holds: ATTRIBUTE=VALUE, or a condition
+    /// as in a spec, in JSON. The whole wave stands until they are sorted out; then the others go on
+    #[arg(long = "where", value_name = "CONDITION", requires = "wave")]
+    condition: Option<String>,
     /// Everything, whatever it is
     #[arg(long, conflicts_with = "target")]
     everything: bool,
@@ -101,7 +106,13 @@ pub struct Approve {
 /// As the service answers.
 pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliError> {
     let scope = match (&stop.rollout, &stop.target, stop.wave) {
-        (Some(rollout), _, Some(wave)) => json!({"type": "wave", "id": rollout, "wave": wave}),
+        (Some(rollout), _, Some(wave)) => {
+            let mut scope = json!({"type": "wave", "id": rollout, "wave": wave});
+            if let (Some(text), Some(scope)) = (&stop.condition, scope.as_object_mut()) {
+                scope.insert("where".to_owned(), condition::parsed("where", text)?);
+            }
+            scope
+        }
         (Some(rollout), _, None) => json!({"type": "rollout", "id": rollout}),
         (None, Some(target), _) => json!({"type": "target", "id": target}),
         (None, None, _) if stop.everything => json!({"type": "everything"}),
@@ -144,6 +155,7 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
             ),
             text_of(answer, "/sentence"),
         ];
+        lines.extend(part_line(answer));
         lines.extend(answer.get("people").iter().flat_map(|it| people_lines(it)));
         let id = text_of(answer, "/id");
         lines.push(if kind == "halt" {
@@ -196,8 +208,12 @@ async fn covered(context: &Context, stop: &Stop) -> Result<String, CliError> {
                 Some(wave) => {
                     let path = format!("{path}/waves/{wave}");
                     let wave: Value = context.client.get(&path).await?;
+                    let whom = match &stop.condition {
+                        Some(condition) => format!("those with {condition} in "),
+                        None => String::new(),
+                    };
                     format!(
-                        "wave `{}` of rollout `{}`",
+                        "{whom}wave `{}` of rollout `{}`",
                         text_of(&wave, "/name"),
                         view.name
                     )

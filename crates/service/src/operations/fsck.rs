@@ -2,7 +2,8 @@
 //!
 //! Checked: every entry of the audit trail against the hash before it, every batch against its counts,
 //! its roster and its plan, every wave against its batches, that nobody is in two batches, and that whoever a
-//! revert has taken back is `reverted` in the rollout that had moved them, and nobody else is (`back`). Works
+//! revert has taken back is `reverted` in the rollout that had moved them, and nobody else is (`back`), and that
+//! a hold is in force for whoever one keeps back. Works
 //! while the service runs: each rollout is read in one snapshot as far as the database gives one, and a
 //! difference that goes away when it is looked at again was only a moment.
 
@@ -18,6 +19,7 @@ use super::view::{FsckView, Reason};
 use super::{OperationError, load};
 use crate::app::App;
 use crate::store::ledger::{self, BatchRow};
+use crate::store::part::holds_of_part;
 use crate::store::rollout::{self as rollouts, RolloutRow};
 use crate::store::{StoreError, audit, plan as plans, wave};
 
@@ -138,10 +140,7 @@ async fn rollout(app: &App, row: &RolloutRow, view: &mut FsckView) -> Result<(),
     loop {
         let mut found = Counted::default();
         let read = match counted(app, row.id, &mut found).await {
-            Ok(()) => match against_plan(app, row, &mut found).await {
-                Ok(()) => back::against_reverts(app, row, &mut found.findings).await,
-                Err(error) => Err(error),
-            },
+            Ok(()) => beside(app, row, &mut found).await,
             Err(error) => Err(error.into()),
         };
         match read {
@@ -168,6 +167,38 @@ async fn rollout(app: &App, row: &RolloutRow, view: &mut FsckView) -> Result<(),
         look += 1;
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
+}
+
+/// Holds what was counted against what else is stored.
+async fn beside(app: &App, row: &RolloutRow, counted: &mut Counted) -> Result<(), OperationError> {
+    against_plan(app, row, counted).await?;
+    against_holds(app, row, counted).await?;
+    back::against_reverts(app, row, &mut counted.findings).await
+}
+
+/// Whoever is parked is so by a hold that is in force, or has ended and is still to be carried out: nobody
+/// else would ever let them go.
+async fn against_holds(
+    app: &App,
+    row: &RolloutRow,
+    counted: &mut Counted,
+) -> Result<(), StoreError> {
+    if row.lifecycle != "running" {
+        return Ok(());
+    }
+    for (wave, (tally, ..)) in &counted.waves {
+        let parked = tally.get(SlotState::Parked);
+        if parked > 0
+            && holds_of_part(app.store.read(), row.id, *wave)
+                .await?
+                .is_empty()
+        {
+            let sentence =
+                format!("{parked} people of wave {wave} are kept back, and no hold keeps them");
+            found(&mut counted.findings, "parked_by_nobody", sentence);
+        }
+    }
+    Ok(())
 }
 
 #[derive(Debug, Default)]

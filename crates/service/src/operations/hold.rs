@@ -6,6 +6,7 @@
 //! who has, `heads` counts whom it stops once it stands, `review` nags until somebody looks.
 
 pub mod heads;
+pub mod part;
 mod quiescence;
 pub mod review;
 
@@ -17,12 +18,13 @@ use tidegate_orchestrator::hold::{
     Wanted, moved,
 };
 use tidegate_orchestrator::ids::{
-    Generation, HoldId, Principal, TargetId, Timestamp, WaveNumber, as_stored,
+    Generation, HoldId, Principal, RolloutId, TargetId, Timestamp, WaveNumber, as_stored,
 };
 use tidegate_orchestrator::quiesce::Quiescence;
+use tidegate_policy::Condition;
 
 use super::view::{HoldView, ScopeView};
-use super::{Actor, OperationError, Page, load, restored, target};
+use super::{Actor, OperationError, Page, condition, load, restored, target};
 use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow, Listed};
@@ -129,9 +131,11 @@ async fn wanted_of(app: &App, actor: &Actor, new: &NewHold) -> Result<Wanted, Op
             )
         })?,
     };
+    let scope = scope_of(app, &new.scope).await?;
     Ok(Wanted {
         kind,
-        scope: scope_of(app, &new.scope).await?,
+        scope,
+        part: part_of(app, &new.scope, &scope).await?,
         cause: Cause::People {
             principals: vec![Principal::new(actor.principal.clone())],
         },
@@ -176,6 +180,7 @@ pub(super) async fn place_wanted(
     }
     app.wake.ring();
     app.wake.review();
+    app.wake.sort();
     let counting = is_new.then(|| heads::begin(app, &hold));
     Ok((hold, counting))
 }
@@ -235,10 +240,12 @@ async fn placement<C: Connection>(
     match (placement, wanted.effect) {
         (Placement::New, _) | (Placement::Joined(_), MovedPeople::Keep) => Ok(placement),
         (Placement::Joined(_), MovedPeople::Freeze | MovedPeople::Revert) => {
-            let same = reviews::holds_of_effect(db, wanted).await?;
-            // As there: something may go on under a hold that is exempted from.
-            let mut same = same
-                .into_iter()
+            let with_effect = reviews::holds_of_effect(db, wanted.effect).await?;
+            let alike = in_force.alike(wanted.kind, wanted.scope, wanted.part.as_ref());
+            let mut same = alike
+                .map(|hold| hold.id)
+                .filter(|id| with_effect.contains(id))
+                // As there: something may go on under a hold that is exempted from.
                 .filter(|id| !in_force.is_exempted_from(*id));
             Ok(same.next().map_or(Placement::New, Placement::Joined))
         }
@@ -259,7 +266,7 @@ async fn ring(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
     let now = txn.now();
     match scope {
         Scope::Everything | Scope::Target(_) => Ok(()),
-        Scope::Rollout(rollout) | Scope::Wave(rollout, _) => {
+        Scope::Rollout(rollout) | Scope::Wave(rollout, _) | Scope::Part(rollout, _) => {
             rollouts::rollout_ring(txn, now, *rollout).await
         }
     }
@@ -272,7 +279,7 @@ pub(super) async fn ring_released(txn: &mut Txn, scope: &Scope) -> Result<(), St
     match scope {
         Scope::Everything => rollouts::rollouts_ring_all(txn, now, None).await,
         Scope::Target(target) => rollouts::rollouts_ring_all(txn, now, Some(*target)).await,
-        Scope::Rollout(_) | Scope::Wave(..) => ring(txn, scope).await,
+        Scope::Rollout(_) | Scope::Wave(..) | Scope::Part(..) => ring(txn, scope).await,
     }
 }
 
@@ -281,7 +288,7 @@ const fn stopped(scope: &Scope) -> Option<Option<TargetId>> {
     match scope {
         Scope::Everything => Some(None),
         Scope::Target(target) => Some(Some(*target)),
-        Scope::Rollout(_) | Scope::Wave(..) => None,
+        Scope::Rollout(_) | Scope::Wave(..) | Scope::Part(..) => None,
     }
 }
 
@@ -319,6 +326,7 @@ pub(super) fn let_go(app: &App, hold: &Hold) {
         });
     }
     app.wake.ring();
+    app.wake.sort();
 }
 
 async fn end(
@@ -385,8 +393,7 @@ pub async fn resume(
     check_reason(reason)?;
     let row = load::find(app, rollout).await?;
     let (_, holds) = rows::holds_known(app.store.read(), app.store.hold_cache()).await?;
-    let own =
-        |scope: &Scope| matches!(scope, Scope::Rollout(id) | Scope::Wave(id, _) if *id == row.id);
+    let own = |scope: &Scope| matches!(scope, Scope::Rollout(id) | Scope::Wave(id, _) | Scope::Part(id, _) if *id == row.id);
     let pauses: Vec<HoldId> = holds
         .iter()
         .filter(|hold| hold.kind == HoldKind::Pause && own(&hold.scope))
@@ -481,6 +488,11 @@ async fn scope_of(app: &App, scope: &ScopeView) -> Result<Scope, OperationError>
             .as_deref()
             .ok_or_else(|| OperationError::invalid("scope_invalid", missing))
     };
+    if scope.condition.is_some() && scope.scope_type != "wave" {
+        let sentence =
+            "`where` picks people of one wave: the scope is {type: wave, id, wave, where}";
+        return Err(OperationError::invalid("scope_invalid", sentence));
+    }
     match (scope.scope_type.as_str(), scope.wave) {
         ("everything", None) if scope.id.is_none() => Ok(Scope::Everything),
         ("target", None) => Ok(Scope::Target(target_id(app, id()?).await?)),
@@ -491,6 +503,27 @@ async fn scope_of(app: &App, scope: &ScopeView) -> Result<Scope, OperationError>
             Err(OperationError::invalid("scope_invalid", sentence))
         }
     }
+}
+
+/// Reads which people of a wave a scope names. A condition that cannot be asked of them is refused here: a hold
+/// that could never be narrowed is another one than was asked for.
+async fn part_of(
+    app: &App,
+    view: &ScopeView,
+    scope: &Scope,
+) -> Result<Option<Condition>, OperationError> {
+    let (Some(written), Some(rollout)) = (&view.condition, scope.uuid()) else {
+        return Ok(None);
+    };
+    let row = load::row(app, RolloutId::new(rollout)).await?;
+    // The wave was found in its plan.
+    let Some(plan) = row.plan else {
+        return Ok(None);
+    };
+    let version = load::plan(app, plan).await?.population_version;
+    condition::read(app, condition::WHERE, written, version)
+        .await
+        .map(Some)
 }
 
 async fn target_id(app: &App, name: &str) -> Result<TargetId, OperationError> {
@@ -526,7 +559,8 @@ pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
     Ok(HoldView {
         id: hold.id,
         kind: hold.kind.name().to_owned(),
-        scope: ScopeView::of(&hold.scope),
+        scope: ScopeView::of(&hold.scope).with(hold.part.as_ref()),
+        part: part::show(app, hold).await?,
         reason: hold.reason.clone(),
         owner: hold.owner.to_string(),
         owner_gone: hold.is_in_force()

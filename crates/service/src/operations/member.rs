@@ -126,6 +126,24 @@ pub(super) async fn schema(
     Ok(schema)
 }
 
+/// Returns the attributes of a version with their types.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub(super) async fn types(
+    app: &App,
+    version: PopulationVersionId,
+) -> Result<BTreeMap<String, AttributeType>, StoreError> {
+    let row = rows::version_load(app.store.read(), version).await?;
+    let columns: Vec<ColumnInfo> =
+        serde_json::from_str(&row.columns).map_err(StoreError::corrupt)?;
+    let typed = columns
+        .into_iter()
+        .map(|column| (column.name, column.attribute_type));
+    Ok(typed.collect())
+}
+
 async fn block_bytes(
     app: &App,
     version: PopulationVersionId,

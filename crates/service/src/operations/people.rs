@@ -418,6 +418,7 @@ fn why(
         SlotState::Reverted => "moved back".to_owned(),
         SlotState::Review => format!("needs a decision{said}"),
         SlotState::Transferred => "stands in another wave now".to_owned(),
+        SlotState::Parked => "kept back by a hold on some people of the wave".to_owned(),
     }
 }
 

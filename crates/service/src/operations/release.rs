@@ -95,7 +95,7 @@ pub async fn preflight(
     must_be_a_halt(&hold)?;
     let mut seen: Vec<TargetSeen> = Vec::new();
     for row in drift::covered(app.store.read(), &hold.scope).await? {
-        let is_wave = matches!(hold.scope, Scope::Wave(..));
+        let is_wave = matches!(hold.scope, Scope::Wave(..) | Scope::Part(..));
         if !is_wave
             && matches!(
                 drift::standing(app.store.read(), &row).await?,

@@ -59,6 +59,7 @@ pub async fn check(app: &App) -> Result<(), StoreError> {
     let wanted = Wanted {
         kind: HoldKind::Halt,
         scope: Scope::Everything,
+        part: None,
         cause: Cause::People {
             principals: vec![Principal::new(actor.principal.clone())],
         },

@@ -315,6 +315,7 @@ pub async fn stop(
     let wanted = Wanted {
         kind,
         scope: Scope::Rollout(row.id),
+        part: None,
         cause: Cause::People {
             principals: vec![Principal::new(actor.principal.clone())],
         },

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tidegate_orchestrator::hold::Scope;
+use tidegate_orchestrator::hold::{Part, Scope};
 use tidegate_orchestrator::ids::{
     Epoch, Generation, HoldId, PlanId, PopulationId, PopulationVersionId, RolloutId, TargetId,
     Timestamp, WaveNumber, WorkerId,
 };
+use tidegate_orchestrator::spec::condition;
+use tidegate_policy::Condition;
 
 use super::hold::heads::HeadCountsView;
+use super::hold::part::PartView;
 use super::revert::TakesBackView;
 
 /// People of a rollout or wave by the state they are in.
@@ -144,6 +147,9 @@ pub struct HoldView {
     pub kind: String,
     /// What it covers.
     pub scope: ScopeView,
+    /// Whom it keeps back, when it means some people of a wave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartView>,
     /// Why.
     pub reason: String,
     /// Who may be asked about it.
@@ -213,6 +219,10 @@ pub struct ScopeView {
     /// The wave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wave: Option<u32>,
+    /// Which people of the wave, of those with whom nobody has begun: a condition as in a spec.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub condition: Option<Value>,
 }
 
 impl ScopeView {
@@ -220,9 +230,29 @@ impl ScopeView {
     #[must_use]
     pub fn of(scope: &Scope) -> Self {
         Self {
-            scope_type: scope.name().to_owned(),
+            scope_type: match scope {
+                // Seen from outside it is the wave, and `where` says whom of it.
+                Scope::Wave(..) | Scope::Part(..) => "wave".to_owned(),
+                Scope::Everything | Scope::Target(_) | Scope::Rollout(_) => scope.name().to_owned(),
+            },
             id: scope.uuid().map(|id| id.to_string()),
             wave: scope.wave().map(WaveNumber::get),
+            condition: None,
+        }
+    }
+
+    /// Adds which people of the wave a hold means.
+    #[must_use]
+    pub fn with(self, part: Option<&Part>) -> Self {
+        self.asked(part.map(|part| &part.condition))
+    }
+
+    /// Adds which people of the wave are meant.
+    #[must_use]
+    pub fn asked(self, asked: Option<&Condition>) -> Self {
+        Self {
+            condition: asked.map(condition::write),
+            ..self
         }
     }
 }

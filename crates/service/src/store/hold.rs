@@ -26,12 +26,16 @@ pub struct HoldRow {
     pub id: HoldId,
     /// pause, halt, freeze or gate.
     pub kind: String,
-    /// everything, target, rollout or wave.
+    /// everything, target, rollout, wave or part.
     pub scope_kind: String,
     /// Empty for everything, else the id of the target or rollout.
     pub scope_id: String,
     /// 0 unless the scope is a wave.
     pub scope_wave: u32,
+    /// Which people of the wave, as JSON.
+    pub part: Option<String>,
+    /// Whether its wave is still to be sorted on its account.
+    pub unsorted: bool,
     /// What led to it, as JSON; with everyone who asked for it.
     pub cause: String,
     /// Why.
@@ -61,12 +65,14 @@ pub struct HoldRow {
 }
 
 #[derive(Debug, FromQueryResult)]
-struct RawHold {
+pub(super) struct RawHold {
     id: String,
     kind: String,
     scope_kind: String,
     scope_id: String,
     scope_wave: i64,
+    part: Option<String>,
+    unsorted: i64,
     cause: String,
     reason: String,
     owner: String,
@@ -82,7 +88,7 @@ struct RawHold {
     generation: i64,
 }
 
-const COLUMNS: &str = "id, kind, scope_kind, scope_id, scope_wave, cause, reason, owner, effect, \
+pub(super) const COLUMNS: &str = "id, kind, scope_kind, scope_id, scope_wave, part, unsorted, cause, reason, owner, effect, \
                        placed_by, placed_at, placed_epoch, review_at, released_by, released_at, \
                        released_epoch, release_reason, generation";
 
@@ -96,6 +102,8 @@ impl TryFrom<RawHold> for HoldRow {
             scope_kind: raw.scope_kind,
             scope_id: raw.scope_id,
             scope_wave: query::unsigned(raw.scope_wave)?,
+            part: raw.part,
+            unsorted: raw.unsorted != 0,
             cause: raw.cause,
             reason: raw.reason,
             owner: raw.owner,
@@ -121,6 +129,7 @@ impl HoldRow {
     /// When its cause cannot be written as JSON, which no cause brings about.
     pub fn of(hold: &Hold) -> Result<Self, StoreError> {
         let released = hold.released.as_ref();
+        let part = hold.part.as_ref().map(serde_json::to_string);
         Ok(Self {
             id: hold.id,
             kind: hold.kind.name().to_owned(),
@@ -131,6 +140,8 @@ impl HoldRow {
                 .map(|id| id.to_string())
                 .unwrap_or_default(),
             scope_wave: hold.scope.wave().map_or(0, WaveNumber::get),
+            part: part.transpose().map_err(StoreError::corrupt)?,
+            unsorted: hold.part.as_ref().is_some_and(|part| !part.is_sorted),
             cause: serde_json::to_string(&hold.cause).map_err(StoreError::corrupt)?,
             reason: hold.reason.clone(),
             owner: hold.owner.to_string(),
@@ -179,6 +190,10 @@ impl HoldRow {
                 StoreError::corrupt(format!("`{}` is no kind of hold", self.kind))
             })?,
             scope: Scope::from_parts(&self.scope_kind, id, wave).map_err(StoreError::corrupt)?,
+            part: match &self.part {
+                Some(part) => Some(serde_json::from_str(part).map_err(StoreError::corrupt)?),
+                None => None,
+            },
             cause: serde_json::from_str(&self.cause).map_err(StoreError::corrupt)?,
             reason: self.reason.clone(),
             owner: Principal::new(self.owner.clone()),
@@ -411,12 +426,14 @@ pub async fn hold_load<C: ConnectionTrait>(
 
 /// Writes a new hold.
 pub async fn hold_insert<C: ConnectionTrait>(db: &C, row: &HoldRow) -> Result<(), StoreError> {
-    let values: [Value; 18] = [
+    let values: [Value; 20] = [
         row.id.to_string().into(),
         row.kind.clone().into(),
         row.scope_kind.clone().into(),
         row.scope_id.clone().into(),
         i64::from(row.scope_wave).into(),
+        row.part.clone().into(),
+        i64::from(row.unsorted).into(),
         row.cause.clone().into(),
         row.reason.clone().into(),
         row.owner.clone().into(),
@@ -433,8 +450,8 @@ pub async fn hold_insert<C: ConnectionTrait>(db: &C, row: &HoldRow) -> Result<()
     ];
     let sql = format!(
         // The first reminder is due with the review.
-        "INSERT INTO hold ({COLUMNS}, review_nag_at) VALUES ({}, $13)",
-        query::placeholders(1, 18)
+        "INSERT INTO hold ({COLUMNS}, review_nag_at) VALUES ({}, $15)",
+        query::placeholders(1, 20)
     );
     query::execute(db, sql, values).await?;
     Ok(())
@@ -446,7 +463,7 @@ pub async fn hold_save<C: ConnectionTrait>(
     row: &HoldRow,
     was: Generation,
 ) -> Result<(), StoreError> {
-    let values: [Value; 8] = [
+    let values: [Value; 11] = [
         row.id.to_string().into(),
         was.get().into(),
         row.generation.get().into(),
@@ -455,11 +472,14 @@ pub async fn hold_save<C: ConnectionTrait>(
         row.released_at.map(millis).into(),
         row.released_epoch.map(Epoch::get).into(),
         row.release_reason.clone().into(),
+        row.scope_kind.clone().into(),
+        row.part.clone().into(),
+        i64::from(row.unsorted).into(),
     ];
     let changed = query::execute(
         db,
         "UPDATE hold SET generation = $3, cause = $4, released_by = $5, released_at = $6, \
-         released_epoch = $7, release_reason = $8 WHERE id = $1 AND generation = $2",
+         released_epoch = $7, release_reason = $8, scope_kind = $9, part = $10, unsorted = $11 WHERE id = $1 AND generation = $2",
         values,
     )
     .await?;

@@ -26,6 +26,10 @@ pub async fn leases_in_force<C: ConnectionTrait>(
     scope: &Scope,
     now: Timestamp,
 ) -> Result<Vec<LeaseInForce>, StoreError> {
+    if matches!(scope, Scope::Part(..)) {
+        // Whoever is parked is in nobody's hands.
+        return Ok(Vec::new());
+    }
     let mut values: Vec<Value> = vec![millis(now).into()];
     values.extend(scope.uuid().map(|id| Value::from(id.to_string())));
     values.extend(scope.wave().map(|wave| Value::from(i64::from(wave.get()))));
@@ -33,7 +37,7 @@ pub async fn leases_in_force<C: ConnectionTrait>(
         Scope::Everything => "",
         Scope::Target(_) => " AND r.target_id = $2",
         Scope::Rollout(_) => " AND w.rollout_id = $2",
-        Scope::Wave(..) => " AND w.rollout_id = $2 AND w.wave_no = $3",
+        Scope::Wave(..) | Scope::Part(..) => " AND w.rollout_id = $2 AND w.wave_no = $3",
     };
     let sql = format!(
         "SELECT r.target_id, b.rollout_id, b.wave_no, b.lease_owner, MAX(b.lease_until) AS until \

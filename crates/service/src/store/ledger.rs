@@ -123,6 +123,7 @@ pub(super) const COUNTERS: [&str; SlotState::ALL.len()] = [
     "reverted",
     "review",
     "transferred",
+    "parked",
 ];
 
 fn batch_row(rollout: RolloutId, raw: RawBatch) -> Result<BatchRow, StoreError> {
@@ -482,6 +483,7 @@ struct RawTally {
     reverted: i64,
     review: i64,
     transferred: i64,
+    parked: i64,
 }
 
 /// Reads what the columns of batches count, in order, after an address.
@@ -492,7 +494,7 @@ pub async fn batch_tallies<C: ConnectionTrait>(
     limit: usize,
 ) -> Result<Vec<(WaveNumber, BatchSeq, Tally)>, StoreError> {
     let sql = "SELECT wave_no, seq, queued, in_flight, awaiting, done, failed, retry, unknown, skipped, departed, \
-               reverting, reverted, review, transferred FROM batch WHERE rollout_id = $1 \
+               reverting, reverted, review, transferred, parked FROM batch WHERE rollout_id = $1 \
                AND (wave_no > $2 OR (wave_no = $2 AND seq > $3)) ORDER BY wave_no, seq LIMIT $4";
     let values = [
         rollout.to_string().into(),
@@ -517,6 +519,7 @@ pub async fn batch_tallies<C: ConnectionTrait>(
                 raw.reverted,
                 raw.review,
                 raw.transferred,
+                raw.parked,
             ];
             let mut tally = Tally::ZERO;
             for (state, count) in SlotState::ALL.iter().zip(counts) {

@@ -52,6 +52,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../../migrations/sqlite/0007_revert.sql"),
         include_str!("../../../../migrations/postgres/0007_revert.sql"),
     ),
+    (
+        8,
+        "part",
+        include_str!("../../../../migrations/sqlite/0008_part.sql"),
+        include_str!("../../../../migrations/postgres/0008_part.sql"),
+    ),
 ];
 
 /// Brings a database to this version. Processes that start together wait for one another.

@@ -3,8 +3,8 @@
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidegate_orchestrator::hold::heads::{HeadCount, Heads, RolloutHeads};
-use tidegate_orchestrator::hold::{Hold, Scope, Wanted};
-use tidegate_orchestrator::ids::{Generation, HoldId, Timestamp, WaveNumber, millis};
+use tidegate_orchestrator::hold::{Hold, MovedPeople, Scope};
+use tidegate_orchestrator::ids::{Generation, HoldId, Timestamp, millis};
 use tidegate_orchestrator::ledger::{SlotState, Tally};
 
 use super::ledger::COUNTERS;
@@ -106,23 +106,13 @@ struct RawId {
     id: String,
 }
 
-/// Returns the holds in force of this kind, scope and effect, the oldest first.
+/// Returns the holds in force that have this effect on people who were moved.
 pub async fn holds_of_effect<C: ConnectionTrait>(
     db: &C,
-    wanted: &Wanted,
+    effect: MovedPeople,
 ) -> Result<Vec<HoldId>, StoreError> {
-    let sql = "SELECT id FROM hold WHERE released_at IS NULL AND kind = $1 AND scope_kind = $2 \
-               AND scope_id = $3 AND scope_wave = $4 AND effect = $5 ORDER BY placed_at, id";
-    let id = wanted.scope.uuid().map(|id| id.to_string());
-    let wave = wanted.scope.wave().map_or(0, WaveNumber::get);
-    let values = [
-        wanted.kind.name().into(),
-        wanted.scope.name().into(),
-        id.unwrap_or_default().into(),
-        i64::from(wave).into(),
-        wanted.effect.name().into(),
-    ];
-    let raws: Vec<RawId> = query::all(db, sql, values).await?;
+    let sql = "SELECT id FROM hold WHERE released_at IS NULL AND effect = $1";
+    let raws: Vec<RawId> = query::all(db, sql, [effect.name().into()]).await?;
     raws.iter().map(|raw| query::id(&raw.id)).collect()
 }
 
@@ -185,6 +175,7 @@ struct RawHeads {
     reverted: i64,
     review: i64,
     transferred: i64,
+    parked: i64,
 }
 
 impl RawHeads {
@@ -203,6 +194,7 @@ impl RawHeads {
             (SlotState::Reverted, self.reverted),
             (SlotState::Review, self.review),
             (SlotState::Transferred, self.transferred),
+            (SlotState::Parked, self.parked),
         ];
         let mut tally = Tally::ZERO;
         for (state, count) in counts {
@@ -223,7 +215,7 @@ pub async fn heads_count<C: ConnectionTrait>(
         Scope::Everything => ("", "1 = 1"),
         Scope::Target(_) => ("", "r.target_id = $1"),
         Scope::Rollout(_) => ("", "r.id = $1"),
-        Scope::Wave(..) => (" AND w.wave_no = $2", "r.id = $1"),
+        Scope::Wave(..) | Scope::Part(..) => (" AND w.wave_no = $2", "r.id = $1"),
     };
     let values = || -> Vec<Value> {
         let id = scope.uuid().map(|id| Value::from(id.to_string()));
@@ -232,6 +224,10 @@ pub async fn heads_count<C: ConnectionTrait>(
     };
     let mut sums = String::new();
     for counter in COUNTERS {
+        if matches!(scope, Scope::Part(..)) && counter != SlotState::Parked.name() {
+            sums.push_str(&format!(", CAST(0 AS BIGINT) AS {counter}"));
+            continue;
+        }
         sums.push_str(&format!(
             ", CAST(COALESCE(SUM(w.{counter}), 0) AS BIGINT) AS {counter}"
         ));

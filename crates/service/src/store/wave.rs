@@ -83,6 +83,7 @@ pub(super) struct RawWave {
     reverted: i64,
     review: i64,
     transferred: i64,
+    parked: i64,
     adopted: i64,
     taking_back: i64,
 }
@@ -105,6 +106,7 @@ impl TryFrom<RawWave> for WaveRow {
             raw.reverted,
             raw.review,
             raw.transferred,
+            raw.parked,
         ];
         let mut tally = Tally::default();
         for (state, count) in SlotState::ALL.iter().copied().zip(counts) {
@@ -234,7 +236,8 @@ pub async fn wave_count<C: ConnectionTrait>(
     let changed = query::execute(
         db,
         format!(
-            "UPDATE wave SET {set}adopted = adopted + $16 WHERE rollout_id = $1 AND wave_no = $2"
+            "UPDATE wave SET {set}adopted = adopted + ${} WHERE rollout_id = $1 AND wave_no = $2",
+            COUNTERS.len() + 3
         ),
         values,
     )
@@ -259,7 +262,7 @@ pub async fn rollouts_ready<C: ConnectionTrait>(
 ) -> Result<Vec<RolloutId>, StoreError> {
     let sql = "SELECT DISTINCT w.rollout_id FROM wave w WHERE w.claimable = 1 AND w.taking_back = 0 \
                AND (w.claim_until IS NULL OR w.claim_until > $1) \
-               AND (w.begin_at_most IS NULL OR w.size - w.skipped - w.departed - w.transferred - w.queued < w.begin_at_most \
+               AND (w.begin_at_most IS NULL OR w.size - w.skipped - w.departed - w.transferred - w.parked - w.queued < w.begin_at_most \
                OR w.in_flight + w.awaiting + w.retry + w.unknown > 0) \
                AND EXISTS (SELECT 1 FROM batch b WHERE b.rollout_id = w.rollout_id \
                AND b.wave_no = w.wave_no AND b.ready_at <= $1) LIMIT $2";

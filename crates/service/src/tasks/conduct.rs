@@ -235,6 +235,7 @@ async fn carry_out(
             let wanted = Wanted {
                 kind: HoldKind::Gate,
                 scope: Scope::Rollout(row.id),
+                part: None,
                 cause: Cause::Gate {
                     wave: *wave,
                     condition: condition.clone(),
@@ -268,9 +269,16 @@ async fn carry_out(
             )])
         }
         Effect::EndExemption { exemption } => end_exemption(app, txn, row, *exemption).await,
-        Effect::RequeueFailed { wave } => requeue(txn, row.id, *wave)
-            .await
-            .map(|entry| entry.into_iter().collect()),
+        Effect::RequeueFailed { wave } => {
+            // Whoever is queued again may be somebody whom a hold on some people of the wave means.
+            let in_force = hold::holds_for_writing(txn).await?;
+            if hold_operation::part::widen(txn, &in_force, (row.id, *wave)).await? {
+                app.permit.hurry();
+                app.wake.sort();
+            }
+            let entry = requeue(txn, row.id, *wave).await?;
+            Ok(entry.into_iter().collect())
+        }
     }
 }
 

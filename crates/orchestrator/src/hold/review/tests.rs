@@ -23,6 +23,7 @@ fn hold(kind: HoldKind) -> Hold {
     let wanted = Wanted {
         kind,
         scope: Scope::Everything,
+        part: None,
         cause: Cause::People {
             principals: vec![who("ann")],
         },

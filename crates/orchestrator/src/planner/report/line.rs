@@ -172,6 +172,15 @@ pub enum ReportLine {
         /// How many have still to be begun, and are not meanwhile.
         left: u64,
     },
+    /// A hold keeps some people of the wave back; the others go on.
+    Parked {
+        /// The wave.
+        wave: WaveNumber,
+        /// How many are kept back, by this hold or another one like it.
+        people: u64,
+        /// The hold; `None`: it has ended, and they are being let go.
+        hold: Option<InForce>,
+    },
     /// A later wave waits for an earlier one to pass.
     Behind {
         /// The wave that opens next.
@@ -216,6 +225,7 @@ impl ReportLine {
             Self::MissedGoal { .. } => "missed_goal",
             Self::ApprovalMissing { .. } => "approval_missing",
             Self::TakenBack { .. } => "taken_back",
+            Self::Parked { .. } => "parked",
             Self::Behind { .. } => "behind",
         }
     }
@@ -248,6 +258,7 @@ impl ReportLine {
             | Self::MissedGoal { wave, .. }
             | Self::ApprovalMissing { wave, .. }
             | Self::TakenBack { wave, .. }
+            | Self::Parked { wave, .. }
             | Self::Behind { wave, .. } => Some(*wave),
         }
     }
@@ -334,6 +345,32 @@ impl fmt::Display for ReportLine {
                 f,
                 "wave {wave} is being taken back: {} are not begun meanwhile",
                 people(*left)
+            ),
+            Self::Parked {
+                wave,
+                people: count,
+                hold: Some(hold),
+            } => {
+                let whom = hold
+                    .part
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string);
+                write!(
+                    f,
+                    "a {} keeps {} of wave {wave} back ({whom}), and the wave does not pass without them: {}",
+                    hold.kind.name(),
+                    people(*count),
+                    hold.reason
+                )
+            }
+            Self::Parked {
+                wave,
+                people: count,
+                hold: None,
+            } => write!(
+                f,
+                "{} of wave {wave} were kept back by a hold that has ended, and are being let go",
+                people(*count)
             ),
             Self::Behind { wave, waits_for } => {
                 write!(f, "wave {wave} opens after wave {waits_for} has passed")
@@ -448,6 +485,7 @@ mod tests {
             scope: Scope::Everything,
             since: at(0),
             reason: "token theft".to_owned(),
+            part: None,
         };
         ReportLine::Held { hold, wave }
     }
@@ -529,6 +567,11 @@ mod tests {
             closed(None),
             ReportLine::OpensNext { wave },
             ReportLine::TakenBack { wave, left: 7 },
+            ReportLine::Parked {
+                wave,
+                people,
+                hold: None,
+            },
             ReportLine::Silent {
                 wave,
                 people: 1,

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use tidegate_policy::Condition;
+use serde_json::Value;
 
 use super::PageQuery;
 use crate::app::App;
@@ -31,7 +31,7 @@ pub(in crate::http) struct MeasureBody {
     /// Who is said to have been moved by hand meanwhile: a condition as in a spec.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    by_hand: Option<Condition>,
+    by_hand: Option<Value>,
 }
 
 /// Measure the drift of a rollout: everybody of then beside everybody of now. Changes nobody.
@@ -43,7 +43,9 @@ pub(in crate::http) async fn measure(
     Body(body): Body<MeasureBody>,
 ) -> Result<Json<DriftView>, Problem> {
     let actor = caller.may(Permission::Pause)?;
-    Ok(Json(drift::measure(&app, &actor, &id, body.by_hand).await?))
+    Ok(Json(
+        drift::measure(&app, &actor, &id, body.by_hand.as_ref()).await?,
+    ))
 }
 
 /// Whom to list.

@@ -4,19 +4,20 @@ use serde_json::json;
 use tidegate_orchestrator::drift::body;
 use tidegate_orchestrator::hold::{Hold, HoldKind, Place, Scope};
 use tidegate_orchestrator::ids::{BatchSeq, PlanId, Principal, RolloutId, WaveNumber};
-use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, history};
+use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, Slots, history};
 use tidegate_orchestrator::plan::Plan;
 use tidegate_orchestrator::rollout::{Command, PlanRef};
 use tidegate_orchestrator::roster;
 use tidegate_orchestrator::wave::ramp::Reentry;
 
+use super::super::hold::part;
 use super::super::slots::decide_after_lapse;
 use super::super::{Actor, OperationError, rollout};
 use super::view::Report;
 use super::{Standing, standing};
 use crate::app::App;
 use crate::store::failure::{self, FailureRow};
-use crate::store::ledger;
+use crate::store::ledger::{self, BatchRow};
 use crate::store::rollout::{self as rollouts, RolloutRow};
 use crate::store::wave::{self, CountChange};
 use crate::store::{Connection, StoreError, Txn, drift as rows, hold as holds, plan as plans};
@@ -48,7 +49,7 @@ pub async fn released(
         }
         match ended.scope {
             // The rest of the rollout was never stopped: it goes on with the people it has.
-            Scope::Wave(_, wave) => {
+            Scope::Wave(_, wave) | Scope::Part(_, wave) => {
                 let (plan, wave) = (None, Some(wave));
                 let wanted = Command::GoOn {
                     plan,
@@ -76,7 +77,7 @@ pub async fn covered<C: Connection>(
 ) -> Result<Vec<RolloutRow>, OperationError> {
     // A revert is bound to the people it was asked for, and is not let go on small: it takes back.
     let moves = |row: &RolloutRow| row.reverts.is_none();
-    if let Scope::Rollout(id) | Scope::Wave(id, _) = scope {
+    if let Scope::Rollout(id) | Scope::Wave(id, _) | Scope::Part(id, _) = scope {
         let row = rollouts::rollout_load(db, *id).await?;
         let started = row.filter(|row| matches!(row.lifecycle.as_str(), "running" | "preparing"));
         let started = started.filter(moves);
@@ -84,7 +85,7 @@ pub async fn covered<C: Connection>(
     }
     let target = match scope {
         Scope::Target(target) => Some(*target),
-        Scope::Everything | Scope::Rollout(_) | Scope::Wave(..) => None,
+        Scope::Everything | Scope::Rollout(_) | Scope::Wave(..) | Scope::Part(..) => None,
     };
     let mut started = rollouts::rollouts_started(db, target).await?;
     started.retain(moves);
@@ -110,6 +111,11 @@ pub async fn go_on(
         }
         Standing::Measured(drift) => {
             rows::drift_status_set(txn, drift.id, "applied").await?;
+            // Whoever is parked may be somebody else by now, and whoever is new was never sorted.
+            let in_force = holds::holds_for_writing(txn).await?;
+            for wave in wave::waves_load(txn, row.id).await? {
+                part::widen(txn, &in_force, (row.id, wave.number)).await?;
+            }
             let stored = plans::plan_load(txn, drift.plan).await?;
             let stored = stored.ok_or(StoreError::NotFound)?;
             let plan: Plan = serde_json::from_str(&stored.body).map_err(StoreError::corrupt)?;
@@ -160,6 +166,7 @@ pub async fn carry_out(
         let each = body::decode(&row.body).map_err(StoreError::corrupt)?;
         let found = ledger::batches_for_update(txn, rollout, number, &[row.seq]).await?;
         let batch = found.first().ok_or(StoreError::NotFound)?;
+        let each = let_go(batch, &each)?;
         changes.push(decide_after_lapse(txn, batch, &each, &mut change).await?);
         doubts(txn, rollout, (number, row.seq), &batch.roster, &each).await?;
     }
@@ -173,6 +180,21 @@ pub async fn carry_out(
     entry.data = Some(history::encode(&changes));
     txn.audit(entry).await?;
     Ok(())
+}
+
+/// Begins with letting everybody of a batch go who is parked: drift was measured as if nobody were, and they are
+/// sorted again before their wave goes on.
+fn let_go(
+    batch: &BatchRow,
+    each: &[(SlotIndex, SlotCommand)],
+) -> Result<Vec<(SlotIndex, SlotCommand)>, StoreError> {
+    let slots = Slots::decode(&batch.slots).map_err(StoreError::corrupt)?;
+    let parked = slots
+        .states()
+        .zip(0..)
+        .filter(|(state, _)| *state == SlotState::Parked);
+    let unparked = parked.map(|(_, index)| (SlotIndex(index), SlotCommand::Unpark));
+    Ok(unparked.chain(each.iter().copied()).collect())
 }
 
 /// Says why somebody has to decide, and forgets what went wrong with those who begin anew or are gone.

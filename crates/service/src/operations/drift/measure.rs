@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_orchestrator::digest::{Digest, DigestBuilder};
 use tidegate_orchestrator::drift::{
     self as pure, Class, Late, Measured, NewSlot, SlotChange, Standing as Stands, Then, body,
@@ -21,7 +21,7 @@ use tidegate_policy::Condition;
 
 use super::super::plan::spec_of;
 use super::super::slots::is_lease_over;
-use super::super::{Actor, OperationError, load, member, revert};
+use super::super::{Actor, OperationError, condition, load, member, revert};
 use super::matching::matched;
 use super::merge::{self, Both};
 use super::view::{self, ClassView, DriftView, Report, WaveDrift};
@@ -57,12 +57,16 @@ pub async fn measure(
     app: &App,
     actor: &Actor,
     name: &str,
-    by_hand: Option<Condition>,
+    by_hand: Option<&Value>,
 ) -> Result<DriftView, OperationError> {
     let row = load::find(app, name).await?;
     revert::refuse_of_revert(&row)?;
     let Some(task) = begin(app, row).await? else {
         return view::show(app, name).await;
+    };
+    let by_hand = match by_hand {
+        Some(asked) => Some(condition::read(app, condition::BY_HAND, asked, task.now).await?),
+        None => None,
     };
     let based_on = basis(app.store.read(), &task.row).await?;
     let (measured, who, population, places) = compare(app, &task, by_hand).await?;
@@ -252,9 +256,13 @@ async fn ledger_of(
             let slots = Slots::decode(&batch.slots).map_err(StoreError::corrupt)?;
             let ordinals = roster::decode(&batch.roster).map_err(StoreError::corrupt)?;
             let is_over = is_lease_over(batch, now)?;
-            for (state, ordinal) in slots.states().zip(ordinals) {
+            for ((state, index), ordinal) in slots.states().zip(0..).zip(ordinals) {
                 let state = match state {
                     SlotState::Transferred => continue,
+                    SlotState::Parked if slots.is_parked_in_doubt(SlotIndex(index)) => {
+                        SlotState::Unknown
+                    }
+                    SlotState::Parked => SlotState::Queued,
                     // Their worker died, and under a hold nobody claims the batch and finds that out.
                     SlotState::InFlight if is_over => SlotState::Unknown,
                     state => state,

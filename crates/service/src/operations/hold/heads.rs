@@ -180,7 +180,7 @@ pub async fn preview(
         would: joined.map_or("place", |_| "join").to_owned(),
         hold: joined,
         kind: wanted.kind.name().to_owned(),
-        scope: ScopeView::of(&wanted.scope),
+        scope: ScopeView::of(&wanted.scope).asked(wanted.part.as_ref()),
         effect: wanted.effect.name().to_owned(),
         review_at: wanted
             .review_at

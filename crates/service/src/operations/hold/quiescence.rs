@@ -1,5 +1,6 @@
 //! Who has acknowledged a hold: what the database knows, and what this process knows of itself.
 
+use super::part;
 use tidegate_orchestrator::hold::Hold;
 use tidegate_orchestrator::quiesce::{Facts, Quiescence, Standing, Stop, WorkerJudged, judge};
 
@@ -20,6 +21,9 @@ pub(super) async fn of(app: &App, hold: &Hold) -> Result<Quiescence, OperationEr
         placed_at: hold.placed_at,
         exempt_until: None,
     };
+    if let Some(part) = part::whole_since(hold) {
+        stop = stop.again(part.whole_epoch, part.whole_at);
+    }
     for row in exemption::exemptions_from(app.store.read(), hold.id).await? {
         match row.ended {
             Some((at, epoch)) => stop = stop.again(epoch, at),

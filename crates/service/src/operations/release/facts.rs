@@ -210,6 +210,15 @@ async fn bind<C: Connection>(
     let target = targets::target_load(db, row.target).await?;
     let settings = format!("{} {}", target.connector, target.config);
     substance.add(Part::Target, &target.name, Digest::of(settings.as_bytes()));
+    if let Scope::Part(_, number) = hold.scope {
+        // The rest of the wave goes on too: this release is about those who are kept back.
+        let waves = wave::waves_load(db, row.id).await?;
+        let wave = waves.into_iter().find(|wave| wave.number == number);
+        let parked = wave.map_or(0, |wave| wave.tally.get(SlotState::Parked));
+        let written = format!("{} parked, {:?}", parked, hold.part);
+        substance.add(Part::Gates, &row.name, Digest::of(written.as_bytes()));
+        return Ok(());
+    }
     if let Scope::Wave(_, number) = hold.scope {
         // The other waves go on: what they come to is no part of what this release is about.
         let waves = wave::waves_load(db, row.id).await?;
@@ -239,7 +248,7 @@ async fn of_rollout<C: Connection>(
     let mut tally = Tally::ZERO;
     for found in wave::waves_load(db, row.id).await? {
         let is_covered = match hold.scope {
-            Scope::Wave(_, number) => number == found.number,
+            Scope::Wave(_, number) | Scope::Part(_, number) => number == found.number,
             Scope::Everything | Scope::Target(_) | Scope::Rollout(_) => true,
         };
         if is_covered {
@@ -260,7 +269,7 @@ async fn of_rollout<C: Connection>(
         tally,
         sending,
         drift: match hold.scope {
-            Scope::Wave(..) => Vec::new(),
+            Scope::Wave(..) | Scope::Part(..) => Vec::new(),
             Scope::Everything | Scope::Target(_) | Scope::Rollout(_) => {
                 people(db, row, (now, days)).await?
             }

@@ -16,7 +16,7 @@ pub(super) fn to_begin(wave: &WaveRow) -> Option<u64> {
     let begun = wave
         .size
         .saturating_sub(gone)
-        .saturating_sub(wave.tally.get(SlotState::Queued));
+        .saturating_sub(wave.tally.get(SlotState::Queued) + wave.tally.get(SlotState::Parked));
     wave.begin_at_most.map(|most| most.saturating_sub(begun))
 }
 
