@@ -341,10 +341,16 @@ async fn nobody_releases_a_halt_alone(database: Database) {
     release(admin, &halt)
         .await
         .refused(409, "release_needs_procedure");
+    // A pause on everything is let go by whoever owns it, by security or an admin: a manager answers for rollouts.
     let pause = place(admin, "pause").await;
     let manager = admin.as_role("other-manager", "manager").await;
+    release(&manager, &pause)
+        .await
+        .refused(409, "hold_wider_than_yours");
+    release(admin, &pause).await.ok();
+    let own = place(&manager, "pause").await;
     assert_eq!(
-        release(&manager, &pause).await.ok()["released_by"],
+        release(&manager, &own).await.ok()["released_by"],
         "other-manager"
     );
 }

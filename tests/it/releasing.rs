@@ -175,7 +175,8 @@ async fn a_requirement_is_met_when_somebody_else_has_verified_it(database: Datab
         "category": "monitor_and_detect", "severity": "critical",
     });
     let made = call(&who.security, &hold, "requirements", body).await.ok();
-    let id = made["id"].as_str().unwrap();
+    // By its number among those of the halt, as people speak of it; its id does as well.
+    let id = made["number"].as_u64().unwrap();
     let of = |verb: &str| format!("/v1/holds/{hold}/requirements/{id}{verb}");
     let open = look(api, &hold).await;
     assert_eq!(open["ok"], false);
@@ -276,12 +277,26 @@ async fn security_ends_a_request_with_one_no(database: Database) {
         .refused(409, "release_veto_seat");
     let stands = call(&who.security, &hold, "veto", no).await.ok();
     assert_eq!(stands["status"], "vetoed");
+    assert_eq!(stands["vetoes"][0]["reason"], "not yet", "{stands:#}");
     yes(&who.operations, &hold, &digest)
         .await
         .refused(409, "release_vetoed");
     execute(&who.asks, &hold, &digest)
         .await
         .refused(409, "release_vetoed");
+    // Whoever is asked the next time reads who said no, and why.
+    ask(&who.asks, &hold).await;
+    let again = call_get(api, &hold).await;
+    assert_eq!(again["status"], "collecting", "{again:#}");
+    let by = again["vetoes"][0]["person"].as_str().unwrap();
+    assert!(
+        by.starts_with("guard") && again["vetoes"][0]["reason"] == "not yet",
+        "{again:#}"
+    );
+}
+
+async fn call_get(api: &Api, hold: &str) -> Value {
+    api.get(&format!("/v1/holds/{hold}/approvals")).await.ok()
 }
 
 async fn two_who_carry_a_release_out_at_once_do_it_once(database: Database) {

@@ -15,6 +15,7 @@ pub mod palette;
 pub mod plan;
 pub mod population;
 pub mod release;
+pub mod requirement;
 pub mod revert;
 pub mod screen;
 pub mod serve;
@@ -115,7 +116,7 @@ enum Command {
     Preflight(release::Preflight),
     /// What must be true before a halt is released
     #[command(subcommand)]
-    Requirement(release::RequirementCommand),
+    Requirement(requirement::RequirementCommand),
     /// Ask for the release of a halt, as everything stands now
     ReleaseRequest(release::Step),
     /// Approve exactly the release that was asked for
@@ -210,7 +211,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::RevertStart(command) => revert::start(&context, &command).await,
         Command::Hold(command) => hold::run(&context, command).await,
         Command::Preflight(command) => release::preflight(&context, &command).await,
-        Command::Requirement(command) => release::requirement(&context, command).await,
+        Command::Requirement(command) => requirement::run(&context, command).await,
         Command::ReleaseRequest(command) => {
             release::step(&context, "release-request", &command).await
         }

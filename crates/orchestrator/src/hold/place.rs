@@ -6,6 +6,8 @@ use thiserror::Error;
 use tidegate_policy::Condition;
 
 use crate::hold::part::Part;
+use crate::hold::release::Seat;
+use crate::hold::terms::Group;
 use crate::hold::{Cause, Hold, HoldKind, HoldSet, MovedPeople, Release, Scope};
 use crate::ids::{Epoch, Generation, HoldId, Principal, Timestamp};
 
@@ -60,6 +62,16 @@ pub enum HoldRefusal {
         /// The hold.
         id: HoldId,
     },
+    /// It stops more than whoever lets go of it answers for.
+    #[error(
+        "pause `{id}` stops more than one rollout: `{owner}`, who owns it, a security lead or an admin lets go of it"
+    )]
+    WiderThanTheirs {
+        /// The hold.
+        id: HoldId,
+        /// Who owns it.
+        owner: Principal,
+    },
     /// A halt ends by its procedure.
     #[error(
         "hold `{id}` is a halt: its release is requested, approved by others and then carried out"
@@ -86,6 +98,7 @@ impl HoldRefusal {
             Self::FollowsVerdict { .. } => "hold_follows_verdict",
             Self::FollowsCalendar { .. } => "hold_follows_calendar",
             Self::NeedsProcedure { .. } => "release_needs_procedure",
+            Self::WiderThanTheirs { .. } => "hold_wider_than_yours",
         }
     }
 }
@@ -139,6 +152,29 @@ impl Hold {
         principals.push(principal);
         self.generation = self.generation.next();
         true
+    }
+
+    /// Decides whether somebody may let go of a pause by its scope: managers answer for rollouts, and one of them may
+    /// not lift what was placed on a whole target, or on everything, by somebody else. `owner` is the person
+    /// who owns it.
+    ///
+    /// # Errors
+    /// When it is wider than what they answer for.
+    pub fn may_let_go(
+        &self,
+        (by, owner): (&Seat, &Principal),
+        is_admin: bool,
+    ) -> Result<(), HoldRefusal> {
+        let is_wide = match self.scope {
+            Scope::Everything | Scope::Target(_) => true,
+            Scope::Rollout(_) | Scope::Wave(..) | Scope::Part(..) => false,
+        };
+        let is_theirs = by.person == *owner || is_admin || by.group == Some(Group::Security);
+        if is_wide && self.kind == HoldKind::Pause && !is_theirs {
+            let owner = self.owner.clone();
+            return Err(HoldRefusal::WiderThanTheirs { id: self.id, owner });
+        }
+        Ok(())
     }
 
     /// Decides whether this hold may be released on its own. Who may is the shell's permission table.
@@ -280,6 +316,33 @@ mod tests {
             .release(release("I know better"))
             .unwrap_err();
         assert_eq!(refusal.code(), "hold_follows_calendar");
+    }
+
+    #[test]
+    fn a_manager_lifts_no_pause_that_somebody_else_placed_on_everything() {
+        let seat = |name: &str, group| Seat {
+            token: who(name),
+            person: who(name),
+            group,
+            since: from_millis(0).unwrap(),
+        };
+        let (ops, sec) = (Some(Group::Operations), Some(Group::Security));
+        let wide = hold(HoldKind::Pause);
+        let narrow = Hold {
+            scope: Scope::Rollout(crate::ids::RolloutId::new(Uuid::from_u128(3))),
+            ..wide.clone()
+        };
+        let may = |hold: &Hold, name: &str, group, is_admin| {
+            hold.may_let_go((&seat(name, group), &who("okafor")), is_admin)
+                .is_ok()
+        };
+        assert!(!may(&wide, "lind", ops, false));
+        assert!(
+            may(&wide, "okafor", ops, false),
+            "who placed it answers for it"
+        );
+        assert!(may(&wide, "lind", sec, false) && may(&wide, "lind", None, true));
+        assert!(may(&narrow, "lind", ops, false));
     }
 
     #[test]

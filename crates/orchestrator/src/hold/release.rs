@@ -41,7 +41,9 @@ pub struct Seat {
 }
 
 impl Seat {
-    pub(crate) fn word(&self, note: &str, at: Timestamp) -> Word {
+    /// Returns what they said, for the record.
+    #[must_use]
+    pub fn word(&self, note: &str, at: Timestamp) -> Word {
         Word {
             by: self.token.clone(),
             person: self.person.clone(),

@@ -12,7 +12,7 @@ use super::client::escape;
 use super::context::{Change, Context, count_of, text_of};
 use super::error::{CliError, Exit};
 use super::screen::unseen;
-use super::table::{facts, grouped};
+use super::table::grouped;
 
 /// How often somebody who waits for silence asks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -112,13 +112,43 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
 }
 
 /// A hold with everything that is known of it; its people in words.
-fn shown(answer: &Value) -> Vec<String> {
-    let mut plain = answer.clone();
-    let people = plain
-        .as_object_mut()
-        .and_then(|fields| fields.remove("people"));
-    let mut lines = facts(&plain);
-    lines.extend(people.iter().flat_map(people_lines));
+fn shown(hold: &Value) -> Vec<String> {
+    let mut lines = hold_lines(hold);
+    let has = |pointer: &str| hold.pointer(pointer).is_some_and(|value| !value.is_null());
+    let actors = hold.get("actors").and_then(Value::as_array);
+    let actors: Vec<&str> = actors
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    lines.push(format!(
+        "  owner {} · asked for by {} · epoch {} · effect on people already moved: {}",
+        text_of(hold, "/owner"),
+        actors.join(", "),
+        text_of(hold, "/epoch"),
+        text_of(hold, "/effect")
+    ));
+    if has("/review_at") {
+        lines.push(format!(
+            "  somebody must look at it again by {}",
+            text_of(hold, "/review_at")
+        ));
+    }
+    let workers = hold.get("workers").and_then(Value::as_array);
+    for worker in workers.into_iter().flatten() {
+        let until = match worker.get("can_send_until") {
+            Some(Value::String(at)) => format!(", can send until {at}"),
+            _ => String::new(),
+        };
+        lines.push(format!(
+            "  worker {}: {}, {} in flight{until}",
+            text_of(worker, "/name"),
+            text_of(worker, "/standing"),
+            count_of(worker, "/in_flight")
+        ));
+    }
+    let people = hold.get("people");
+    lines.extend(people.into_iter().flat_map(people_lines));
     lines
 }
 
@@ -272,23 +302,7 @@ pub fn is_quiet(hold: &Value) -> bool {
 
 /// A hold in a few lines: the id is whole, because releasing it needs it.
 fn hold_lines(hold: &Value) -> Vec<String> {
-    let scope = match (hold.pointer("/scope/id"), hold.pointer("/scope/wave")) {
-        (None, _) => text_of(hold, "/scope/type"),
-        (Some(_), None) => format!(
-            "{} {}",
-            text_of(hold, "/scope/type"),
-            text_of(hold, "/scope/id")
-        ),
-        (Some(_), Some(wave)) => {
-            let some = hold
-                .pointer("/scope/where")
-                .map_or("", |_| "some people of ");
-            format!(
-                "{some}wave {wave} of rollout {}",
-                text_of(hold, "/scope/id")
-            )
-        }
-    };
+    let scope = text_of(hold, "/covers");
     let mut lines = vec![
         format!(
             "{} of {scope}, since {} by {}",

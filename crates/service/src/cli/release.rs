@@ -1,12 +1,11 @@
-//! How a halt ends: `preflight`, `requirement`, and the steps of a release.
+//! How a halt ends: `preflight`, and the steps of a release.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::escape;
 use super::context::{Context, text_of};
 use super::error::{CliError, Exit};
-use super::table::{Table, facts};
 
 /// Which halt.
 #[derive(Debug, Args)]
@@ -36,94 +35,6 @@ pub struct Yes {
     /// The digest of the request, as `release-status` shows it
     #[arg(long)]
     digest: String,
-}
-
-/// What to do with requirements.
-#[derive(Debug, Subcommand)]
-pub enum RequirementCommand {
-    /// List the requirements of a halt
-    List {
-        /// The hold's id
-        hold: String,
-    },
-    /// Ask for something: the release waits for it
-    Add {
-        /// The hold's id
-        hold: String,
-        /// In a few words
-        #[arg(long)]
-        title: String,
-        /// What exactly must be true, and how that is tested
-        #[arg(long)]
-        text: String,
-        /// Such as `identities_and_secrets` or `monitor_and_detect`
-        #[arg(long)]
-        category: String,
-        /// low, medium, high or critical
-        #[arg(long, default_value = "high")]
-        severity: String,
-        /// Who sees to it
-        #[arg(long)]
-        owner: Option<String>,
-        /// Until when, as 2027-01-31T00:00:00Z
-        #[arg(long)]
-        due: Option<String>,
-    },
-    /// Say how far it has come, or what the vendor said
-    Update {
-        /// The hold's id
-        hold: String,
-        /// The requirement's id
-        requirement: String,
-        /// accepted, `in_progress`, delivered or rejected
-        #[arg(long)]
-        status: Option<String>,
-        /// Who sees to it from now on
-        #[arg(long)]
-        owner: Option<String>,
-        /// What the vendor said
-        #[arg(long)]
-        checkin: Option<String>,
-    },
-    /// Attach evidence: a text, a link or a file by its hash
-    Evidence {
-        /// The hold's id
-        hold: String,
-        /// The requirement's id
-        requirement: String,
-        /// text, link or file
-        #[arg(long, default_value = "text")]
-        kind: String,
-        /// The text, the address, or the name of the file
-        #[arg(long)]
-        text: String,
-        /// The SHA-256 of the bytes at the link or of the file
-        #[arg(long)]
-        sha256: Option<String>,
-    },
-    /// Say that it is met: somebody else than its owner and than whoever attested
-    Verify {
-        /// The hold's id
-        hold: String,
-        /// The requirement's id
-        requirement: String,
-        /// How that was seen
-        #[arg(long)]
-        reason: String,
-    },
-    /// Go on without it for a time: takes two people
-    Waive {
-        /// The hold's id
-        hold: String,
-        /// The requirement's id
-        requirement: String,
-        /// Why
-        #[arg(long)]
-        reason: String,
-        /// Until when, as 2027-01-31T00:00:00Z
-        #[arg(long)]
-        expires: String,
-    },
 }
 
 /// Looks at what a release would meet; ends with 3 when something stands in the way.
@@ -227,6 +138,19 @@ fn stands(view: &Value) -> Vec<String> {
             text_of(yes, "/group")
         ));
     }
+    for no in view
+        .pointer("/vetoes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        lines.push(format!(
+            "  no: {} ({}): {}",
+            text_of(no, "/person"),
+            text_of(no, "/at"),
+            text_of(no, "/reason")
+        ));
+    }
     for changed in view
         .pointer("/changed")
         .and_then(Value::as_array)
@@ -239,102 +163,4 @@ fn stands(view: &Value) -> Vec<String> {
         ));
     }
     lines
-}
-
-/// Runs a command about requirements.
-///
-/// # Errors
-/// As the service answers.
-pub async fn requirement(context: &Context, command: RequirementCommand) -> Result<(), CliError> {
-    use RequirementCommand as C;
-    let at = |hold: &str| format!("/v1/holds/{}/requirements", escape(hold));
-    let of = |hold: &str, id: &str, verb: &str| format!("{}/{}/{verb}", at(hold), escape(id));
-    let client = &context.client;
-    let answer: Value = match command {
-        C::List { hold } => return list(context, &at(&hold)).await,
-        C::Add {
-            hold,
-            title,
-            text,
-            category,
-            severity,
-            owner,
-            due,
-        } => {
-            let body = json!({
-                "title": title, "text": text, "category": category, "severity": severity, "owner": owner, "due": due,
-            });
-            client.post(&at(&hold), &body).await?
-        }
-        C::Update {
-            hold,
-            requirement,
-            status,
-            owner,
-            checkin,
-        } => {
-            let body = json!({"status": status, "owner": owner, "checkin": checkin});
-            let path = format!("{}/{}", at(&hold), escape(&requirement));
-            client.patch(&path, &body).await?
-        }
-        C::Evidence {
-            hold,
-            requirement,
-            kind,
-            text,
-            sha256,
-        } => {
-            let body = json!({"kind": kind, "text": text, "sha256": sha256});
-            client
-                .post(&of(&hold, &requirement, "evidence"), &body)
-                .await?
-        }
-        C::Verify {
-            hold,
-            requirement,
-            reason,
-        } => {
-            let body = json!({"reason": reason});
-            client
-                .post(&of(&hold, &requirement, "verify"), &body)
-                .await?
-        }
-        C::Waive {
-            hold,
-            requirement,
-            reason,
-            expires,
-        } => {
-            let body = json!({"reason": reason, "expires": expires});
-            client
-                .post(&of(&hold, &requirement, "waive"), &body)
-                .await?
-        }
-    };
-    context.show(&answer, facts);
-    Ok(())
-}
-
-async fn list(context: &Context, path: &str) -> Result<(), CliError> {
-    let all: Value = context.client.get(path).await?;
-    context.show(&all, |all| listed(all, context.width()));
-    Ok(())
-}
-
-fn listed(all: &Value, width: usize) -> Vec<String> {
-    let mut table = Table::new(&[">no", "status", "title", "owner", "id"]);
-    for one in all.as_array().into_iter().flatten() {
-        let owner = one
-            .pointer("/owners")
-            .and_then(Value::as_array)
-            .and_then(|all| all.last());
-        table.row([
-            text_of(one, "/number"),
-            text_of(one, "/status"),
-            text_of(one, "/title"),
-            owner.and_then(Value::as_str).unwrap_or_default().to_owned(),
-            text_of(one, "/id"),
-        ]);
-    }
-    table.lines(width)
 }

@@ -9,6 +9,7 @@ pub mod heads;
 pub mod part;
 mod quiescence;
 pub mod review;
+mod scope;
 
 use chrono::Datelike;
 use serde::{Deserialize, Serialize};
@@ -17,14 +18,11 @@ use tidegate_orchestrator::hold::{
     Cause, Hold, HoldKind, HoldRefusal, HoldSet, MovedPeople, Place, Placement, Release, Scope,
     Wanted, moved,
 };
-use tidegate_orchestrator::ids::{
-    Generation, HoldId, Principal, RolloutId, TargetId, Timestamp, WaveNumber, as_stored,
-};
+use tidegate_orchestrator::ids::{Generation, HoldId, Principal, TargetId, Timestamp, as_stored};
 use tidegate_orchestrator::quiesce::Quiescence;
-use tidegate_policy::Condition;
 
 use super::view::{HoldView, ScopeView};
-use super::{Actor, OperationError, Page, condition, load, restored, target};
+use super::{Actor, OperationError, Page, load, restored};
 use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow, Listed};
@@ -131,11 +129,11 @@ async fn wanted_of(app: &App, actor: &Actor, new: &NewHold) -> Result<Wanted, Op
             )
         })?,
     };
-    let scope = scope_of(app, &new.scope).await?;
+    let scope = scope::scope_of(app, &new.scope).await?;
     Ok(Wanted {
         kind,
         scope,
-        part: part_of(app, &new.scope, &scope).await?,
+        part: scope::part_of(app, &new.scope, &scope).await?,
         cause: Cause::People {
             principals: vec![Principal::new(actor.principal.clone())],
         },
@@ -344,6 +342,7 @@ async fn end(
         return Err(OperationError::Conflict { what: "hold" });
     }
     let hold = row.hold()?;
+    review::may_let_go(txn, actor, &hold).await?;
     let epoch = rows::epoch_next(txn).await?;
     let release = Release {
         by: Principal::new(actor.principal.clone()),
@@ -479,68 +478,6 @@ fn named(id: &str) -> Result<HoldId, OperationError> {
         .map_err(|_| OperationError::not_found("hold", id))
 }
 
-/// Finds what a scope names, by id or by name.
-async fn scope_of(app: &App, scope: &ScopeView) -> Result<Scope, OperationError> {
-    let id = || {
-        let missing = format!("a scope of `{}` names an `id`", scope.scope_type);
-        scope
-            .id
-            .as_deref()
-            .ok_or_else(|| OperationError::invalid("scope_invalid", missing))
-    };
-    if scope.condition.is_some() && scope.scope_type != "wave" {
-        let sentence =
-            "`where` picks people of one wave: the scope is {type: wave, id, wave, where}";
-        return Err(OperationError::invalid("scope_invalid", sentence));
-    }
-    match (scope.scope_type.as_str(), scope.wave) {
-        ("everything", None) if scope.id.is_none() => Ok(Scope::Everything),
-        ("target", None) => Ok(Scope::Target(target_id(app, id()?).await?)),
-        ("rollout", None) => Ok(Scope::Rollout(load::find(app, id()?).await?.id)),
-        ("wave", Some(wave)) => wave_scope(app, id()?, wave).await,
-        _ => {
-            let sentence = "a scope is {type: everything}, {type: target, id}, {type: rollout, id} or {type: wave, id, wave}";
-            Err(OperationError::invalid("scope_invalid", sentence))
-        }
-    }
-}
-
-/// Reads which people of a wave a scope names. A condition that cannot be asked of them is refused here: a hold
-/// that could never be narrowed is another one than was asked for.
-async fn part_of(
-    app: &App,
-    view: &ScopeView,
-    scope: &Scope,
-) -> Result<Option<Condition>, OperationError> {
-    let (Some(written), Some(rollout)) = (&view.condition, scope.uuid()) else {
-        return Ok(None);
-    };
-    let row = load::row(app, RolloutId::new(rollout)).await?;
-    // The wave was found in its plan.
-    let Some(plan) = row.plan else {
-        return Ok(None);
-    };
-    let version = load::plan(app, plan).await?.population_version;
-    condition::read(app, condition::WHERE, written, version)
-        .await
-        .map(Some)
-}
-
-async fn target_id(app: &App, name: &str) -> Result<TargetId, OperationError> {
-    Ok(target::find(app, name).await?.id)
-}
-
-/// A hold on a wave that is not there would look like safety and be none.
-async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, OperationError> {
-    let row = load::find(app, rollout).await?;
-    let record = load::record(&row)?;
-    let waves = record.lifecycle.plan().map_or(0, |plan| plan.waves);
-    if wave == 0 || wave > waves {
-        return Err(OperationError::not_found("wave", wave));
-    }
-    Ok(Scope::Wave(row.id, WaveNumber(wave)))
-}
-
 /// Shows a hold, with who may still send under it.
 ///
 /// # Errors
@@ -560,6 +497,7 @@ pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
         id: hold.id,
         kind: hold.kind.name().to_owned(),
         scope: ScopeView::of(&hold.scope).with(hold.part.as_ref()),
+        covers: scope::covers(app, hold).await?,
         part: part::show(app, hold).await?,
         reason: hold.reason.clone(),
         owner: hold.owner.to_string(),

@@ -168,7 +168,8 @@ pub async fn show(app: &App, id: &str) -> Result<ReleaseView, OperationError> {
     let (_, hold) = loaded(app.store.read(), named(id)?).await?;
     let now = app.store.now().await?;
     let looked = look(app.store.read(), &hold, false, now).await?;
-    Ok(ReleaseView::of(&looked, now))
+    let vetoes = stored::vetoes_load(app.store.read(), hold.id).await?;
+    Ok(ReleaseView::of(&looked, vetoes, now))
 }
 
 /// Asks for the release of a halt as everything stands now. The approvals are bound to exactly that.
@@ -285,7 +286,7 @@ pub async fn veto(
                 .may_veto(open, &seat)
                 .map_err(|no| refused(&no))?;
             if let Some((known, _)) = &looked.request {
-                stored::request_end(txn, known.id, End::Vetoed).await?;
+                stored::request_veto(txn, known.id, &seat.word(reason, now)).await?;
             }
             told(txn, actor, "release.veto", id, json!({"reason": reason})).await
         });

@@ -287,12 +287,10 @@ async fn changed(
 ) -> Result<Requirement, OperationError> {
     let hold = named(id)?;
     let unknown = || OperationError::not_found("requirement", requirement);
-    let requirement_id: RequirementId = requirement.parse().map_err(|_| unknown())?;
     let done: Result<Requirement, OperationError> =
         transact!(app.store, Lane::Ordinary, "requirement_change", |txn| {
             let now = txn.now();
-            let found = rows::requirement_load(txn, hold, requirement_id).await?;
-            let mut found = found.ok_or_else(unknown)?;
+            let mut found = by_name(txn, hold, requirement).await?.ok_or_else(unknown)?;
             let was = found.generation;
             if seen.is_some_and(|seen| seen != was) {
                 return Err(OperationError::Conflict {
@@ -311,6 +309,22 @@ async fn changed(
             Ok(found)
         });
     told_refusal(app, actor, hold, action, done).await
+}
+
+/// Finds a requirement by its number among those of the halt, or by its id.
+async fn by_name(
+    txn: &mut Txn,
+    hold: HoldId,
+    name: &str,
+) -> Result<Option<Requirement>, StoreError> {
+    if let Ok(number) = name.parse::<u32>() {
+        let all = rows::requirements_load(txn, hold).await?;
+        return Ok(all.into_iter().find(|one| one.number == number));
+    }
+    match name.parse::<RequirementId>() {
+        Ok(id) => rows::requirement_load(txn, hold, id).await,
+        Err(_) => Ok(None),
+    }
 }
 
 fn no(refusal: &RequirementRefusal) -> OperationError {

@@ -65,7 +65,7 @@ pub async fn decide_after_lapse(
 }
 
 /// Says whether nobody can send for a batch any more.
-pub(super) fn is_lease_over(row: &BatchRow, now: Timestamp) -> Result<bool, StoreError> {
+pub fn is_lease_over(row: &BatchRow, now: Timestamp) -> Result<bool, StoreError> {
     Ok(row.lease()?.is_none_or(|lease| lease.until <= now))
 }
 
@@ -83,8 +83,10 @@ async fn decided(
         row.fence,
         row.lease()?.map(|lease| (lease.owner, millis(lease.until))),
     );
+    let mut is_lapsed = false;
     if with_lapse && is_lease_over(row, now)? {
         people.extend(slots.lapse(now));
+        is_lapsed = !people.is_empty();
         // Whoever comes back with outcomes after all is late.
         fence = fence.next();
         lease = None;
@@ -94,12 +96,14 @@ async fn decided(
     }
     let (tally, adopted) = (slots.tally(), slots.adopted());
     change.replace((&before.0, before.1), (&tally, adopted));
+    let ready_at = ledger::ready_of(&slots, lease.map(|(_, until)| until));
     let write = BatchWrite {
         address: row.address,
         fence_was: row.fence,
         fence,
         epoch: row.epoch,
-        ready_at: ledger::ready_of(&slots, lease.map(|(_, until)| until)),
+        // Whoever may exist at the target is looked up before anybody new is begun.
+        ready_at: ready_at.map(|at| if is_lapsed { at.min(-1) } else { at }),
         slots: slots.encode(),
         tally,
         adopted,

@@ -147,6 +147,8 @@ pub struct HoldView {
     pub kind: String,
     /// What it covers.
     pub scope: ScopeView,
+    /// The same in words, with the names of the target or rollout.
+    pub covers: String,
     /// Whom it keeps back, when it means some people of a wave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<PartView>,

@@ -366,6 +366,30 @@ pub async fn leases_are_lost<C: ConnectionTrait>(
     Ok(row.is_some_and(|row| row.number > 0))
 }
 
+/// Returns batches that were put first because their lease is lost, and whose lease was over at `before_ms`.
+pub async fn leases_lost_long<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+    before_ms: i64,
+    limit: usize,
+) -> Result<Vec<BatchAddress>, StoreError> {
+    let sql = "SELECT wave_no, seq, size FROM batch WHERE rollout_id = $1 AND wave_no IN (SELECT wave_no FROM wave \
+               WHERE rollout_id = $1 AND in_flight > 0) AND ready_at < 0 AND in_flight > 0 \
+               AND lease_owner IS NOT NULL AND lease_until <= $2 ORDER BY wave_no, seq LIMIT $3";
+    let limit = query::signed(limit)?;
+    let values = [rollout.to_string().into(), before_ms.into(), limit.into()];
+    let raws: Vec<RawExtent> = query::all(db, sql, values).await?;
+    raws.iter()
+        .map(|raw| {
+            Ok(BatchAddress {
+                rollout,
+                wave: WaveNumber(query::unsigned(raw.wave_no)?),
+                seq: BatchSeq(query::unsigned(raw.seq)?),
+            })
+        })
+        .collect()
+}
+
 /// By wave, so that the index of what is ready finds them.
 const LEASE_LOST: &str = "WHERE rollout_id = $1 AND wave_no IN (SELECT wave_no FROM wave \
      WHERE rollout_id = $1 AND in_flight > 0) AND ready_at > 0 AND ready_at <= $2 \

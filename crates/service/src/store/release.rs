@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_orchestrator::hold::release::{End, Seat, Substance};
-use tidegate_orchestrator::hold::requirement::Requirement;
+use tidegate_orchestrator::hold::requirement::{Requirement, Word};
 use tidegate_orchestrator::hold::terms::Terms;
 use tidegate_orchestrator::ids::{
     Generation, HoldId, ReleaseRequestId, RequirementId, Timestamp, millis,
@@ -192,6 +192,28 @@ pub async fn request_end<C: ConnectionTrait>(
     let sql = "UPDATE release_request SET ended = $2 WHERE id = $1 AND ended IS NULL";
     let values = [id.to_string().into(), end.name().into()];
     Ok(query::execute(db, sql, values).await? == 1)
+}
+
+/// Ends a request that has not ended because somebody said no; says whether this did it.
+pub async fn request_veto<C: ConnectionTrait>(
+    db: &C,
+    id: ReleaseRequestId,
+    no: &Word,
+) -> Result<bool, StoreError> {
+    let sql = "UPDATE release_request SET ended = $2, veto = $3 WHERE id = $1 AND ended IS NULL";
+    let end = End::Vetoed.name();
+    let values = [id.to_string().into(), end.into(), written(no)?.into()];
+    Ok(query::execute(db, sql, values).await? == 1)
+}
+
+/// Reads who has said no to a release of a halt, the first first.
+pub async fn vetoes_load<C: ConnectionTrait>(
+    db: &C,
+    hold: HoldId,
+) -> Result<Vec<Word>, StoreError> {
+    let sql = "SELECT veto AS body FROM release_request WHERE hold_id = $1 AND veto IS NOT NULL ORDER BY at, id";
+    let raws: Vec<RawBody> = query::all(db, sql, [hold.to_string().into()]).await?;
+    raws.iter().map(|raw| read(&raw.body)).collect()
 }
 
 /// One person's yes, and the role that their token has now.

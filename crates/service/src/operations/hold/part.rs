@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::hold::part::{Sorted, sort as sorted_out};
 use tidegate_orchestrator::hold::{Hold, HoldSet, Part, Scope};
-use tidegate_orchestrator::ids::{BatchSeq, Generation, HoldId, PlanId, RolloutId, WaveNumber};
+use tidegate_orchestrator::ids::{
+    BatchSeq, Generation, HoldId, PlanId, PopulationVersionId, RolloutId, WaveNumber,
+};
 use tidegate_orchestrator::ledger::{Slots, history};
 use tidegate_orchestrator::population::Population;
 use tidegate_orchestrator::roster;
@@ -158,29 +160,76 @@ impl Sum {
     }
 }
 
-/// Sorts the people of a wave, and narrows the holds on some of them; says whether nothing is left to do.
+/// How far the sorting of a wave has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is left to do.
+    Done,
+    /// It begins anew in a moment: something changed meanwhile, or somebody who is meant is in flight.
+    Later,
+    /// A condition cannot be asked of the people there are: the wave stays held until the hold or the plan is another.
+    Stuck,
+}
+
+/// The people of a version as they were last sorted by, so that a wave that waits for somebody in flight is not
+/// read anew each time.
+#[derive(Debug, Default)]
+pub struct Known(Option<(PopulationVersionId, Vec<String>, Population)>);
+
+impl Known {
+    async fn people(
+        &mut self,
+        app: &App,
+        version: PopulationVersionId,
+        asked: &[String],
+    ) -> Result<&Population, StoreError> {
+        let is_known = self
+            .0
+            .as_ref()
+            .is_some_and(|(of, by, _)| *of == version && by == asked);
+        if !is_known {
+            self.0 = None;
+        }
+        let known = match self.0.take() {
+            Some(known) => known,
+            None => (
+                version,
+                asked.to_vec(),
+                member::load(app, version, asked).await?,
+            ),
+        };
+        let (_, _, people) = self.0.insert(known);
+        Ok(people)
+    }
+}
+
+/// Sorts the people of a wave, and narrows the holds on some of them.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached or a row is damaged: the wave stays held.
-pub async fn sort(app: &App, rollout: RolloutId, wave: WaveNumber) -> Result<bool, OperationError> {
+pub async fn sort(
+    app: &App,
+    known: &mut Known,
+    (rollout, wave): (RolloutId, WaveNumber),
+) -> Result<Progress, OperationError> {
     let Some(seen) = Seen::read(app.store.read(), rollout, wave).await? else {
-        return Ok(false);
+        return Ok(Progress::Later);
     };
     if seen.is_sorted() {
-        return Ok(true);
+        return Ok(Progress::Done);
     }
     let conditions = seen.conditions();
     let version = load::plan(app, seen.basis.plan).await?.population_version;
     for asked in &conditions {
         if let Err(why) = condition::check(app, version, asked).await? {
-            tracing::warn!(%rollout, wave = wave.get(), why, "a wave stays held: a condition cannot be asked");
-            return Ok(false);
+            tracing::debug!(%rollout, wave = wave.get(), why, "a wave stays held: a condition cannot be asked");
+            return Ok(Progress::Stuck);
         }
     }
     let asked = conditions.iter().flat_map(Condition::attributes);
     let asked: Vec<String> = asked.map(str::to_owned).collect();
-    let people = member::load(app, version, &asked).await?;
+    let people = known.people(app, version, &asked).await?;
     let mut sum = Sum::of(&conditions);
     let mut after = (i64::from(wave.get()), -1);
     loop {
@@ -200,19 +249,22 @@ pub async fn sort(app: &App, rollout: RolloutId, wave: WaveNumber) -> Result<boo
         let place = (rollout, wave);
         let stepped: Result<Option<Sum>, OperationError> =
             transact!(app.store, Lane::Ordinary, "people_park", |txn| {
-                let rules = (conditions.as_slice(), &people);
+                let rules = (conditions.as_slice(), people);
                 step(txn, place, &seqs, &seen.basis, rules).await
             });
         match stepped? {
             Some(more) => sum.add(&more),
-            None => return Ok(false),
+            None => return Ok(Progress::Later),
         }
     }
     if sum.busy > 0 {
         // What is in flight ends, or its lease does: then they are sorted out like everybody.
-        return Ok(false);
+        return Ok(Progress::Later);
     }
-    narrow(app, (rollout, wave), &seen.basis, &sum).await
+    match narrow(app, (rollout, wave), &seen.basis, &sum).await? {
+        true => Ok(Progress::Done),
+        false => Ok(Progress::Later),
+    }
 }
 
 /// Sorts some batches; nothing when the holds of the wave are others by now.

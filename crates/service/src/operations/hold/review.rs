@@ -4,7 +4,7 @@
 use serde_json::json;
 use tidegate_orchestrator::hold::release::Seat;
 use tidegate_orchestrator::hold::review::{NewOwner, ReviewRefusal, next_reminder};
-use tidegate_orchestrator::hold::{Hold, HoldKind};
+use tidegate_orchestrator::hold::{Hold, HoldKind, Scope};
 use tidegate_orchestrator::ids::{Generation, HoldId, Principal, Timestamp, from_millis};
 
 use super::super::refused as refusals;
@@ -109,12 +109,37 @@ async fn asked(
     }
     let hold = row.hold()?;
     let seat = seat_of(txn, actor).await?;
+    let person = owner_of(txn, &hold).await?;
+    Ok((hold, seat, person))
+}
+
+/// Returns the person who owns a hold.
+async fn owner_of(txn: &mut Txn, hold: &Hold) -> Result<Principal, OperationError> {
     let found = token::token_find(txn, hold.owner.as_str()).await?;
-    let person = found.map_or_else(
+    Ok(found.map_or_else(
         || hold.owner.clone(),
         |row| Principal::new(row.person.unwrap_or(row.name)),
-    );
-    Ok((hold, seat, person))
+    ))
+}
+
+/// Refuses to let go of a pause that stops more than whoever asks answers for.
+///
+/// # Errors
+///
+/// When it does, or the store cannot be reached.
+pub(super) async fn may_let_go(
+    txn: &mut Txn,
+    actor: &Actor,
+    hold: &Hold,
+) -> Result<(), OperationError> {
+    if !matches!(hold.scope, Scope::Everything | Scope::Target(_)) {
+        return Ok(());
+    }
+    let seat = seat_of(txn, actor).await?;
+    let owner = owner_of(txn, hold).await?;
+    let is_admin = is_admin(txn, actor).await?;
+    hold.may_let_go((&seat, &owner), is_admin)
+        .map_err(|no| OperationError::refused(no.code(), no.to_string()))
 }
 
 async fn save(txn: &mut Txn, hold: &Hold, was: Generation) -> Result<(), OperationError> {

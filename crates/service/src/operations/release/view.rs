@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidegate_orchestrator::hold::preflight;
 use tidegate_orchestrator::hold::release::Standing;
+use tidegate_orchestrator::hold::requirement::Word;
 use tidegate_orchestrator::ids::{HoldId, Timestamp};
 
 use super::facts::Looked;
@@ -69,6 +70,28 @@ pub struct ApprovalView {
     pub counts: bool,
 }
 
+/// One person's no, to this request or an earlier one.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VetoView {
+    /// The person.
+    pub person: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<Word> for VetoView {
+    fn from(no: Word) -> Self {
+        Self {
+            person: no.person.to_string(),
+            at: no.at,
+            reason: no.note,
+        }
+    }
+}
+
 /// Where the release of a halt stands.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReleaseView {
@@ -96,11 +119,14 @@ pub struct ReleaseView {
     pub approvals: Vec<ApprovalView>,
     /// What is not what was approved.
     pub changed: Vec<String>,
+    /// Who has said no, also to earlier requests: whoever is asked again should know.
+    pub vetoes: Vec<VetoView>,
 }
 
 impl ReleaseView {
-    pub(super) fn of(looked: &Looked, now: Timestamp) -> Self {
+    pub(super) fn of(looked: &Looked, vetoes: Vec<Word>, now: Timestamp) -> Self {
         let hold = looked.case.hold;
+        let vetoes = vetoes.into_iter().map(VetoView::from).collect();
         let Some((row, request)) = &looked.request else {
             return Self {
                 hold,
@@ -115,6 +141,7 @@ impl ReleaseView {
                 until: None,
                 approvals: Vec::new(),
                 changed: Vec::new(),
+                vetoes,
             };
         };
         let standing = request.standing(&looked.case, now);
@@ -139,6 +166,7 @@ impl ReleaseView {
                 })
                 .collect(),
             changed,
+            vetoes,
         }
     }
 }
