@@ -20,7 +20,8 @@ use tokio_util::io::SyncIoBridge;
 use super::member::bucket_count;
 use super::population::{VersionView, find};
 use super::{Actor, Detail, OperationError};
-use file::{ReadFile, encode, read_file, refused_file};
+pub(super) use file::encode;
+use file::{ReadFile, read_file, refused_file};
 pub use sweep::sweep;
 
 use crate::app::{App, IMPORTS_AT_ONCE};

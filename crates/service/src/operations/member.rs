@@ -288,6 +288,21 @@ pub fn bucket_count(members: u64) -> u32 {
     u32::try_from((members / 2048).max(1).next_power_of_two()).unwrap_or(1 << 31)
 }
 
+/// Reads some blocks of a version as they are stored, in order.
+async fn blocks_packed(
+    app: &App,
+    version: PopulationVersionId,
+    (from, until): (u32, u32),
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let found = rows::blocks_load(app.store.read(), version, from, until).await?;
+    if u32::try_from(found.len()).ok() != Some(until.saturating_sub(from)) {
+        return Err(StoreError::corrupt(format!(
+            "blocks {from} to {until} of version {version} are not all there"
+        )));
+    }
+    Ok(found.into_iter().map(|(_, bytes)| bytes).collect())
+}
+
 /// Unpacks some blocks of a version, in order.
 ///
 /// # Errors
@@ -296,16 +311,36 @@ pub fn bucket_count(members: u64) -> u32 {
 pub(super) async fn blocks(
     app: &App,
     version: PopulationVersionId,
-    (from, until): (u32, u32),
+    range: (u32, u32),
 ) -> Result<Vec<Block>, StoreError> {
-    let found = rows::blocks_load(app.store.read(), version, from, until).await?;
-    if u32::try_from(found.len()).ok() != Some(until.saturating_sub(from)) {
-        return Err(StoreError::corrupt(format!(
-            "blocks {from} to {until} of version {version} are not all there"
-        )));
-    }
-    let unpack = |(_, bytes): (u32, Vec<u8>)| Block::decode(&bytes).map_err(StoreError::corrupt);
+    let unpack = |bytes: Vec<u8>| Block::decode(&bytes).map_err(StoreError::corrupt);
+    let found = blocks_packed(app, version, range).await?;
     found.into_iter().map(unpack).collect()
+}
+
+/// Reads one column of some blocks of a version as `read` has it, in order, on a thread of its own; the
+/// first column holds the ids. What is not asked for is passed over and not unpacked.
+///
+/// # Errors
+///
+/// When the store cannot be reached, or a block is missing or damaged.
+pub(super) async fn read_column<T: Send + 'static>(
+    app: &App,
+    version: PopulationVersionId,
+    (from, until): (u32, u32),
+    column: usize,
+    read: impl Fn(&Block, &mut Vec<T>) + Send + 'static,
+) -> Result<Vec<T>, StoreError> {
+    let found = blocks_packed(app, version, (from, until)).await?;
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut values = Vec::new();
+        for bytes in found {
+            let block = Block::decode_columns(&bytes, |place| place == column);
+            read(&block.map_err(StoreError::corrupt)?, &mut values);
+        }
+        Ok(values)
+    });
+    reading.await.map_err(StoreError::corrupt)?
 }
 
 /// Returns a hash of one attribute of every member, whatever its case; 0 for no value.
@@ -326,17 +361,18 @@ pub(super) async fn hashes(
     let count = u32::try_from(schema.members.div_ceil(u64::from(BLOCK_MEMBERS)));
     let count = count.unwrap_or(u32::MAX);
     let mut hashes = Vec::with_capacity(usize::try_from(schema.members).unwrap_or(0));
-    let hasher = foldhash::fast::FixedState::default();
     for from in (0..count).step_by(usize::try_from(BLOCKS_PER_READ).unwrap_or(1)) {
         let until = from.saturating_add(BLOCKS_PER_READ).min(count);
-        for block in blocks(app, version, (from, until)).await? {
+        let schema = Arc::clone(&schema);
+        let hasher = foldhash::fast::FixedState::default();
+        let read = move |block: &Block, hashes: &mut Vec<u64>| {
             for place in 0..usize::from(block.members) {
-                let value = schema.value(&block, column, place);
+                let value = schema.value(block, column, place);
                 let value = value.map(str::to_lowercase);
                 hashes.push(value.map_or(0, |value| hasher.hash_one(value).max(1)));
             }
-        }
-        tokio::task::yield_now().await;
+        };
+        hashes.extend(read_column(app, version, (from, until), column + 1, read).await?);
     }
     Ok(hashes)
 }
@@ -511,8 +547,12 @@ pub async fn load(
                 "blocks {from} to {until} of version {version} are not all there"
             )));
         }
+        let is_read = |place| place == 0 || building.iter().any(|column| column.index + 1 == place);
+        let mut unpacked = Vec::with_capacity(found.len());
         for (_, bytes) in found {
-            let block = Block::decode(&bytes).map_err(StoreError::corrupt)?;
+            unpacked.push(Block::decode_columns(&bytes, is_read).map_err(StoreError::corrupt)?);
+        }
+        for block in unpacked {
             if let Some(BlockColumn::Plain(texts)) = block.columns.first() {
                 texts.iter().for_each(|key| keys.push(key));
             }

@@ -37,11 +37,10 @@ pub(super) async fn matched(
     let mut from = 0;
     while from < count {
         let until = from.saturating_add(BLOCKS).min(count);
-        let blocks = member::blocks(app, then, (from, until)).await?;
-        from = until;
         let index = Arc::clone(&index);
-        let part = tokio::task::spawn_blocking(move || index.find_all(&blocks)).await;
-        who.extend(part.map_err(StoreError::corrupt)?);
+        let find = move |block: &Block, who: &mut Vec<_>| index.find_all(block, who);
+        who.extend(member::read_column(app, then, (from, until), 0, find).await?);
+        from = until;
     }
     Ok(who)
 }
@@ -69,12 +68,9 @@ impl Index {
         }
     }
 
-    fn find_all(&self, blocks: &[Block]) -> Vec<Option<Ordinal>> {
-        let keys = blocks.iter().flat_map(|block| {
-            let members = 0..usize::from(block.members);
-            members.map(|place| merge::key_of(block, place))
-        });
-        keys.map(|key| self.find(key)).collect()
+    fn find_all(&self, block: &Block, who: &mut Vec<Option<Ordinal>>) {
+        let places = 0..usize::from(block.members);
+        who.extend(places.map(|place| self.find(merge::key_of(block, place))));
     }
 
     fn find(&self, key: &str) -> Option<Ordinal> {

@@ -83,7 +83,7 @@ pub async fn measure(
     let both = Both {
         then: task.plan.population_version,
         now: task.now,
-        who: &who,
+        who: Arc::clone(&who),
     };
     merge::write(app, derived, &both).await?;
     let kept = keep(
@@ -182,7 +182,7 @@ async fn begin(app: &App, row: RolloutRow) -> Result<Option<Measuring>, Operatio
     }))
 }
 
-type Compared = (Measured, Vec<Option<Ordinal>>, Arc<Population>, Places);
+type Compared = (Measured, Arc<Vec<Option<Ordinal>>>, Arc<Population>, Places);
 
 /// Compares everybody, on a thread of its own.
 async fn compare(
@@ -199,12 +199,12 @@ async fn compare(
     );
     let then = task.plan.population_version;
     let now = Arc::new(member::load(app, task.now, &attributes).await?);
-    let who = matched(app, then, &now).await?;
-    let (mut names_then, mut names_now) = (Vec::new(), Vec::new());
-    if let Some(attribute) = &task.names_by {
-        names_then = member::hashes(app, then, attribute).await?;
-        names_now = member::hashes(app, task.now, attribute).await?;
-    }
+    // Side by side: each of them reads everybody, and unpacks them on a thread of its own.
+    let (who, names_then, names_now) = tokio::try_join!(
+        matched(app, then, &now),
+        names_of(app, then, task.names_by.as_deref()),
+        names_of(app, task.now, task.names_by.as_deref()),
+    )?;
     let (standing, places) = ledger_of(app, &task.row, who.len()).await?;
     let finished: Vec<bool> = task
         .rollout
@@ -226,9 +226,21 @@ async fn compare(
             by_hand: by_hand.as_ref(),
         };
         let measured = pure::measure(&spec, people, late);
-        (measured, who, now, places)
+        (measured, Arc::new(who), now, places)
     });
     Ok(compared.await.map_err(StoreError::corrupt)?)
+}
+
+/// Returns a hash of everybody's user name; nothing when user names are not known.
+async fn names_of(
+    app: &App,
+    version: PopulationVersionId,
+    attribute: Option<&str>,
+) -> Result<Vec<u64>, OperationError> {
+    match attribute {
+        Some(attribute) => Ok(member::hashes(app, version, attribute).await?),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// How many batches each wave has.

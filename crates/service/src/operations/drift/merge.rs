@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use tidegate_orchestrator::ids::{Ordinal, PopulationVersionId};
 use tidegate_policy::AttributeType;
+use tokio::sync::mpsc;
 
 use super::super::OperationError;
-use super::super::import::index;
+use super::super::import::{self, index};
 use super::super::member::{self, Schema};
 use crate::app::App;
 use crate::source::block::{BLOCK_MEMBERS, Block, BlockColumn};
@@ -26,15 +27,18 @@ use crate::store::{Lane, StoreError, transact};
 const BLOCKS_KEPT: usize = 16;
 /// How many blocks one transaction writes.
 const BLOCKS_PER_TXN: usize = 8;
+/// How many full blocks wait to be written while the next are packed.
+const BLOCKS_WAITING: usize = 8;
 /// The header of the directory id, which is no attribute's name.
 const KEY: &str = "\u{1}key";
 
 /// Two versions, and who is who.
-pub(super) struct Both<'a> {
+#[derive(Debug, Clone)]
+pub(super) struct Both {
     pub(super) then: PopulationVersionId,
     pub(super) now: PopulationVersionId,
     /// By ordinal of then.
-    pub(super) who: &'a [Option<Ordinal>],
+    pub(super) who: Arc<Vec<Option<Ordinal>>>,
 }
 
 /// The blocks of the new version, as they are asked for.
@@ -76,7 +80,7 @@ impl Kept {
 pub(super) async fn write(
     app: &App,
     id: PopulationVersionId,
-    both: &Both<'_>,
+    both: &Both,
 ) -> Result<u64, OperationError> {
     let then = member::schema(app, both.then).await?;
     let now = member::schema(app, both.now).await?;
@@ -87,9 +91,15 @@ pub(super) async fn write(
             rows::version_stage(txn, id, row.population, at).await
         });
     staged?;
-    let mut names = vec![KEY.to_owned()];
-    names.extend(now.columns.iter().map(|column| column.name.clone()));
-    let packed = pack(app, both, (&then, &now), &names, id).await?;
+    let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
+    let (reader, both) = (app.clone(), both.clone());
+    let here = tokio::runtime::Handle::current();
+    // On a thread of its own: meanwhile what is full is written.
+    let packing = tokio::task::spawn_blocking(move || {
+        here.block_on(pack(&reader, &both, (&then, &now), &sender))
+    });
+    write_blocks(app, id, receiver).await?;
+    let packed = packing.await.map_err(StoreError::corrupt)??;
     publish(app, id, &row, packed).await
 }
 
@@ -101,14 +111,14 @@ fn mapping() -> Mapping {
     }
 }
 
+/// Packs everybody, as long as somebody takes the blocks.
 async fn pack(
     app: &App,
-    both: &Both<'_>,
+    both: &Both,
     (then, now): (&Schema, &Schema),
-    names: &[String],
-    id: PopulationVersionId,
+    writer: &mpsc::Sender<(u32, Block)>,
 ) -> Result<Packed, OperationError> {
-    // The blocks that are full, until a transaction writes them.
+    // The blocks that are full, until they are handed over.
     let full = std::sync::Mutex::new(Vec::new());
     let mut packer = Packer::new(mapping(), 0, |number, block: Block| {
         let mut full = full
@@ -117,7 +127,9 @@ async fn pack(
         full.push((number, block));
         true
     });
-    packer.columns(names).map_err(StoreError::corrupt)?;
+    let mut names = vec![KEY.to_owned()];
+    names.extend(now.columns.iter().map(|column| column.name.clone()));
+    packer.columns(&names).map_err(StoreError::corrupt)?;
     let mut line = 0;
     let blocks = |members: u64| {
         u32::try_from(members.div_ceil(u64::from(BLOCK_MEMBERS))).unwrap_or(u32::MAX)
@@ -147,9 +159,9 @@ async fn pack(
                 }
             }
         }
-        flush(app, id, &full).await?;
+        hand_over(writer, &full).await?;
     }
-    let is_known = known(both.who, now.members);
+    let is_known = known(&both.who, now.members);
     for number in 0..blocks(now.members) {
         let new = kept.block(app, number).await?;
         for place in 0..usize::from(new.members) {
@@ -159,10 +171,10 @@ async fn pack(
                 packer.row(line, &of_now(now, &new, place));
             }
         }
-        flush(app, id, &full).await?;
+        hand_over(writer, &full).await?;
     }
     let packed = packer.finish();
-    flush(app, id, &full).await?;
+    hand_over(writer, &full).await?;
     if packed.tally.rows_bad > 0 || u64::try_from(packed.found.len()).ok() != Some(line) {
         let why = format!(
             "{} of {line} people could not be taken over",
@@ -230,9 +242,9 @@ fn of_then<'a>(
         .collect()
 }
 
-async fn flush(
-    app: &App,
-    id: PopulationVersionId,
+/// Hands over what is full to whoever writes it.
+async fn hand_over(
+    writer: &mpsc::Sender<(u32, Block)>,
     full: &std::sync::Mutex<Vec<(u32, Block)>>,
 ) -> Result<(), OperationError> {
     let taken = {
@@ -241,18 +253,31 @@ async fn flush(
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::take(&mut *full)
     };
-    for part in taken.chunks(BLOCKS_PER_TXN) {
-        let mut packed = Vec::with_capacity(part.len());
-        for (number, block) in part {
-            packed.push((*number, block.encode().map_err(StoreError::corrupt)?));
-        }
+    for block in taken {
+        // Nobody writes any more: they say why, or nobody asks for it.
+        writer.send(block).await.map_err(StoreError::corrupt)?;
+    }
+    Ok(())
+}
+
+/// Writes blocks as they come.
+async fn write_blocks(
+    app: &App,
+    id: PopulationVersionId,
+    mut full: mpsc::Receiver<(u32, Block)>,
+) -> Result<(), OperationError> {
+    let mut blocks = Vec::with_capacity(BLOCKS_PER_TXN);
+    while full.recv_many(&mut blocks, BLOCKS_PER_TXN).await > 0 {
+        let taken = std::mem::take(&mut blocks);
+        let encoding = tokio::task::spawn_blocking(move || import::encode(&taken));
+        let packed = encoding.await.map_err(StoreError::corrupt)?;
+        let packed = packed.map_err(StoreError::corrupt)?;
         let written: Result<(), StoreError> =
             transact!(app.store, Lane::Ordinary, "drift_blocks", |txn| {
                 rows::blocks_insert(txn, id, &packed).await
             });
         written?;
     }
-    tokio::task::yield_now().await;
     Ok(())
 }
 

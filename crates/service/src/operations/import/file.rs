@@ -69,7 +69,10 @@ pub(super) fn read_file(
     })
 }
 
-pub(super) fn encode(blocks: &[(u32, Block)]) -> std::io::Result<Vec<(u32, Vec<u8>)>> {
+/// Packs blocks for the store.
+pub(in crate::operations) fn encode(
+    blocks: &[(u32, Block)],
+) -> std::io::Result<Vec<(u32, Vec<u8>)>> {
     blocks
         .iter()
         .map(|(number, block)| Ok((*number, block.encode()?)))
