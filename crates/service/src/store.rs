@@ -51,7 +51,7 @@ pub use sea_orm::ConnectionTrait as Connection;
 pub use snapshot::Snapshot;
 pub use sole::Sole;
 pub(crate) use txn::transact;
-pub use txn::{Attempts, Lane, Open, Retryable, Txn};
+pub use txn::{Attempts, Lane, Open, Retryable, StoreTime, Txn};
 
 use timeline::Mark;
 

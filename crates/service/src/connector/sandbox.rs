@@ -261,12 +261,20 @@ impl Sandbox {
         on_result: &(impl Fn(SlotIndex, SendResult) + Sync),
     ) -> Option<TargetTrouble> {
         let at_once = self.config.concurrency.unwrap_or(64).max(1);
-        for group in people.chunks(at_once) {
-            if let Some(first) = group.first() {
-                gate.turn(first).await;
+        let mut left = people.as_slice();
+        while let Some(first) = left.first() {
+            gate.turn(first).await;
+            // Under a hold nobody waits for answers to what is not asked, nor is anybody else asked about:
+            // everybody left is given back in one go, and quiet is quiet at once.
+            if let Err(reason) = gate.may_send() {
+                for person in left {
+                    on_result(person.index, SendResult::NotSent(reason));
+                }
+                return None;
             }
-            // Under a hold nobody waits for answers to what is not asked: quiet is quiet at once.
-            if self.config.latency_ms > 0 && gate.may_send().is_ok() {
+            let (group, later) = left.split_at(at_once.min(left.len()));
+            left = later;
+            if self.config.latency_ms > 0 {
                 tokio::time::sleep(Duration::from_millis(self.config.latency_ms)).await;
             }
             for person in group {
@@ -364,6 +372,46 @@ mod tests {
             sandbox.script(Act::Move, person, 2),
             SendResult::Retry { .. }
         )));
+    }
+
+    #[tokio::test]
+    async fn whoever_may_not_send_gives_everybody_back_without_waiting_for_an_answer() {
+        let minute = serde_json::json!({"latency_ms": 60_000, "concurrency": 2});
+        let sandbox = Sandbox::new(&minute, &Grants::default()).unwrap();
+        let clock = crate::clock::Clock::system();
+        let begun = clock.monotonic();
+        let gate = SendGate {
+            permit: crate::tasks::permit::PermitCell::default(),
+            place: tidegate_orchestrator::hold::Place::rollout(
+                uuid::Uuid::from_u128(1).into(),
+                uuid::Uuid::from_u128(2).into(),
+            ),
+            lease: crate::connector::Lease::until(tidegate_orchestrator::permit::Deadline::after(
+                clock.moment(),
+                20_000,
+            )),
+            pace: None,
+            clock,
+        };
+        let person = |index| Person {
+            index: SlotIndex(index),
+            turn: u32::from(index),
+            attempt: 1,
+            doubtful: false,
+            key: format!("E{index}"),
+            attributes: std::collections::BTreeMap::new(),
+            remote_id: None,
+        };
+        let back = Mutex::new(Vec::new());
+        let on_result = |index: SlotIndex, result| {
+            assert!(matches!(result, SendResult::NotSent(_)), "{result:?}");
+            back.lock().unwrap().push(index);
+        };
+        let people: Vec<Person> = (0..1024).map(person).collect();
+        sandbox.send(Act::Move, people, &gate, &on_result).await;
+        let all: Vec<SlotIndex> = (0..1024).map(SlotIndex).collect();
+        assert_eq!(*back.lock().unwrap(), all);
+        assert!(gate.clock.monotonic().0 - begun.0 < 10_000);
     }
 
     #[test]

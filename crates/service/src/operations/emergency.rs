@@ -165,7 +165,6 @@ pub async fn confirm(
             let epoch = holds::epoch_next(txn).await?;
             stored::exemption_insert(txn, &exemption, epoch).await?;
             stored::emergency_put(txn, &confirmed).await?;
-            holds::epoch_notify(txn, epoch).await?;
             rollouts::rollout_ring(txn, now, row.id).await?;
             told(txn, actor, "emergency.confirm", &confirmed).await?;
             Ok(confirmed)
@@ -197,7 +196,6 @@ pub async fn end(
             if ended.confirmed.is_some() {
                 let epoch = holds::epoch_next(txn).await?;
                 stored::exemption_end(txn, ended.id, epoch).await?;
-                holds::epoch_notify(txn, epoch).await?;
                 rollouts::rollout_ring(txn, now, ended.wish.rollout).await?;
             }
             stored::emergency_put(txn, &ended).await?;

@@ -23,6 +23,8 @@ use tidegate_orchestrator::quiesce::Quiescence;
 
 use super::view::{HoldView, ScopeView};
 use super::{Actor, OperationError, Page, load, restored};
+pub use quiescence::wait;
+
 use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow, Listed};
@@ -92,7 +94,10 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
     let wanted = wanted_of(app, actor, new).await?;
     let (hold, counting) = place_wanted(app, actor, wanted).await?;
     let is_new = counting.is_some();
-    let mut view = show(app, &hold).await?;
+    let view = show(app, &hold).await;
+    // Only now: whoever halts waits for the answer, and those who are woken need the same processors.
+    app.wake.ring();
+    let mut view = view?;
     view.people = Some(match counting {
         Some(counting) => heads::of_placed(&hold, counting).await,
         None => heads::of(app, &hold).await,
@@ -143,7 +148,8 @@ async fn wanted_of(app: &App, actor: &Actor, new: &NewHold) -> Result<Wanted, Op
     })
 }
 
-/// Places a hold whose scope is known; one that is new is being counted when this returns.
+/// Places a hold whose scope is known; one that is new is being counted when this returns. The caller rings
+/// the bell: the planner looks within a second all the same.
 ///
 /// # Errors
 ///
@@ -176,7 +182,6 @@ pub(super) async fn place_wanted(
     if let Some(target) = stopped(&hold.scope) {
         app.wake.stop(target);
     }
-    app.wake.ring();
     app.wake.review();
     app.wake.sort();
     let counting = is_new.then(|| heads::begin(app, &hold));
@@ -203,7 +208,6 @@ pub async fn put(
             let epoch = rows::epoch_next(txn).await?;
             let hold = wanted.into_hold(id, by, epoch, now);
             rows::hold_insert(txn, &HoldRow::of(&hold)?).await?;
-            rows::epoch_notify(txn, epoch).await?;
             let entry = entry(actor, "hold.place", &hold);
             Ok((hold, Some(entry)))
         }
@@ -352,7 +356,6 @@ async fn end(
     };
     let ended = hold.release(release).map_err(refused)?;
     rows::hold_save(txn, &HoldRow::of(&ended)?, row.generation).await?;
-    rows::epoch_notify(txn, epoch).await?;
     ring_released(txn, &ended.scope).await?;
     let detail =
         json!({"kind": ended.kind, "scope": ended.scope, "reason": reason, "epoch": epoch});
@@ -484,9 +487,18 @@ fn named(id: &str) -> Result<HoldId, OperationError> {
 ///
 /// When the store cannot be reached.
 pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
-    let quiet = match hold.is_in_force() {
-        true => Some(quiescence::of(app, hold).await?),
-        false => None,
+    // Side by side: whoever halts waits for the answer.
+    let gone = async {
+        let gone = reviews::owner_is_gone(app.store.read(), hold.owner.as_str());
+        Ok::<_, OperationError>(gone.await?)
+    };
+    let covers = async { Ok(scope::covers(app, hold).await?) };
+    let (quiet, owner_gone, covers) = match hold.is_in_force() {
+        true => {
+            let (quiet, gone, covers) = tokio::try_join!(quiescence::of(app, hold), gone, covers)?;
+            (Some(quiet), gone, covers)
+        }
+        false => (None, false, covers.await?),
     };
     let actors = match &hold.cause {
         Cause::People { principals } => principals.iter().map(ToString::to_string).collect(),
@@ -497,12 +509,11 @@ pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
         id: hold.id,
         kind: hold.kind.name().to_owned(),
         scope: ScopeView::of(&hold.scope).with(hold.part.as_ref()),
-        covers: scope::covers(app, hold).await?,
+        covers,
         part: part::show(app, hold).await?,
         reason: hold.reason.clone(),
         owner: hold.owner.to_string(),
-        owner_gone: hold.is_in_force()
-            && reviews::owner_is_gone(app.store.read(), hold.owner.as_str()).await?,
+        owner_gone,
         effect: hold.effect.name().to_owned(),
         actors,
         placed_by: hold.placed_by.to_string(),

@@ -350,7 +350,6 @@ async fn carry_out(
         .end(release)
         .map_err(|no| OperationError::refused(no.code(), no.to_string()))?;
     rows::hold_save(txn, &HoldRow::of(&ended)?, row.generation).await?;
-    rows::epoch_notify(txn, epoch).await?;
     drift::released(app, txn, actor, &ended, looked.case.terms.reentry).await?;
     holds::ring_released(txn, &ended.scope).await?;
     let people: Vec<_> = request.approvals.iter().map(|one| &one.by.person).collect();

@@ -31,12 +31,12 @@ pub fn seen(app: &App, epoch: Epoch) {
 }
 
 /// Halts everything when the store is an older one than was served before, and remembers how new it is
-/// otherwise. Cheap enough for every renewal of a permit.
+/// otherwise. Cheap enough for every renewal of a permit. Returns the store as it is now.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached.
-pub async fn check(app: &App) -> Result<(), StoreError> {
+pub async fn check(app: &App) -> Result<Found, StoreError> {
     let found = timeline::found(app.store.read(), app.store.is_postgres()).await?;
     let highest = app.store.epoch_highest(&found.instance);
     let Some(why) = why_older(&found, highest) else {
@@ -49,7 +49,7 @@ pub async fn check(app: &App) -> Result<(), StoreError> {
             settled?;
         }
         app.store.epoch_seen(&found.instance, found.epoch);
-        return Ok(());
+        return Ok(found);
     };
     tracing::error!(
         why,
@@ -87,5 +87,5 @@ pub async fn check(app: &App) -> Result<(), StoreError> {
             holds::epoch_load(txn).await
         });
     app.store.epoch_seen(&found.instance, halted?);
-    Ok(())
+    timeline::found(app.store.read(), app.store.is_postgres()).await
 }

@@ -335,7 +335,6 @@ async fn exempted(
     }
     let epoch = holds::epoch_next(txn).await?;
     exemption::exemption_insert(txn, &exemption, epoch).await?;
-    holds::epoch_notify(txn, epoch).await?;
     let detail = json!({"exemption": exemption, "epoch": epoch});
     told(txn, actor, "exemption.begin", row.id, detail).await?;
     in_force.exempt(exemption);

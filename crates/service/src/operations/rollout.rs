@@ -324,6 +324,7 @@ pub async fn stop(
         review_at: None,
     };
     hold::place_wanted(app, actor, wanted).await?;
+    app.wake.ring();
     // The hold stands, whatever the rest looks like.
     status::of(app, &row).await.map_err(|error| {
         tracing::error!(rollout = %row.id, %error, "a rollout that was stopped cannot be shown");

@@ -210,10 +210,11 @@ impl HoldRow {
 
 /// Reads the holds in force, as workers and the planner need them.
 async fn hold_set<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreError> {
-    let rows = holds_in_force(db).await?;
+    // Side by side: whoever hears of a hold waits for both.
+    let (rows, exemptions) = tokio::try_join!(holds_in_force(db), exemption::exemptions_open(db))?;
     let holds: Vec<Hold> = rows.iter().map(HoldRow::hold).collect::<Result<_, _>>()?;
     let mut set: HoldSet = holds.iter().filter_map(Hold::in_force).collect();
-    for exemption in exemption::exemptions_open(db).await? {
+    for exemption in exemptions {
         set.exempt(exemption);
     }
     Ok(set)
@@ -343,21 +344,20 @@ pub async fn epoch_load<C: ConnectionTrait>(db: &C) -> Result<Epoch, StoreError>
         .ok_or(StoreError::NotFound)
 }
 
-/// Counts the epoch up and returns the new one.
+/// Counts the epoch up and returns the new one. Every replica is told, and hears it once the transaction commits.
 pub async fn epoch_next<C: ConnectionTrait>(db: &C) -> Result<Epoch, StoreError> {
-    let sql = "UPDATE installation SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch AS number";
+    let next = "UPDATE installation SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch AS number";
+    let sql = if db.get_database_backend() == DbBackend::Postgres {
+        format!(
+            "WITH next AS ({next}) \
+             SELECT number, pg_notify('tidegate_epoch', number::text) FROM next"
+        )
+    } else {
+        next.to_owned()
+    };
     let row: Option<query::Number> = query::one(db, sql, []).await?;
     row.map(|row| Epoch::new(row.number))
         .ok_or(StoreError::NotFound)
-}
-
-/// Tells every replica that the epoch moved; heard once the transaction commits.
-pub async fn epoch_notify<C: ConnectionTrait>(db: &C, epoch: Epoch) -> Result<(), StoreError> {
-    if db.get_database_backend() == DbBackend::Postgres {
-        let values = [epoch.to_string().into()];
-        query::execute(db, "SELECT pg_notify('tidegate_epoch', $1)", values).await?;
-    }
-    Ok(())
 }
 
 /// Reads every hold in force.

@@ -109,6 +109,9 @@ pub(crate) fn rows_for(rows: usize, width: usize) -> String {
     text
 }
 
+/// The time by the clock of PostgreSQL, in milliseconds.
+pub(crate) const NOW: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+
 /// Has PostgreSQL end the transaction under way when its client is silent for so long in it; 0: never. The
 /// expression of a `SELECT`, so that it costs no round trip of its own.
 pub(crate) fn client_silent(millis: u32) -> String {

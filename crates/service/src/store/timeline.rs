@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde::{Deserialize, Serialize};
-use tidegate_orchestrator::ids::Epoch;
+use tidegate_orchestrator::ids::{Epoch, Timestamp, from_millis};
 
 use super::{DatabaseUrl, StoreError, query};
 
@@ -46,6 +46,9 @@ pub struct Found {
     pub home_was: Option<String>,
     /// Where it is now.
     pub home: Option<String>,
+    /// The time by its own clock, read with the epoch: what made the epoch was committed by then. Nothing on
+    /// SQLite, which has no clock.
+    pub at: Option<Timestamp>,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -53,11 +56,8 @@ struct RawFound {
     instance_id: String,
     epoch: i64,
     home: Option<String>,
-}
-
-#[derive(Debug, FromQueryResult)]
-struct RawHome {
-    home: String,
+    home_now: Option<String>,
+    at: Option<i64>,
 }
 
 impl Mark {
@@ -110,25 +110,27 @@ impl Mark {
     }
 }
 
-/// Reads which store this is, how new, and where it is.
+/// Reads which store this is, how new, where it is, and the time there: one round trip, for a hold waits for it.
 pub async fn found<C: ConnectionTrait>(db: &C, is_postgres: bool) -> Result<Found, StoreError> {
-    let sql = "SELECT instance_id, epoch, home FROM installation WHERE id = 1";
+    let here = if is_postgres {
+        // The timeline of what is written now; that of the last checkpoint may lag behind a promotion.
+        format!(
+            "(SELECT system_identifier::text FROM pg_control_system()) || '/' || \
+             substring(pg_walfile_name(pg_current_wal_lsn()) for 8) AS home_now, {} AS at",
+            query::NOW
+        )
+    } else {
+        "NULL AS home_now, NULL AS at".to_owned()
+    };
+    let sql = format!("SELECT instance_id, epoch, home, {here} FROM installation WHERE id = 1");
     let raw: Option<RawFound> = query::one(db, sql, []).await?;
     let raw = raw.ok_or(StoreError::NotFound)?;
-    let home = if is_postgres {
-        // The timeline of what is written now; that of the last checkpoint may lag behind a promotion.
-        let sql = "SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' || \
-                   substring(pg_walfile_name(pg_current_wal_lsn()) for 8) AS home";
-        let raw: Option<RawHome> = query::one(db, sql, []).await?;
-        raw.map(|raw| raw.home)
-    } else {
-        None
-    };
     Ok(Found {
         instance: raw.instance_id,
         epoch: Epoch::new(raw.epoch),
         home_was: raw.home,
-        home,
+        home: raw.home_now,
+        at: raw.at.and_then(from_millis),
     })
 }
 

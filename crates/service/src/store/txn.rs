@@ -8,6 +8,7 @@ use sea_orm::{
     QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 use tidegate_orchestrator::ids::{Timestamp, from_millis};
+use tidegate_orchestrator::permit::Monotonic;
 use tokio::sync::MutexGuard;
 
 use super::hold::HoldCache;
@@ -23,6 +24,36 @@ const CLOCK_WRONG: TimeDelta = TimeDelta::seconds(5);
 /// How long a transaction of PostgreSQL may wait for its client before the server ends it. A process that is
 /// frozen or cut off in the middle of one would keep what it has locked, and every halt waits for that.
 const CLIENT_SILENT_MS: u32 = 5000;
+
+/// The time by the clock that judges leases, and when it was asked for here.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreTime {
+    at: Timestamp,
+    asked: Monotonic,
+}
+
+impl StoreTime {
+    /// Notes a time that was read after `asked`.
+    #[must_use]
+    pub const fn read(at: Timestamp, asked: Monotonic) -> Self {
+        Self { at, asked }
+    }
+
+    /// Returns the time that was read.
+    #[must_use]
+    pub const fn at(self) -> Timestamp {
+        self.at
+    }
+
+    /// Returns what time it is there by now, without asking again: late rather than early, for it counts from
+    /// before the question.
+    #[must_use]
+    pub fn now(self, here: Monotonic) -> Timestamp {
+        let passed = here.0.saturating_sub(self.asked.0);
+        let passed = TimeDelta::milliseconds(i64::try_from(passed).unwrap_or(0));
+        self.at.checked_add_signed(passed).unwrap_or(self.at)
+    }
+}
 
 /// Who waits for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,6 +282,16 @@ impl Store {
         })
     }
 
+    /// Returns the time by the clock that judges leases, for whoever goes on counting from there.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached.
+    pub async fn time(&self) -> Result<StoreTime, StoreError> {
+        let asked = self.0.clock.monotonic();
+        Ok(StoreTime::read(self.now().await?, asked))
+    }
+
     /// Returns the time by the clock that judges leases: the database's own on PostgreSQL.
     ///
     /// # Errors
@@ -269,9 +310,7 @@ impl Store {
         if !self.is_postgres() || !self.0.clock.is_system() {
             return Ok(self.0.clock.now());
         }
-        let mut sql =
-            "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS number"
-                .to_owned();
+        let mut sql = format!("SELECT {} AS number", query::NOW);
         if let Some(millis) = silent_ms {
             sql = format!("{sql}, {}", query::client_silent(millis));
         }
@@ -309,6 +348,14 @@ mod tests {
                 .unwrap(),
             path,
         )
+    }
+
+    #[test]
+    fn a_time_that_was_read_goes_on_from_before_the_question() {
+        let at = from_millis(1_000).unwrap();
+        let time = StoreTime::read(at, Monotonic(50));
+        assert_eq!(time.now(Monotonic(53)), from_millis(1_003).unwrap());
+        assert_eq!(time.now(Monotonic(40)), at);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,8 @@ use serde::Serialize;
 use tidegate_orchestrator::ids::{Epoch, Timestamp, WorkerId, millis};
 use tidegate_orchestrator::quiesce::WorkerSaid;
 
-use super::StoreError;
 use super::query;
+use super::{Lane, Store, StoreError, transact};
 
 #[derive(Debug, FromQueryResult)]
 struct RawWorker {
@@ -46,6 +46,28 @@ impl RawWorker {
 
 fn json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(StoreError::corrupt)
+}
+
+impl Store {
+    /// Writes what a worker says of itself, and has it committed.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached.
+    pub async fn worker_say(
+        &self,
+        said: &WorkerSaid,
+        started_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        if self.is_postgres() {
+            // A stop waits for it. One statement is a transaction of its own and a single round trip, on the
+            // connections that nobody else fills.
+            return worker_put(&self.0.pools.for_holds, said, started_at).await;
+        }
+        transact!(self, Lane::Ordinary, "worker_put", |txn| {
+            worker_put(txn, said, started_at).await
+        })
+    }
 }
 
 /// Writes what a worker says of itself.

@@ -261,7 +261,6 @@ async fn carry_out(
             };
             let ended = found.hold()?.end(release).map_err(StoreError::corrupt)?;
             hold::hold_save(txn, &hold::HoldRow::of(&ended)?, found.generation).await?;
-            hold::epoch_notify(txn, epoch).await?;
             Ok(vec![actor.entry(
                 "hold.end",
                 format!("hold:{id}"),
@@ -294,7 +293,6 @@ async fn end_exemption(
     if !exemption::exemption_end(txn, id, epoch).await? {
         return Ok(Vec::new());
     }
-    hold::epoch_notify(txn, epoch).await?;
     app.permit.hurry();
     let detail = json!({"exemption": id, "epoch": epoch});
     let subject = format!("rollout:{}", row.id);

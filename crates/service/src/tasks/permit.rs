@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tidegate_orchestrator::hold::{HoldSet, InForce, Place, Scope};
-use tidegate_orchestrator::ids::{Epoch, Timestamp};
+use tidegate_orchestrator::ids::Epoch;
 use tidegate_orchestrator::permit::{
     Deadline, Kept, Moment, NotNow, PERMIT_MILLIS, PERMIT_RENEW_MILLIS, Permit, may_send,
 };
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::operations::restored;
-use crate::store::{Lane, StoreError, hold, transact, worker};
+use crate::store::{Lane, StoreError, StoreTime, hold, transact, worker};
 
 /// A worker that has not been heard for this long is taken for dead and forgotten.
 const WORKER_FORGET_MINUTES: i64 = 60;
@@ -188,14 +188,16 @@ impl PermitCell {
         self.0.total.load(Ordering::SeqCst)
     }
 
-    /// Returns what this process has to say of itself at an instant of the database's clock.
+    /// Returns what this process has to say of itself now.
     ///
     /// The holds are read before the people: whoever passed the gate before a hold was known is counted
-    /// since before the gate was asked.
+    /// since before the gate was asked. The time comes after both: by then the epoch had been committed, and
+    /// who does not send had come back.
     #[must_use]
-    pub fn says(&self, app: &App, now: Timestamp) -> WorkerSaid {
+    pub fn says(&self, app: &App, time: StoreTime) -> WorkerSaid {
         let (epoch, holds) = self.known();
         let sending = lock(&self.0.sending).clone();
+        let now = time.now(app.clock.monotonic());
         let held: Vec<UnderWay> = sending
             .into_iter()
             .filter(|(place, _)| holds.worst(place).is_some())
@@ -220,24 +222,25 @@ impl PermitCell {
     }
 }
 
-/// Renews the permit from the database.
+/// Renews the permit from the database; returns the time there.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached; the old permit then dies at its time.
-pub async fn renew(app: &App) -> Result<(), StoreError> {
+pub async fn renew(app: &App) -> Result<StoreTime, StoreError> {
     // Read before the question is asked: what the answer is worth counts from here.
     let asked = app.clock.moment();
     app.store.check_place()?;
-    restored::check(app).await?;
-    let (epoch, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let found = restored::check(app).await?;
+    let holds = hold::holds_at(app.store.read(), app.store.hold_cache(), found.epoch).await?;
     // By the database's clock: whether an exemption is over must not hang on whose clock is right.
-    let now = match holds.exemptions().next() {
-        Some(_) => app.store.now().await?,
-        None => asked.wall,
+    let now = match found.at.filter(|_| app.clock.is_system()) {
+        Some(at) => at,
+        None => app.clock.now(),
     };
-    app.permit.give(Permit::read(asked, now, epoch, holds));
-    Ok(())
+    app.permit
+        .give(Permit::read(asked, now, found.epoch, holds));
+    Ok(StoreTime::read(now, asked.monotonic))
 }
 
 /// Promises that no request of this process takes longer, before the first that may: a hold must know
@@ -249,7 +252,8 @@ pub async fn renew(app: &App) -> Result<(), StoreError> {
 pub async fn promise(app: &App, timeout: Duration) -> Result<(), StoreError> {
     let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     app.permit.0.request_ms.fetch_max(millis, Ordering::SeqCst);
-    tell(app, false).await
+    let time = app.store.time().await?;
+    tell(app, false, time).await
 }
 
 /// Keeps the permit alive until the process ends, and tells the other processes about this one.
@@ -263,8 +267,8 @@ pub async fn run(app: App) {
             () = app.permit.0.hurry.notified() => false,
         };
         match in_time(renew(&app)).await {
-            Ok(()) => {
-                if let Err(error) = in_time(tell(&app, is_due)).await {
+            Ok(time) => {
+                if let Err(error) = in_time(tell(&app, is_due, time)).await {
                     tracing::warn!(%error, "the other processes could not be told about this one");
                 }
             }
@@ -277,7 +281,7 @@ pub async fn run(app: App) {
 
 /// Gives a question to the database up that a dead connection swallowed: what came after the life of a permit
 /// would be worth nothing, and whoever waits on for it does not ask again.
-async fn in_time(asked: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let longest = Duration::from_millis(u64::from(PERMIT_MILLIS));
     let answer = tokio::time::timeout(longest, asked).await;
     answer.unwrap_or_else(|_| {
@@ -289,13 +293,15 @@ async fn in_time(asked: impl Future<Output = Result<(), StoreError>>) -> Result<
 /// Writes the worker's row when something about it changed, or when it is time to be heard again.
 ///
 /// On SQLite nobody else reads it: what is news there waits until it is due, and costs a hold nothing.
-async fn tell(app: &App, is_due: bool) -> Result<(), StoreError> {
+async fn tell(app: &App, is_due: bool, time: StoreTime) -> Result<(), StoreError> {
     let cell = &app.permit.0;
     let mut told = cell.told.lock().await;
     let now_ms = app.clock.monotonic().0;
     let is_shared = app.store.is_postgres();
-    // Noted in any case: since when an epoch is known here is what a hold is answered with.
-    let telling = Told::of(&app.permit.says(app, app.store.now().await?), now_ms);
+    // Noted in any case: since when an epoch is known here is what a hold is answered with. By the database's
+    // clock: whether a worker is silent must not hang on whose clock is right.
+    let said = app.permit.says(app, time);
+    let telling = Told::of(&said, now_ms);
     let every = if is_shared {
         TELL_EVERY_MS
     } else {
@@ -309,23 +315,13 @@ async fn tell(app: &App, is_due: bool) -> Result<(), StoreError> {
     if !is_promise && !(is_news && (is_shared || is_due)) && !(is_old && is_due) {
         return Ok(());
     }
-    // A stop waits for it: it has the connections that nobody else fills.
-    let lane = if is_shared {
-        Lane::Hold
-    } else {
-        Lane::Ordinary
-    };
-    let written: Result<WorkerSaid, StoreError> = transact!(app.store, lane, "worker_put", |txn| {
-        // By the database's clock: whether a worker is silent must not hang on whose clock is right.
-        let now = txn.now();
-        let said = app.permit.says(app, now);
-        worker::worker_put(txn, &said, app.started_at).await?;
-        if is_old {
-            let before = now - chrono::TimeDelta::minutes(WORKER_FORGET_MINUTES);
-            worker::workers_forget(txn, before).await?;
-        }
-        Ok(said)
-    });
-    *told = Some(Told::of(&written?, now_ms));
+    app.store.worker_say(&said, app.started_at).await?;
+    *told = Some(telling);
+    if is_old && is_due {
+        let before = time.at() - chrono::TimeDelta::minutes(WORKER_FORGET_MINUTES);
+        transact!(app.store, Lane::Ordinary, "workers_forget", |txn| {
+            worker::workers_forget(txn, before).await
+        })?;
+    }
     Ok(())
 }

@@ -106,16 +106,9 @@ pub(in crate::http) async fn place(
     let placed = hold::place(&app, &actor, &body).await?;
     let mut view = placed.hold;
     let people = view.people.take();
-    if query.wait.is_some() {
-        let until = app
-            .clock
-            .monotonic()
-            .0
-            .saturating_add(u64::try_from(WAIT_MAX.as_millis()).unwrap_or(0));
-        while !view.quiesced && app.clock.monotonic().0 < until {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            view = hold::get(&app, &view.id.to_string()).await?;
-        }
+    if query.wait.is_some() && !view.quiesced {
+        hold::wait(&app, view.id, WAIT_MAX).await?;
+        view = hold::get(&app, &view.id.to_string()).await?;
     }
     let status = if placed.is_new {
         StatusCode::CREATED

@@ -347,7 +347,6 @@ async fn narrow(
             txn.audit(Actor::task("park").entry("hold.narrow", subject, detail))
                 .await?;
         }
-        rows::epoch_notify(txn, epoch).await?;
         let now = txn.now();
         rollouts::rollout_ring(txn, now, rollout).await?;
         Ok(true)
@@ -390,7 +389,6 @@ pub async fn widen(
         txn.audit(Actor::task("park").entry("hold.widen", subject, detail))
             .await?;
     }
-    rows::epoch_notify(txn, epoch).await?;
     Ok(true)
 }
 

@@ -1,13 +1,19 @@
 //! Who has acknowledged a hold: what the database knows, and what this process knows of itself.
 
-use super::part;
+use std::time::Duration;
+
 use tidegate_orchestrator::hold::Hold;
+use tidegate_orchestrator::ids::HoldId;
 use tidegate_orchestrator::quiesce::{Facts, Quiescence, Standing, Stop, WorkerJudged, judge};
 
+use super::part;
 use crate::app::App;
 use crate::operations::OperationError;
 use crate::operations::view::WorkerView;
-use crate::store::{exemption, lease, worker};
+use crate::store::{exemption, hold, lease, worker};
+
+/// How often it is looked whether it is quiet, by whoever waits for it.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Judges a hold that is in force and committed.
 ///
@@ -24,19 +30,25 @@ pub(super) async fn of(app: &App, hold: &Hold) -> Result<Quiescence, OperationEr
     if let Some(part) = part::whole_since(hold) {
         stop = stop.again(part.whole_epoch, part.whole_at);
     }
-    for row in exemption::exemptions_from(app.store.read(), hold.id).await? {
+    // The time is read first: what is over by then is over when the rest is read.
+    let (exemptions, time) = tokio::try_join!(
+        exemption::exemptions_from(app.store.read(), hold.id),
+        app.store.time(),
+    )?;
+    let now = time.at();
+    for row in exemptions {
         match row.ended {
             Some((at, epoch)) => stop = stop.again(epoch, at),
             None => stop.exempt_until = stop.exempt_until.max(Some(row.exemption.until)),
         }
     }
-    // Read first: what is over by then is over when the rest is read.
-    let now = app.store.now().await?;
-    let mut workers = worker::workers_said(app.store.read()).await?;
-    let leases = lease::leases_in_force(app.store.read(), &hold.scope, now).await?;
+    let (mut workers, leases) = tokio::try_join!(
+        worker::workers_said(app.store.read()),
+        lease::leases_in_force(app.store.read(), &hold.scope, now),
+    )?;
     // What this process knows of itself is newer than what it has written.
     workers.retain(|worker| worker.id != app.worker);
-    workers.push(app.permit.says(app, now));
+    workers.push(app.permit.says(app, time));
     Ok(judge(
         &stop,
         &Facts {
@@ -45,6 +57,27 @@ pub(super) async fn of(app: &App, hold: &Hold) -> Result<Quiescence, OperationEr
             now,
         },
     ))
+}
+
+/// Waits until nobody can send under a hold that is in force, or for as long as is said.
+///
+/// # Errors
+///
+/// When there is no such hold, or the store cannot be reached.
+pub async fn wait(app: &App, id: HoldId, most: Duration) -> Result<(), OperationError> {
+    let row = hold::hold_load(app.store.read(), id).await?;
+    let row = row.ok_or_else(|| OperationError::not_found("hold", id))?;
+    let hold = row.hold()?;
+    let until = app
+        .clock
+        .monotonic()
+        .0
+        .saturating_add(u64::try_from(most.as_millis()).unwrap_or(0));
+    // Looked at by itself: the rest of what is shown of a hold would have to be read as often.
+    while !of(app, &hold).await?.quiesced && app.clock.monotonic().0 < until {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Shows how one worker stands.

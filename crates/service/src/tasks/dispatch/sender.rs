@@ -40,6 +40,8 @@ const RECORD_EVERY: Duration = Duration::from_millis(500);
 const LINGER: Duration = Duration::from_millis(1500);
 /// How long to wait before it is asked again whether the clock of this machine is right.
 const CLOCK_WRONG_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before the planner is told of a hold that was found in the way.
+const HELD_PAUSE: Duration = Duration::from_millis(20);
 /// How long to wait before the database is asked again that was not there.
 const STORE_AWAY: Duration = Duration::from_millis(250);
 
@@ -199,6 +201,8 @@ impl Sender {
                 until(at).max(Duration::from_millis(5))
             }
             NotClaimed::Held => {
+                // The answer to whoever has placed the hold comes first.
+                tokio::time::sleep(HELD_PAUSE).await;
                 self.ring_planner().await?;
                 return Ok(false);
             }
