@@ -199,7 +199,8 @@ async fn one_database(options: &Options, files: &Files, report: &mut Report, nam
         let mut costs = Vec::new();
         for size in &options.sizes {
             if let Some(database) = database(name).await {
-                costs.push(scale::costs(&database, files, *size).await);
+                let is_larger = *size > options.people;
+                costs.push(scale::costs(report, (&database, files), *size, is_larger).await);
             }
         }
         scale::report(report, on, point, &costs);

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::asking;
 use crate::report::{Report, Row, short};
 use crate::support::database::Database;
 use crate::world::{Drain, Files, World, one_wave, ten_waves};
@@ -50,9 +51,17 @@ impl Costs {
     }
 }
 
-/// Measures one size on a database of its own. What else the machine does only adds, so the best of
+/// How many halts of each kind are placed while more people than at the design point are moved.
+const HALTS: usize = 30;
+
+/// Measures one size on a database of its own; of a larger one also how long a halt takes. What else the machine does only adds, so the best of
 /// several runs counts; small ones are over before they can be timed well and are run more often.
-pub(crate) async fn costs(database: &Database, files: &Files, people: u64) -> Costs {
+pub(crate) async fn costs(
+    report: &mut Report,
+    (database, files): (&Database, &Files),
+    people: u64,
+    is_larger: bool,
+) -> Costs {
     println!("  {people} people");
     let mut world = World::new(database, &files.people(people), people).await;
     let runs = if people < 1_000_000 { 5 } else { 2 };
@@ -66,6 +75,9 @@ pub(crate) async fn costs(database: &Database, files: &Files, people: u64) -> Co
         best = best
             .filter(|best| best.seconds < drain.seconds)
             .or(Some(drain));
+    }
+    if is_larger {
+        asking::halts(report, &mut world, HALTS).await;
     }
     Costs::of(&world, plan_seconds, &best.unwrap_or_default())
 }
