@@ -70,7 +70,8 @@ impl Store {
     }
 }
 
-/// Writes what a worker says of itself.
+/// Writes what a worker says of itself. A word that was given up on its way and arrives late takes nothing
+/// back: neither an epoch that was seen since, nor how long requests may take.
 pub async fn worker_put<C: ConnectionTrait>(
     db: &C,
     said: &WorkerSaid,
@@ -80,7 +81,9 @@ pub async fn worker_put<C: ConnectionTrait>(
         db,
         "INSERT INTO worker (id, name, started_at, seen_at, epoch, in_flight, held, epochs, request_ms) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) \
-         DO UPDATE SET seen_at = $4, epoch = $5, in_flight = $6, held = $7, epochs = $8, request_ms = $9",
+         DO UPDATE SET seen_at = $4, epoch = $5, in_flight = $6, held = $7, epochs = $8, request_ms = $9 \
+         WHERE worker.epoch <= excluded.epoch \
+         AND COALESCE(worker.request_ms, 0) <= COALESCE(excluded.request_ms, 0)",
         [
             said.id.to_string().into(),
             said.name.clone().into(),
@@ -132,4 +135,28 @@ pub async fn workers_forget<C: ConnectionTrait>(
 /// Forgets every worker: whoever calls this is alone.
 pub async fn workers_clear<C: ConnectionTrait>(db: &C) -> Result<u64, StoreError> {
     query::execute(db, "DELETE FROM worker", []).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::each_app;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_word_that_arrives_late_takes_nothing_back() {
+        each_app!(app => {
+            let time = app.store.time().await.unwrap();
+            let word = |epoch, request_millis| WorkerSaid {
+                epoch: Epoch::new(epoch),
+                request_millis: Some(request_millis),
+                ..app.permit.says(&app, time)
+            };
+            for said in [word(5, 30), word(4, 30), word(5, 0), word(6, 40)] {
+                app.store.worker_say(&said, time.at()).await.unwrap();
+                let known = workers_said(app.store.read()).await.unwrap();
+                let expected = if said.epoch.get() == 6 { (6, Some(40)) } else { (5, Some(30)) };
+                assert_eq!((known[0].epoch.get(), known[0].request_millis), expected);
+            }
+        });
+    }
 }
