@@ -231,7 +231,7 @@ async fn a_review_is_for_the_owner_and_for_security_and_moves_the_date(database:
     assert_eq!(detail["was_overdue"], true, "{detail:#}");
     assert_eq!(detail["review_at"], LONG_AGO);
     // A gate or a hold that has ended is not reviewed.
-    call(&manager, &pause, "release", json!({"reason": "over"}))
+    call(&laptop, &pause, "release", json!({"reason": "over"}))
         .await
         .ok();
     review(&laptop, &pause)
