@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use crate::support::api::Api;
 use crate::support::database::Database;
 use crate::support::on_each_database;
-use crate::support::people::{import, import_csv, sandbox, started, until_done, until_status};
+use crate::support::people::{
+    EASY, import, import_csv, sandbox, started, until_done, until_status,
+};
 use crate::support::service::Service;
 use crate::support::until;
 
@@ -18,6 +20,8 @@ on_each_database!(
     whoever_is_queued_again_is_sorted_before_the_wave_goes_on,
     a_kill_in_the_middle_of_sorting_lets_nobody_through,
     people_of_now_are_sorted_before_a_wave_goes_on_after_drift,
+    drift_moves_nobody_out_of_the_wave_that_a_hold_keeps_them_in,
+    a_freeze_of_some_people_of_a_wave_outlives_the_sorting,
     a_condition_that_nobody_can_ask_is_refused_and_holds_nothing,
     a_stop_of_some_people_is_one_line,
 );
@@ -352,6 +356,76 @@ async fn people_of_now_are_sorted_before_a_wave_goes_on_after_drift(database: Da
     service.end_and_fsck();
 }
 
+async fn drift_moves_nobody_out_of_the_wave_that_a_hold_keeps_them_in(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 600).await;
+    sandbox(api, json!({"latency_ms": 100, "concurrency": 4})).await;
+    let select = |name: &str, department: &str| {
+        format!(
+            "  - {{name: {name}, select: {{attribute: department, equals: {department}}}, {EASY}}}\n"
+        )
+    };
+    let waves = format!("{}{}", select("it", "IT"), select("sales", "Sales"));
+    let spec = format!("rollout: move\npopulation: staff\ntarget: box\nwaves:\n{waves}");
+    started(api, &spec).await;
+    until_done(api, "move", 8, 30).await;
+    let scope = json!({"type": "wave", "id": "move", "wave": 2, "where": country("DE")});
+    let hold = json!({"kind": "halt", "scope": scope, "reason": "the works council asks"});
+    let german = place(api, hold).await;
+    until_sorted(api, &german).await;
+    let halt = json!({"kind": "halt", "scope": {"type": "rollout", "id": "move"}, "reason": "state actor"});
+    let halted = api.post("/v1/holds?wait=quiesced", halt).await.ok();
+    until("what was under way has come back", 10, async || {
+        api.get("/v1/rollouts/move").await.ok()["in_flight"] == 0
+    })
+    .await;
+    let before = standing(api).await;
+    // Everybody in sales is in IT now: the first wave is theirs, and the halt is on the second.
+    let text = crate::support::people::csv(0..600).replace(",Sales", ",IT");
+    import_csv(api, text).await;
+    crate::support::release::halt(api, halted["id"].as_str().unwrap()).await;
+    until_sorted(api, &german).await;
+    until("everybody else is moved", 60, async || {
+        let totals = totals(api).await;
+        ["queued", "in_flight", "retry", "unknown"]
+            .iter()
+            .all(|state| totals[*state] == 0)
+    })
+    .await;
+    let parked = before.iter().filter(|(_, (state, _))| state == "parked");
+    let after: BTreeMap<String, u64> = states_of(api).await;
+    assert_eq!(after["parked"], parked.count() as u64, "{after:?}");
+    service.end_and_fsck();
+}
+
+/// How many people are in each state.
+async fn states_of(api: &Api) -> BTreeMap<String, u64> {
+    let totals = totals(api).await;
+    let counts = totals.as_object().unwrap().iter();
+    counts
+        .map(|(state, count)| (state.clone(), count.as_u64().unwrap()))
+        .collect()
+}
+
+async fn a_freeze_of_some_people_of_a_wave_outlives_the_sorting(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 400).await;
+    sandbox(api, json!({"latency_ms": 50, "concurrency": 4})).await;
+    started(api, ONE_WAVE).await;
+    until_done(api, "move", 20, 30).await;
+    let mut hold = some("halt", &country("DE"));
+    hold["effect"] = json!("freeze");
+    let hold = place(api, hold).await;
+    until_sorted(api, &hold).await;
+    let moved = standing(api).await;
+    let moved = moved.iter().find(|(_, (state, _))| state == "done");
+    let path = format!("/v1/rollouts/move/members/{}/disprove", moved.unwrap().0);
+    let refused = api.post(&path, json!({"reason": "not there"})).await;
+    refused.refused(409, "moved_people_frozen");
+}
+
 async fn a_condition_that_nobody_can_ask_is_refused_and_holds_nothing(database: Database) {
     let service = Service::start(&database);
     let api = &service.api;
@@ -364,6 +438,10 @@ async fn a_condition_that_nobody_can_ask_is_refused_and_holds_nothing(database: 
         (json!({"attribute": "country"}), "exactly one test"),
         (json!({"any": [country("DE"), {"country": "DE"}]}), "any[1]"),
         (json!("DE"), "map of fields"),
+        (
+            json!({"attribute": "country", "in": vec!["DE"; 1_000]}),
+            "more than 1000 things",
+        ),
     ] {
         let refused = api.post("/v1/holds", some("halt", &condition)).await;
         let sentence = refused.refused(422, "where_invalid");

@@ -121,7 +121,7 @@ impl Class {
 pub struct Standing {
     /// Their wave.
     pub wave: WaveNumber,
-    /// Their state. Whoever is parked is given as what they are without that hold: queued, or in doubt.
+    /// Their state. Whoever is parked and in doubt is given as in doubt.
     pub state: SlotState,
 }
 

@@ -222,6 +222,19 @@ impl Condition {
         }
     }
 
+    /// Returns how many values and tests it is made of: what asking it of one person costs.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => {
+                let sizes = parts.iter().map(Self::size);
+                sizes.fold(1, usize::saturating_add)
+            }
+            Self::Not(part) => part.size().saturating_add(1),
+            Self::Attribute { test, .. } => test.literals().len().saturating_add(1),
+        }
+    }
+
     /// Says whether the condition holds for a person. Total: a test that does not fit is false.
     pub fn evaluate(&self, value_of: &dyn Fn(&str) -> Option<AttributeValue>) -> bool {
         match self {

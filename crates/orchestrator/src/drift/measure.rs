@@ -281,14 +281,17 @@ impl Measure<'_> {
             return self.newcomer(ordinal, is_new, wish, is_taken);
         };
         match (standing.state, wish) {
+            // A hold keeps them where they are: in another wave it would not find them.
+            (SlotState::Parked, Wish::Wave(_)) => {
+                self.waits(ordinal, standing, standing.wave, is_taken);
+            }
             (SlotState::Queued | SlotState::Retry | SlotState::Parked, Wish::Nowhere)
             | (_, Wish::Out) => {
                 self.leave(ordinal, standing, false);
             }
-            (
-                SlotState::Queued | SlotState::Retry | SlotState::Parked | SlotState::Departed,
-                Wish::Wave(wave),
-            ) => self.waits(ordinal, standing, wave, is_taken),
+            (SlotState::Queued | SlotState::Retry | SlotState::Departed, Wish::Wave(wave)) => {
+                self.waits(ordinal, standing, wave, is_taken)
+            }
             (SlotState::InFlight, _) => {
                 self.out.in_flight += 1;
                 self.count(standing.state);
@@ -314,7 +317,8 @@ impl Measure<'_> {
         } else if standing.state == SlotState::Retry {
             self.change(ordinal, standing, SlotCommand::Renew);
         }
-        if is_taken && standing.state == SlotState::Queued {
+        let is_fresh = matches!(standing.state, SlotState::Queued | SlotState::Parked);
+        if is_taken && is_fresh {
             self.change(ordinal, standing, SlotCommand::Doubt);
             self.class(Class::Review, ordinal);
             return self.count(SlotState::Review);

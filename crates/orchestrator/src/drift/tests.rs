@@ -333,6 +333,10 @@ proptest! {
                 | SlotCommand::Unpark => panic!("nobody decides that here"),
             };
             prop_assert_ne!(*slot, Some(SlotState::Done));
+            let was = standing.get(usize::try_from(change.ordinal.get()).unwrap()).copied().flatten();
+            if was.is_some_and(|was| was.state == SlotState::Parked) {
+                prop_assert_ne!(change.command, SlotCommand::Transfer, "a hold keeps them where they are");
+            }
             *slot = Some(transition(slot.unwrap(), event).unwrap());
         }
         for slot in &measured.new_slots {

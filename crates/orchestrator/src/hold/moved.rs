@@ -37,8 +37,9 @@ impl MovedFrozen {
 /// When a hold in force has frozen them; the oldest of them says so.
 pub fn may_change(holds: &[Hold], place: &Place) -> Result<(), MovedFrozen> {
     let freezes = |hold: &&Hold| {
+        let wave = wave_of(hold.scope, place.rollout);
         let is_covered = hold.scope.covers(place)
-            || (place.wave.is_none() && wave_of(hold.scope, place.rollout).is_some());
+            || wave.is_some_and(|wave| place.wave.is_none_or(|at| at == wave));
         hold.effect == MovedPeople::Freeze && hold.is_in_force() && is_covered
     };
     let oldest = holds
@@ -109,6 +110,18 @@ mod tests {
             let holds = [hold(effect, Scope::Rollout(ROLLOUT))];
             assert_eq!(may_change(&holds, &wave(1)).is_ok(), may, "{effect:?}");
         }
+    }
+
+    #[test]
+    fn a_freeze_of_some_people_of_a_wave_freezes_all_moved_people_of_it() {
+        let holds = [hold(
+            MovedPeople::Freeze,
+            Scope::Part(ROLLOUT, WaveNumber(2)),
+        )];
+        let at = |number| Place::wave(TARGET, ROLLOUT, WaveNumber(number));
+        assert!(may_change(&holds, &at(2)).is_err());
+        assert!(may_change(&holds, &Place::rollout(TARGET, ROLLOUT)).is_err());
+        assert!(may_change(&holds, &at(3)).is_ok());
     }
 
     #[test]

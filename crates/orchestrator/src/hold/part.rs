@@ -112,21 +112,49 @@ pub struct Sorted {
     pub busy: u64,
 }
 
+/// Whom of a population a condition picks, asked once: a bit for each person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picked(Vec<u64>);
+
+impl Picked {
+    /// Asks a condition of everybody. It takes as long as its tests times the distinct values they are asked of,
+    /// so nothing waits for it.
+    #[must_use]
+    pub fn of(condition: &Condition, people: &Population) -> Self {
+        let bound = Bound::new(condition, people);
+        let mut bits = vec![0_u64; people.keys().len().div_ceil(64)];
+        for person in people.ordinals() {
+            if bound.holds(person)
+                && let Some(word) = bits.get_mut(word_of(person))
+            {
+                *word |= bit_of(person);
+            }
+        }
+        Self(bits)
+    }
+
+    /// Says whether it picks somebody.
+    #[must_use]
+    pub fn holds(&self, person: Ordinal) -> bool {
+        let word = self.0.get(word_of(person)).copied().unwrap_or(0);
+        word & bit_of(person) != 0
+    }
+}
+
+fn word_of(person: Ordinal) -> usize {
+    usize::try_from(person.get() / 64).unwrap_or(usize::MAX)
+}
+
+const fn bit_of(person: Ordinal) -> u64 {
+    1 << (person.get() % 64)
+}
+
 /// Sorts one batch by all the conditions that holds in force give for its wave. Somebody is parked while at
 /// least one picks them; sorting again changes nobody.
 #[must_use]
-pub fn sort(
-    slots: &Slots,
-    ordinals: &[Ordinal],
-    conditions: &[Condition],
-    people: &Population,
-) -> Sorted {
-    let bound: Vec<_> = conditions
-        .iter()
-        .map(|condition| Bound::new(condition, people))
-        .collect();
+pub fn sort(slots: &Slots, ordinals: &[Ordinal], conditions: &[Picked]) -> Sorted {
     let mut sorted = Sorted {
-        kept: vec![0; bound.len()],
+        kept: vec![0; conditions.len()],
         ..Sorted::default()
     };
     for ((state, ordinal), place) in slots.states().zip(ordinals).zip(0..) {
@@ -136,7 +164,7 @@ pub fn sort(
             continue;
         }
         let mut is_picked = false;
-        for (condition, kept) in bound.iter().zip(&mut sorted.kept) {
+        for (condition, kept) in conditions.iter().zip(&mut sorted.kept) {
             if condition.holds(*ordinal) {
                 is_picked = true;
                 *kept += u64::from(is_waiting);

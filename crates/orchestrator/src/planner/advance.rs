@@ -51,7 +51,8 @@ fn next_change(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Op
     if is_stopped_by_gate(rollout) {
         return None;
     }
-    let mut waves = snapshot.waves_of(rollout).filter(free);
+    let known = |wave: &Wave<'_>| free(wave) && !snapshot.is_letting_go(wave);
+    let mut waves = snapshot.waves_of(rollout).filter(known);
     if let Some(change) = waves.find_map(|wave| earn(rollout, wave, now)) {
         return Some(change);
     }
@@ -114,8 +115,9 @@ fn settle(wave: Wave<'_>, now: Timestamp) -> Option<Change> {
             })
         }
         // Somebody came back to the queue, late or by a decision: the wave has not finished.
+        // Whoever is kept back had been begun before the wave was through: that asks for nothing anew.
         WaveStatus::Soaking { .. } | WaveStatus::Gated {} | WaveStatus::Passed {}
-            if to_begin > 0 =>
+            if to_begin > facts.parked() =>
         {
             Some(Change::WaveReopened { wave: number })
         }
@@ -185,7 +187,7 @@ pub(super) fn has_shown(wave: Wave<'_>, tranche: Tranche, now: Timestamp) -> boo
         && !gate
             .unknown_at_most
             .is_crossed(counts.unknown, counts.eligible);
-    facts.begun() >= tranche.people.min(counts.eligible)
+    facts.taken() >= tranche.people.min(counts.eligible)
         && facts.on_the_way() == 0
         && (counts.unknown == 0 || silence_counts)
 }
@@ -202,11 +204,8 @@ fn open(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Option<Ch
         return None;
     };
     let first = || Some(wave.facts.ramp?.first(wave.facts.people, now));
-    let tranche = match rollout.reentry {
-        Some(reentry) => {
-            let left = wave.facts.tally.get(SlotState::Queued);
-            Some(reentry.tranche(wave.facts.begun(), left, now))
-        }
+    let tranche = match wave.progress.reentry.or(rollout.reentry) {
+        Some(reentry) => Some(reentry.tranche(wave.facts.begun(), wave.facts.waiting(), now)),
         None => wave.progress.tranche.or_else(first),
     };
     Some(Change::WaveOpened {
@@ -239,7 +238,7 @@ pub(super) fn openable<'r>(
             | WaveStatus::Failed { .. }
             | WaveStatus::Retrying {} => false,
         };
-        is_due && snapshot.held(Some(wave.number), now).is_none()
+        is_due && snapshot.held(Some(wave.number), now).is_none() && !snapshot.is_letting_go(wave)
     })
 }
 
@@ -277,5 +276,7 @@ fn complete(snapshot: &Snapshot<'_>, rollout: &Rollout) -> Option<Change> {
         .waves
         .iter()
         .all(|wave| wave.status == WaveStatus::Passed {});
-    (all_passed && !rollout.waves.is_empty()).then_some(Change::Completed {})
+    // Whoever is kept back is waited for, whatever their wave has shown without them.
+    let is_kept_back = snapshot.waves.iter().any(|wave| wave.parked() > 0);
+    (all_passed && !is_kept_back && !rollout.waves.is_empty()).then_some(Change::Completed {})
 }

@@ -168,6 +168,7 @@ fn wave_line(
 ) -> Option<ReportLine> {
     let number = wave.number;
     let left = wave.facts.to_begin() - wave.facts.parked();
+    let is_kept = wave.facts.parked() > 0;
     if wave.facts.taking_back && left > 0 {
         return Some(ReportLine::TakenBack { wave: number, left });
     }
@@ -175,9 +176,14 @@ fn wave_line(
         WaveStatus::Pending {} if next == Some(number) => Some(waiting(wave)),
         WaveStatus::Pending {} | WaveStatus::Passed {} => None,
         // Everybody but those who are kept back has been begun: those are named, and nobody waits for a worker.
-        WaveStatus::Open {} if left == 0 && wave.facts.on_the_way() == 0 => None,
+        WaveStatus::Open {} if is_kept && left == 0 && wave.facts.on_the_way() == 0 => None,
         WaveStatus::Open {} => Some(open(wave, now)),
         WaveStatus::Waiting {} => Some(waiting(wave)),
+        WaveStatus::Draining { .. }
+            if is_kept && wave.facts.on_the_way() + wave.facts.counts().unknown == 0 =>
+        {
+            None
+        }
         WaveStatus::Draining { until } => Some(ReportLine::Silent {
             wave: number,
             people: wave.facts.on_the_way() + wave.facts.counts().unknown,
@@ -224,7 +230,7 @@ fn open(wave: Wave<'_>, now: Timestamp) -> ReportLine {
         };
     }
     if let Some(tranche) = wave.progress.tranche
-        && facts.begun() >= tranche.people
+        && facts.taken() >= tranche.people
     {
         let people = tranche.people;
         let rest = wave.tranche_rest();

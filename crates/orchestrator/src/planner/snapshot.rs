@@ -131,7 +131,7 @@ impl WaveFacts {
     }
 
     /// Returns how many people nobody has begun with, whether they are kept back or not.
-    fn waiting(&self) -> u64 {
+    pub(super) fn waiting(&self) -> u64 {
         let queued = self.tally.get(SlotState::Queued);
         queued.saturating_add(self.parked())
     }
@@ -146,6 +146,14 @@ impl WaveFacts {
     #[must_use]
     pub fn begun(&self) -> u64 {
         self.counts().eligible.saturating_sub(self.waiting())
+    }
+
+    /// Returns how many places of a tranche are taken: by people who have been begun, or who are kept back, whose
+    /// places are kept for them. So a hold on some of the wave never lets more of the others in.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        let queued = self.tally.get(SlotState::Queued);
+        self.counts().eligible.saturating_sub(queued)
     }
 
     /// Returns how many people have been begun and have come to nothing yet, the silent aside.
@@ -223,6 +231,13 @@ impl Snapshot<'_> {
             .stopping(&place, now)
             .filter(|hold| Some(hold.id) != own);
         others.min_by_key(|hold| (std::cmp::Reverse(hold.kind), hold.since, hold.id))
+    }
+
+    /// Says whether people of a wave are being let go by a hold that has ended: until they are in the queue again it
+    /// neither opens nor grows, for nobody knows how many it has.
+    pub(super) fn is_letting_go(&self, wave: &Wave<'_>) -> bool {
+        let mut holds = self.holds.partial(self.place.rollout, wave.number);
+        wave.facts.parked() > 0 && holds.next().is_none()
     }
 
     /// Returns the exemptions of this rollout that count at an instant.

@@ -4,6 +4,7 @@ mod crowd;
 mod gates;
 mod holds;
 mod laws;
+mod parts;
 mod preview;
 mod windows;
 

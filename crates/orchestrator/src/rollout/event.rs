@@ -239,9 +239,10 @@ impl Rollout {
                 if let Some(progress) = self.wave_mut(*wave) {
                     progress.apply(&event.change, at);
                     if matches!(event.change, Change::WaveOpened { .. }) {
-                        self.last_opened_at = Some(at);
                         // The tranche of the wave says from now on how far it may go.
-                        self.reentry = None;
+                        let is_its_own = progress.reentry.take().is_some();
+                        self.last_opened_at = Some(at);
+                        self.reentry = self.reentry.filter(|_| is_its_own);
                     }
                 }
             }
@@ -280,9 +281,14 @@ impl Rollout {
 
     /// Whoever was open waits, so that it opens again as one that re-enters.
     fn went_on(&mut self, reentry: Reentry, only: Option<WaveNumber>, at: Timestamp) {
-        self.reentry = Some(reentry);
+        if only.is_none() {
+            self.reentry = Some(reentry);
+        }
         let numbered = (1..).map(WaveNumber).zip(&mut self.waves);
         for (_, wave) in numbered.filter(|(number, _)| only.is_none_or(|only| only == *number)) {
+            if only.is_some() {
+                wave.reentry = Some(reentry);
+            }
             if matches!(
                 wave.status,
                 WaveStatus::Open {} | WaveStatus::Draining { .. }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Timestamp, as_stored};
-use crate::wave::ramp::Tranche;
+use crate::wave::ramp::{Reentry, Tranche};
 
 /// Where a wave stands.
 ///
@@ -88,6 +88,9 @@ pub struct WaveProgress {
     pub tranche: Option<Tranche>,
     /// How often its failed people were tried again.
     pub retries: u32,
+    /// Set by the release of a halt on this wave alone: it opens small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reentry: Option<Reentry>,
 }
 
 impl WaveProgress {
@@ -102,6 +105,7 @@ impl WaveProgress {
             drained_at: None,
             tranche: None,
             retries: 0,
+            reentry: None,
         }
     }
 

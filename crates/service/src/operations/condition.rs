@@ -9,6 +9,9 @@ use super::{OperationError, member};
 use crate::app::App;
 use crate::store::StoreError;
 
+/// The largest condition: what is shown with every hold, and asked of everybody.
+const SIZE_MAX: usize = 1000;
+
 /// A field that holds a condition, with the code of the error when it holds none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field {
@@ -52,6 +55,12 @@ pub(super) async fn read(
         });
         field.refused(&sentence.unwrap_or_default())
     })?;
+    if condition.size() > SIZE_MAX {
+        let sentence = format!(
+            "it asks more than {SIZE_MAX} things of each person: import an attribute that says it, and ask for that"
+        );
+        return Err(field.refused(&sentence));
+    }
     check(app, version, &condition)
         .await?
         .map_err(|why| field.refused(&why))?;

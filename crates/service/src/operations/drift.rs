@@ -21,6 +21,7 @@ use tidegate_orchestrator::ids::{PlanId, PopulationVersionId};
 
 use super::OperationError;
 use crate::store::drift::{self as rows, DriftRow};
+use crate::store::part::holds_of_rollout;
 use crate::store::rollout::RolloutRow;
 use crate::store::{Connection, StoreError, plan as plans, population as populations, wave};
 
@@ -118,6 +119,12 @@ pub(super) async fn basis<C: Connection>(db: &C, row: &RolloutRow) -> Result<Str
         for (_, people) in wave.tally.iter() {
             hasher.update(people.to_le_bytes());
         }
+    }
+    // Whom a hold on some people keeps back is left where they stand: who that is must be as it was.
+    for held in holds_of_rollout(db, row.id).await? {
+        let is_sorted = held.part.as_ref().is_none_or(|part| part.is_sorted);
+        hasher.update(held.id.to_string());
+        hasher.update([u8::from(is_sorted)]);
     }
     let digest: [u8; 32] = hasher.finalize().into();
     Ok(Digest(digest).to_string())

@@ -97,6 +97,26 @@ pub struct EmergencyView {
     pub leaps_over: Vec<String>,
 }
 
+/// Why no emergency is needed: no halt covers these waves, though one may keep some of their people back.
+async fn not_needed(txn: &Txn, wish: &Wish) -> Result<OperationError, StoreError> {
+    let in_force = holds::holds_for_writing(txn).await?;
+    let mut parts = wish.waves.iter().filter_map(|wave| {
+        let hold = in_force.on_part(wish.rollout, *wave).next()?;
+        Some((wave, hold.kind, hold.id))
+    });
+    Ok(match parts.next() {
+        Some((wave, kind, id)) => OperationError::refused(
+            "emergency_not_for_some",
+            format!(
+                "no halt covers these waves as a whole; {} {id} keeps some people of wave {wave} back, and an \
+                 emergency lets nobody of them go: release it",
+                kind.name()
+            ),
+        ),
+        None => refused(&EmergencyRefusal::NotNeeded),
+    })
+}
+
 /// Asks for an emergency go-on. Nothing goes on before another custodian confirms it.
 ///
 /// # Errors
@@ -125,7 +145,10 @@ pub async fn ask(
             let seat = seat_of(txn, actor).await?;
             let case = case_of(txn, &row, &wish.waves, None).await?;
             let asked = wish.clone().ask(id, &case, &seat, now);
-            let asked = asked.map_err(|no| refused(&no))?;
+            let asked = match asked {
+                Err(EmergencyRefusal::NotNeeded) => return Err(not_needed(txn, &wish).await?),
+                other => other.map_err(|no| refused(&no))?,
+            };
             stored::emergency_put(txn, &asked).await?;
             told(txn, actor, "emergency.ask", &asked).await?;
             Ok(asked)

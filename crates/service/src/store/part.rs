@@ -28,6 +28,21 @@ pub async fn waves_unsorted<C: ConnectionTrait>(
         .collect()
 }
 
+/// Reads the holds in force on some people of any wave of a rollout.
+pub async fn holds_of_rollout<C: ConnectionTrait>(
+    db: &C,
+    rollout: RolloutId,
+) -> Result<Vec<Hold>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM hold WHERE part IS NOT NULL AND scope_id = $1 AND released_at IS NULL \
+         ORDER BY placed_at, id"
+    );
+    let raws: Vec<RawHold> = query::all(db, sql, [rollout.to_string().into()]).await?;
+    raws.into_iter()
+        .map(|raw| HoldRow::try_from(raw)?.hold())
+        .collect()
+}
+
 /// Reads the holds on some people of a wave that are in force, or whose end has still to be carried out.
 pub async fn holds_of_part<C: ConnectionTrait>(
     db: &C,

@@ -262,7 +262,7 @@ pub async fn rollouts_ready<C: ConnectionTrait>(
 ) -> Result<Vec<RolloutId>, StoreError> {
     let sql = "SELECT DISTINCT w.rollout_id FROM wave w WHERE w.claimable = 1 AND w.taking_back = 0 \
                AND (w.claim_until IS NULL OR w.claim_until > $1) \
-               AND (w.begin_at_most IS NULL OR w.size - w.skipped - w.departed - w.transferred - w.parked - w.queued < w.begin_at_most \
+               AND (w.begin_at_most IS NULL OR w.size - w.skipped - w.departed - w.transferred - w.queued < w.begin_at_most \
                OR w.in_flight + w.awaiting + w.retry + w.unknown > 0) \
                AND EXISTS (SELECT 1 FROM batch b WHERE b.rollout_id = w.rollout_id \
                AND b.wave_no = w.wave_no AND b.ready_at <= $1) LIMIT $2";

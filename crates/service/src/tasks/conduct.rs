@@ -270,6 +270,8 @@ async fn carry_out(
         Effect::EndExemption { exemption } => end_exemption(app, txn, row, *exemption).await,
         Effect::RequeueFailed { wave } => {
             // Whoever is queued again may be somebody whom a hold on some people of the wave means.
+            // Read under the lock of holds: none is placed and narrowed between this look and the retry.
+            hold::hold_lock(txn).await?;
             let in_force = hold::holds_for_writing(txn).await?;
             if hold_operation::part::widen(txn, &in_force, (row.id, *wave)).await? {
                 app.permit.hurry();

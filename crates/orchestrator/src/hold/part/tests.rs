@@ -53,6 +53,10 @@ fn company(countries: &[usize]) -> Population {
     Population::new(version, Digest::of(b"people"), keys, columns).unwrap()
 }
 
+fn picked(country: &str, people: &Population) -> Picked {
+    Picked::of(&in_country(country), people)
+}
+
 fn ordinals(count: u16) -> Vec<Ordinal> {
     (0..u32::from(count)).map(Ordinal).collect()
 }
@@ -168,13 +172,13 @@ fn whoever_may_exist_at_the_target_is_looked_up_when_they_are_let_go() {
         &[(claimed[0].index, lost), (claimed[1].index, later)],
         at(2),
     );
-    let sorted = sort(&slots, &ordinals(4), &[in_country("DE")], &people);
+    let sorted = sort(&slots, &ordinals(4), &[picked("DE", &people)]);
     assert_eq!((sorted.kept.as_slice(), sorted.busy), ([3].as_slice(), 0));
     carry_out(&mut slots, &sorted, at(3));
     assert_eq!(slots.tally().get(SlotState::Parked), 3);
     assert_eq!(slots.ready_at(), Some(0), "the other one goes on");
     assert!(slots.claim(4, 4, at(5000)).len() == 1);
-    let sorted = sort(&slots, &ordinals(4), &[], &people);
+    let sorted = sort(&slots, &ordinals(4), &[]);
     carry_out(&mut slots, &sorted, at(6000));
     assert_eq!(slots.state(SlotIndex(0)), Some(SlotState::Unknown));
     assert_eq!(slots.state(SlotIndex(1)), Some(SlotState::Queued));
@@ -192,7 +196,7 @@ fn somebody_in_flight_keeps_the_wave_held() {
     let people = company(&[0, 1]);
     let mut slots = Slots::new(2);
     slots.claim(2, 2, at(1));
-    let sorted = sort(&slots, &ordinals(2), &[in_country("DE")], &people);
+    let sorted = sort(&slots, &ordinals(2), &[picked("DE", &people)]);
     assert_eq!((sorted.busy, sorted.changes.len()), (1, 0));
 }
 
@@ -249,19 +253,19 @@ proptest! {
         let countries: Vec<usize> = people.iter().map(|(country, _)| *country).collect();
         let events: Vec<u8> = people.iter().map(|(_, event)| *event).collect();
         let company = company(&countries);
-        let conditions: Vec<Condition> = picked.iter().map(|country| in_country(COUNTRIES[*country])).collect();
+        let conditions: Vec<Picked> = picked.iter().map(|country| self::picked(COUNTRIES[*country], &company)).collect();
         let before = somewhere(&events, size);
         let mut slots = before.clone();
-        let sorted = sort(&slots, &ordinals(size), &conditions, &company);
+        let sorted = sort(&slots, &ordinals(size), &conditions);
         carry_out(&mut slots, &sorted, at(20));
         for ((was, is), country) in before.states().zip(slots.states()).zip(&countries) {
             let is_meant = picked.contains(country) && was.is_claimable();
             prop_assert_eq!(is, if is_meant { SlotState::Parked } else { was });
         }
-        let again = sort(&slots, &ordinals(size), &conditions, &company);
+        let again = sort(&slots, &ordinals(size), &conditions);
         prop_assert!(again.changes.is_empty());
         prop_assert_eq!(&again.kept, &sorted.kept);
-        let let_go = sort(&slots, &ordinals(size), &[], &company);
+        let let_go = sort(&slots, &ordinals(size), &[]);
         carry_out(&mut slots, &let_go, at(30));
         let mut wanted = Tally::ZERO;
         for (was, country) in before.states().zip(&countries) {

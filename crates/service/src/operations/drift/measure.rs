@@ -28,6 +28,7 @@ use super::view::{self, ClassView, DriftView, Report, WaveDrift};
 use super::{basis, current_version, source};
 use crate::app::App;
 use crate::store::drift::{self as rows, DriftBatchRow, DriftRow};
+use crate::store::part::holds_of_rollout;
 use crate::store::plan::{self as plans, PlanRosterRow, PlanRow};
 use crate::store::rollout::RolloutRow;
 use crate::store::{Lane, StoreError, ledger, target, transact};
@@ -159,6 +160,15 @@ async fn begin(app: &App, row: RolloutRow) -> Result<Option<Measuring>, Operatio
     if now == source(app.store.read(), bound.id).await? {
         return Ok(None);
     }
+    for held in holds_of_rollout(app.store.read(), row.id).await? {
+        if held.part.as_ref().is_some_and(|part| !part.is_sorted) {
+            let sentence = format!(
+                "hold {} still sorts the people of its wave: measure again in a moment; `tidegate hold show` says what it waits for",
+                held.id
+            );
+            return Err(OperationError::refused("drift_unsorted", sentence));
+        }
+    }
     let spec = spec_of(&row)?;
     let schema = member::schema(app, now).await?;
     let has = |name: &str| schema.columns.iter().any(|column| column.name == name);
@@ -274,7 +284,6 @@ async fn ledger_of(
                     SlotState::Parked if slots.is_parked_in_doubt(SlotIndex(index)) => {
                         SlotState::Unknown
                     }
-                    SlotState::Parked => SlotState::Queued,
                     // Their worker died, and under a hold nobody claims the batch and finds that out.
                     SlotState::InFlight if is_over => SlotState::Unknown,
                     state => state,

@@ -103,7 +103,7 @@ pub(super) async fn of(app: &App, hold: &Hold) -> HeadCountsView {
         // A count that cannot be read is one that there is not.
         let placed = review::head_count_kept(app.store.read(), hold.id).await;
         let now = match hold.is_in_force() {
-            true => Some(count(app, &hold.scope).await),
+            true => Some(count(app, &hold.scope).await.map(|count| own(count, hold))),
             false => None,
         };
         (placed.ok().flatten(), now)
@@ -121,6 +121,21 @@ pub(super) async fn of(app: &App, hold: &Hold) -> HeadCountsView {
         },
         Err(_) => shown(hold.effect, Err(())),
     }
+}
+
+/// Of those whom holds on some people of a wave keep back, those whom this one means.
+fn own(mut count: HeadCount, hold: &Hold) -> HeadCount {
+    let part = hold
+        .part
+        .as_ref()
+        .filter(|_| matches!(hold.scope, Scope::Part(..)));
+    if let Some(people) = part.and_then(|part| part.people) {
+        count.people.not_begun = people;
+        for rollout in &mut count.largest {
+            rollout.people.not_begun = people;
+        }
+    }
+    count
 }
 
 /// `Err`: it took too long.
@@ -174,6 +189,13 @@ pub async fn preview(
         Placement::Joined(id) => Some(id),
     };
     let counted = tokio::time::timeout(WAIT_MAX, count(app, &wanted.scope)).await;
+    let mut people = shown(wanted.effect, counted.map_err(drop));
+    if let Some(condition) = &wanted.part {
+        let sentence = format!(
+            "at first these, all of the wave; once sorted out, those with whom nobody has begun and for whom {condition}"
+        );
+        people.sentences.insert(0, sentence);
+    }
     let now = app.clock.now();
     Ok(HoldPreview {
         dry_run: true,
@@ -185,6 +207,6 @@ pub async fn preview(
         review_at: wanted
             .review_at
             .or_else(|| wanted.kind.review_by_default(now)),
-        people: shown(wanted.effect, counted.map_err(drop)),
+        people,
     })
 }

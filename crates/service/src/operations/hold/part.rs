@@ -4,15 +4,16 @@
 //! Sorting is level-triggered: it brings a whole wave in line with all the conditions in force, whoever was
 //! placed or released, and doing it again changes nobody. A crash in the middle leaves the wave held.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidegate_orchestrator::hold::part::{Sorted, sort as sorted_out};
+use tidegate_orchestrator::hold::part::{Picked, Sorted, sort as sorted_out};
 use tidegate_orchestrator::hold::{Hold, HoldSet, Part, Scope};
 use tidegate_orchestrator::ids::{
-    BatchSeq, Generation, HoldId, PlanId, PopulationVersionId, RolloutId, WaveNumber,
+    BatchSeq, Generation, HoldId, PlanId, PopulationVersionId, RolloutId, Timestamp, WaveNumber,
 };
 use tidegate_orchestrator::ledger::{Slots, history};
-use tidegate_orchestrator::population::Population;
 use tidegate_orchestrator::roster;
 use tidegate_orchestrator::sentence::people as counted;
 use tidegate_policy::Condition;
@@ -26,8 +27,12 @@ use crate::store::part::holds_of_part;
 use crate::store::wave::{self, CountChange};
 use crate::store::{Connection, Lane, StoreError, Txn, rollout as rollouts, transact};
 
+/// How many batches one read brings.
+const BATCHES_PER_READ: usize = 256;
 /// How many batches one step sorts.
 const BATCHES_PER_STEP: usize = 32;
+/// How many sets of conditions are remembered while waves are being sorted.
+const KNOWN_MAX: usize = 8;
 
 /// Whom a hold on some people of a wave keeps back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -63,6 +68,9 @@ pub(super) async fn show(app: &App, hold: &Hold) -> Result<Option<PartView>, Ope
                 "holds the whole wave until its people are sorted, and nobody is in flight for whom {condition}"
             ),
         },
+        (false, _) if is_over(app, hold).await? => {
+            "has ended, as has its rollout: whoever it kept back stays where they are".to_owned()
+        }
         (false, true) => "has ended; whom it kept back was let go".to_owned(),
         (false, false) => "has ended; whom it kept back is being let go".to_owned(),
     };
@@ -71,6 +79,14 @@ pub(super) async fn show(app: &App, hold: &Hold) -> Result<Option<PartView>, Ope
         people: part.people,
         sentence,
     }))
+}
+
+async fn is_over(app: &App, hold: &Hold) -> Result<bool, OperationError> {
+    let Some(rollout) = hold.scope.uuid() else {
+        return Ok(false);
+    };
+    let row = load::row(app, RolloutId::new(rollout)).await?;
+    Ok(matches!(row.lifecycle.as_str(), "completed" | "cancelled"))
 }
 
 /// Says why the condition of a hold cannot be asked of the people there are now.
@@ -145,14 +161,21 @@ struct Sum {
 }
 
 impl Sum {
-    fn of(conditions: &[Condition]) -> Self {
+    fn of(picked: &[Picked]) -> Self {
         Self {
-            kept: vec![0; conditions.len()],
+            kept: vec![0; picked.len()],
             busy: 0,
         }
     }
 
-    fn add(&mut self, more: &Self) {
+    fn add(&mut self, sorted: &Sorted) {
+        for (kept, more) in self.kept.iter_mut().zip(&sorted.kept) {
+            *kept += more;
+        }
+        self.busy += sorted.busy;
+    }
+
+    fn plus(&mut self, more: &Self) {
         for (kept, more) in self.kept.iter_mut().zip(&more.kept) {
             *kept += more;
         }
@@ -171,35 +194,40 @@ pub enum Progress {
     Stuck,
 }
 
-/// The people of a version as they were last sorted by, so that a wave that waits for somebody in flight is not
-/// read anew each time.
+/// Whom the conditions of waves that are being sorted pick, so that a wave that waits for somebody in flight is not
+/// asked about anew each time.
 #[derive(Debug, Default)]
-pub struct Known(Option<(PopulationVersionId, Vec<String>, Population)>);
+pub struct Known(Vec<(PopulationVersionId, Vec<Condition>, Arc<Vec<Picked>>)>);
 
 impl Known {
-    async fn people(
+    async fn picked(
         &mut self,
         app: &App,
         version: PopulationVersionId,
-        asked: &[String],
-    ) -> Result<&Population, StoreError> {
-        let is_known = self
-            .0
-            .as_ref()
-            .is_some_and(|(of, by, _)| *of == version && by == asked);
-        if !is_known {
-            self.0 = None;
-        }
-        let known = match self.0.take() {
-            Some(known) => known,
-            None => (
-                version,
-                asked.to_vec(),
-                member::load(app, version, asked).await?,
-            ),
+        conditions: &[Condition],
+    ) -> Result<Arc<Vec<Picked>>, StoreError> {
+        let same = |(of, by, _): &&(PopulationVersionId, Vec<Condition>, Arc<Vec<Picked>>)| {
+            *of == version && by == conditions
         };
-        let (_, _, people) = self.0.insert(known);
-        Ok(people)
+        if let Some((_, _, picked)) = self.0.iter().find(same) {
+            return Ok(Arc::clone(picked));
+        }
+        let asked = conditions.iter().flat_map(Condition::attributes);
+        let asked: Vec<String> = asked.map(str::to_owned).collect();
+        let people = member::load(app, version, &asked).await?;
+        let by = conditions.to_vec();
+        // On a thread of its own, and before any lock is taken: a costly condition keeps no stop waiting.
+        let picking = tokio::task::spawn_blocking(move || {
+            let each = by.iter().map(|condition| Picked::of(condition, &people));
+            each.collect::<Vec<_>>()
+        });
+        let picked = Arc::new(picking.await.map_err(StoreError::corrupt)?);
+        if self.0.len() >= KNOWN_MAX {
+            self.0.remove(0);
+        }
+        self.0
+            .push((version, conditions.to_vec(), Arc::clone(&picked)));
+        Ok(picked)
     }
 }
 
@@ -227,36 +255,10 @@ pub async fn sort(
             return Ok(Progress::Stuck);
         }
     }
-    let asked = conditions.iter().flat_map(Condition::attributes);
-    let asked: Vec<String> = asked.map(str::to_owned).collect();
-    let people = known.people(app, version, &asked).await?;
-    let mut sum = Sum::of(&conditions);
-    let mut after = (i64::from(wave.get()), -1);
-    loop {
-        let only = Some(wave);
-        let page = ledger::batches_page(
-            app.store.read(),
-            rollout,
-            only,
-            after,
-            None,
-            BATCHES_PER_STEP,
-        )
-        .await?;
-        let Some(last) = page.last() else { break };
-        after.1 = i64::from(last.address.seq.get());
-        let seqs: Vec<BatchSeq> = page.iter().map(|row| row.address.seq).collect();
-        let place = (rollout, wave);
-        let stepped: Result<Option<Sum>, OperationError> =
-            transact!(app.store, Lane::Ordinary, "people_park", |txn| {
-                let rules = (conditions.as_slice(), people);
-                step(txn, place, &seqs, &seen.basis, rules).await
-            });
-        match stepped? {
-            Some(more) => sum.add(&more),
-            None => return Ok(Progress::Later),
-        }
-    }
+    let picked = known.picked(app, version, &conditions).await?;
+    let Some(sum) = pass(app, (rollout, wave), &seen.basis, &picked).await? else {
+        return Ok(Progress::Later);
+    };
     if sum.busy > 0 {
         // What is in flight ends, or its lease does: then they are sorted out like everybody.
         return Ok(Progress::Later);
@@ -267,13 +269,54 @@ pub async fn sort(
     }
 }
 
+/// Goes through a wave once; nothing when its holds changed meanwhile. What is right already is only read: while the
+/// wave is held nobody comes into the queue, and whatever else might bring somebody there changes the holds.
+async fn pass(
+    app: &App,
+    (rollout, wave): (RolloutId, WaveNumber),
+    basis: &Basis,
+    picked: &[Picked],
+) -> Result<Option<Sum>, OperationError> {
+    let mut sum = Sum::of(picked);
+    let mut after = (i64::from(wave.get()), -1);
+    loop {
+        let now = app.store.now().await?;
+        let (db, only) = (app.store.read(), Some(wave));
+        let page = ledger::batches_page(db, rollout, only, after, None, BATCHES_PER_READ).await?;
+        let Some(last) = page.last() else {
+            return Ok(Some(sum));
+        };
+        after.1 = i64::from(last.address.seq.get());
+        let mut wrong: Vec<BatchSeq> = Vec::new();
+        for row in &page {
+            let sorted = of_batch(now, row, picked)?;
+            if sorted.changes.is_empty() {
+                sum.add(&sorted);
+            } else {
+                wrong.push(row.address.seq);
+            }
+        }
+        for seqs in wrong.chunks(BATCHES_PER_STEP) {
+            let place = (rollout, wave);
+            let stepped: Result<Option<Sum>, OperationError> =
+                transact!(app.store, Lane::Ordinary, "people_park", |txn| {
+                    step(txn, place, seqs, basis, picked).await
+                });
+            match stepped? {
+                Some(more) => sum.plus(&more),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
 /// Sorts some batches; nothing when the holds of the wave are others by now.
 async fn step(
     txn: &mut Txn,
     (rollout, wave): (RolloutId, WaveNumber),
     seqs: &[BatchSeq],
     basis: &Basis,
-    (conditions, people): (&[Condition], &Population),
+    picked: &[Picked],
 ) -> Result<Option<Sum>, OperationError> {
     // No hold is placed, narrowed or released while this step is under way.
     rows::claim_lock(txn).await?;
@@ -281,15 +324,12 @@ async fn step(
     if seen.is_none_or(|seen| seen.basis != *basis) {
         return Ok(None);
     }
-    let mut sum = Sum::of(conditions);
+    let mut sum = Sum::of(picked);
     let mut change = CountChange::default();
     let mut changes = Vec::new();
     for row in ledger::batches_for_update(txn, rollout, wave, seqs).await? {
-        let sorted = of_batch(txn, &row, conditions, people)?;
-        sum.add(&Sum {
-            kept: sorted.kept,
-            busy: sorted.busy,
-        });
+        let sorted = of_batch(txn.now(), &row, picked)?;
+        sum.add(&sorted);
         if !sorted.changes.is_empty() {
             changes.push(decide_after_lapse(txn, &row, &sorted.changes, &mut change).await?);
         }
@@ -305,18 +345,13 @@ async fn step(
     Ok(Some(sum))
 }
 
-fn of_batch(
-    txn: &Txn,
-    row: &BatchRow,
-    conditions: &[Condition],
-    people: &Population,
-) -> Result<Sorted, StoreError> {
+fn of_batch(now: Timestamp, row: &BatchRow, picked: &[Picked]) -> Result<Sorted, StoreError> {
     let mut slots = Slots::decode(&row.slots).map_err(StoreError::corrupt)?;
-    if is_lease_over(row, txn.now())? {
-        slots.lapse(txn.now());
+    if is_lease_over(row, now)? {
+        slots.lapse(now);
     }
     let ordinals = roster::decode(&row.roster).map_err(StoreError::corrupt)?;
-    Ok(sorted_out(&slots, &ordinals, conditions, people))
+    Ok(sorted_out(&slots, &ordinals, picked))
 }
 
 /// Notes that the wave has been sorted for its holds, unless they are others by now; from here on those in

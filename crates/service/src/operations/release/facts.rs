@@ -210,12 +210,9 @@ async fn bind<C: Connection>(
     let target = targets::target_load(db, row.target).await?;
     let settings = format!("{} {}", target.connector, target.config);
     substance.add(Part::Target, &target.name, Digest::of(settings.as_bytes()));
-    if let Scope::Part(_, number) = hold.scope {
-        // The rest of the wave goes on too: this release is about those who are kept back.
-        let waves = wave::waves_load(db, row.id).await?;
-        let wave = waves.into_iter().find(|wave| wave.number == number);
-        let parked = wave.map_or(0, |wave| wave.tally.get(SlotState::Parked));
-        let written = format!("{} parked, {:?}", parked, hold.part);
+    if let Scope::Part(..) = hold.scope {
+        // The rest of the wave goes on too: this release is about those whom this halt keeps back.
+        let written = serde_json::to_string(&hold.part).map_err(StoreError::corrupt)?;
         substance.add(Part::Gates, &row.name, Digest::of(written.as_bytes()));
         return Ok(());
     }

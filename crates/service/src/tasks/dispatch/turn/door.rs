@@ -8,7 +8,7 @@ use super::super::rate::{Pace, RATE_AHEAD_US, Rate};
 use crate::store::wave::WaveRow;
 use crate::store::{StoreError, Txn, target};
 
-/// How many people of a wave may still be begun by its ramp; `None`: everybody.
+/// How many people of a wave may still be begun by its ramp; `None`: everybody. Whoever is kept back takes a place.
 pub(super) fn to_begin(wave: &WaveRow) -> Option<u64> {
     let gone = wave.tally.get(SlotState::Skipped)
         + wave.tally.get(SlotState::Departed)
@@ -16,7 +16,7 @@ pub(super) fn to_begin(wave: &WaveRow) -> Option<u64> {
     let begun = wave
         .size
         .saturating_sub(gone)
-        .saturating_sub(wave.tally.get(SlotState::Queued) + wave.tally.get(SlotState::Parked));
+        .saturating_sub(wave.tally.get(SlotState::Queued));
     wave.begin_at_most.map(|most| most.saturating_sub(begun))
 }
 
