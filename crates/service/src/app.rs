@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidegate_orchestrator::ids::{TargetId, Timestamp, WorkerId};
+use tidegate_orchestrator::hold::Scope;
+use tidegate_orchestrator::ids::{Timestamp, WorkerId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -62,8 +63,8 @@ struct WakeBells {
     dispatch: Notify,
     reviews: Notify,
     parts: Notify,
-    /// The targets that a wide hold has stopped; none of them for everything.
-    stopped: Mutex<Vec<Option<TargetId>>>,
+    /// What holds have stopped, and the planner has not been told of.
+    stopped: Mutex<Vec<Scope>>,
 }
 
 impl Wake {
@@ -93,19 +94,19 @@ impl Wake {
         self.0.parts.notified().await;
     }
 
-    /// A wide hold began: the planner looks at everything it covers, after this call returns.
-    pub fn stop(&self, target: Option<TargetId>) {
+    /// A hold began: the planner looks at everything it covers, after this call returns.
+    pub fn stop(&self, scope: Scope) {
         let mut stopped = self
             .0
             .stopped
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        stopped.push(target);
+        stopped.push(scope);
     }
 
-    /// Hands over what wide holds have stopped since the last look.
+    /// Hands over what holds have stopped since the last look.
     #[must_use]
-    pub fn take_stopped(&self) -> Vec<Option<TargetId>> {
+    pub fn take_stopped(&self) -> Vec<Scope> {
         let mut stopped = self
             .0
             .stopped

@@ -18,7 +18,7 @@ use tidegate_orchestrator::hold::{
     Cause, Hold, HoldKind, HoldRefusal, HoldSet, MovedPeople, Place, Placement, Release, Scope,
     Wanted, moved,
 };
-use tidegate_orchestrator::ids::{Generation, HoldId, Principal, TargetId, Timestamp, as_stored};
+use tidegate_orchestrator::ids::{Generation, HoldId, Principal, Timestamp, as_stored};
 use tidegate_orchestrator::quiesce::Quiescence;
 
 use super::view::{HoldView, ScopeView};
@@ -163,7 +163,6 @@ pub(super) async fn place_wanted(
     let placed: Result<(Hold, bool), StoreError> =
         transact!(app.store, Lane::Hold, "hold_place", |txn| {
             let (hold, entry) = put(txn, actor, id, wanted.clone()).await?;
-            ring(txn, &hold.scope).await?;
             if let Some(entry) = entry {
                 txn.audit(entry).await?;
             }
@@ -179,11 +178,11 @@ pub(super) async fn place_wanted(
         cache.follow(hold.placed_epoch, |holds| holds.add(in_force.clone()));
         app.permit.hold(in_force, hold.placed_epoch);
     }
-    if let Some(target) = stopped(&hold.scope) {
-        app.wake.stop(target);
-    }
+    app.wake.stop(hold.scope);
     app.wake.review();
-    app.wake.sort();
+    if hold.part.is_some() {
+        app.wake.sort();
+    }
     let counting = is_new.then(|| heads::begin(app, &hold));
     Ok((hold, counting))
 }
@@ -262,18 +261,6 @@ fn entry(actor: &Actor, action: &str, hold: &Hold) -> Entry {
     actor.entry(action, format!("hold:{}", hold.id), detail)
 }
 
-/// Has the planner look at the one rollout that a hold covers. What a wider hold covers is rung after
-/// the commit, in steps: placing it costs the same whatever it covers.
-async fn ring(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
-    let now = txn.now();
-    match scope {
-        Scope::Everything | Scope::Target(_) => Ok(()),
-        Scope::Rollout(rollout) | Scope::Wave(rollout, _) | Scope::Part(rollout, _) => {
-            rollouts::rollout_ring(txn, now, *rollout).await
-        }
-    }
-}
-
 /// Has the planner look at everything that a wider hold released lets go, with the release itself: a
 /// crash right after it must not leave anything standing still.
 pub(super) async fn ring_released(txn: &mut Txn, scope: &Scope) -> Result<(), StoreError> {
@@ -281,16 +268,9 @@ pub(super) async fn ring_released(txn: &mut Txn, scope: &Scope) -> Result<(), St
     match scope {
         Scope::Everything => rollouts::rollouts_ring_all(txn, now, None).await,
         Scope::Target(target) => rollouts::rollouts_ring_all(txn, now, Some(*target)).await,
-        Scope::Rollout(_) | Scope::Wave(..) | Scope::Part(..) => ring(txn, scope).await,
-    }
-}
-
-/// The target of a wide hold, for the planner's bell; nothing for a hold on one rollout.
-const fn stopped(scope: &Scope) -> Option<Option<TargetId>> {
-    match scope {
-        Scope::Everything => Some(None),
-        Scope::Target(target) => Some(Some(*target)),
-        Scope::Rollout(_) | Scope::Wave(..) | Scope::Part(..) => None,
+        Scope::Rollout(rollout) | Scope::Wave(rollout, _) | Scope::Part(rollout, _) => {
+            rollouts::rollout_ring(txn, now, *rollout).await
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! hash before it, sequence and instant (8 bytes little-endian), actor, action, subject, request id,
 //! detail, data. An edit, a drop or a reordering breaks the chain from there on.
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use tidegate_orchestrator::digest::{Digest, DigestBuilder};
 
 use super::{StoreError, Txn, query};
@@ -103,31 +103,32 @@ impl Txn {
             hash: Vec::new(),
         };
         row.hash = row.expected_hash().0.to_vec();
-        query::execute(
-            self,
-            "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1",
-            [row.seq.into(), row.hash.clone().into()],
-        )
-        .await?;
         let seq = row.seq;
-        query::execute(
-            self,
-            "INSERT INTO audit (seq, at, actor, action, subject, request_id, detail, data, prev_hash, hash) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            [
-                row.seq.into(),
-                row.at.into(),
-                row.actor.into(),
-                row.action.into(),
-                row.subject.into(),
-                row.request_id.into(),
-                row.detail.into(),
-                row.data.into(),
-                row.prev_hash.into(),
-                row.hash.into(),
-            ],
-        )
-        .await?;
+        let end = "UPDATE audit_head SET seq = $1, hash = $10 WHERE id = 1";
+        let insert = "INSERT INTO audit (seq, at, actor, action, subject, request_id, detail, data, prev_hash, hash) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let sql = match self.get_database_backend() {
+            // One round trip for both: whoever comes next waits for the end of the trail.
+            DbBackend::Postgres => format!("WITH head AS ({end}) {insert}"),
+            _ => {
+                let end = "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1";
+                query::execute(self, end, [row.seq.into(), row.hash.clone().into()]).await?;
+                insert.to_owned()
+            }
+        };
+        let values = [
+            row.seq.into(),
+            row.at.into(),
+            row.actor.into(),
+            row.action.into(),
+            row.subject.into(),
+            row.request_id.into(),
+            row.detail.into(),
+            row.data.into(),
+            row.prev_hash.into(),
+            row.hash.into(),
+        ];
+        query::execute(self, sql, values).await?;
         Ok(seq)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_orchestrator::hold::{Cause, HoldKind, MovedPeople, Place, Release, Scope, Wanted};
 use tidegate_orchestrator::ids::{
-    BatchSeq, ExemptionId, Principal, RolloutId, Timestamp, WaveNumber,
+    BatchSeq, ExemptionId, Principal, RolloutId, TargetId, Timestamp, WaveNumber,
 };
 use tidegate_orchestrator::ledger::{SlotCommand, SlotIndex, SlotState, Slots, history};
 use tidegate_orchestrator::planner::{Effect, Step, step};
@@ -55,21 +55,35 @@ pub async fn run(app: App) {
     }
 }
 
-/// Has the planner look at everything that a wide hold covers: in steps, so that no other hold waits.
-/// What is missed after a crash is found by its sender, which is refused every claim.
+/// Has the planner look at everything that a hold covers: after it was placed, for no stop waits for the row of a
+/// rollout, and in steps, so that no other hold waits. What is missed after a crash is found by its sender, which is
+/// refused every claim.
 async fn ring_stopped(app: &App) -> Result<(), StoreError> {
-    for target in app.wake.take_stopped() {
-        loop {
-            let rung = transact!(app.store, Lane::Ordinary, "rollouts_ring", |txn| {
-                let now = txn.now();
-                rollouts::rollouts_ring(txn, now, target, ROLLOUTS_PER_RING).await
-            })?;
-            if rung < u64::try_from(ROLLOUTS_PER_RING).unwrap_or(u64::MAX) {
-                break;
+    for scope in app.wake.take_stopped() {
+        match scope {
+            Scope::Everything => ring_all(app, None).await?,
+            Scope::Target(target) => ring_all(app, Some(target)).await?,
+            Scope::Rollout(rollout) | Scope::Wave(rollout, _) | Scope::Part(rollout, _) => {
+                transact!(app.store, Lane::Ordinary, "rollout_ring", |txn| {
+                    let now = txn.now();
+                    rollouts::rollout_ring(txn, now, rollout).await
+                })?;
             }
         }
     }
     Ok(())
+}
+
+async fn ring_all(app: &App, target: Option<TargetId>) -> Result<(), StoreError> {
+    loop {
+        let rung = transact!(app.store, Lane::Ordinary, "rollouts_ring", |txn| {
+            let now = txn.now();
+            rollouts::rollouts_ring(txn, now, target, ROLLOUTS_PER_RING).await
+        })?;
+        if rung < u64::try_from(ROLLOUTS_PER_RING).unwrap_or(u64::MAX) {
+            return Ok(());
+        }
+    }
 }
 
 async fn sleep_until_due(app: &App) -> Duration {

@@ -38,6 +38,8 @@ const LEASE_MIN: Duration = Duration::from_secs(20);
 const RECORD_EVERY: Duration = Duration::from_millis(500);
 /// A sender that waits longer than this ends; it is started again when something is ready.
 const LINGER: Duration = Duration::from_millis(1500);
+/// How many batches one turn claims: a stop waits for the turn that is under way, and no longer.
+const CLAIMS_PER_TURN: usize = 4;
 /// How long to wait before it is asked again whether the clock of this machine is right.
 const CLOCK_WRONG_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait before the planner is told of a hold that was found in the way.
@@ -242,7 +244,7 @@ impl Sender {
             claim_max: if is_ending || epoch.is_none() {
                 0
             } else {
-                room
+                room.min(CLAIMS_PER_TURN)
             },
             lease_ms: i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX),
         };
