@@ -16,6 +16,7 @@ use crate::support::until;
 on_each_database!(
     some_people_of_a_wave_are_kept_back_and_the_others_go_on,
     a_halt_of_some_people_ends_by_its_procedure_and_they_go_on_small,
+    whoever_waits_for_quiet_waits_for_those_who_are_meant_alone,
     whoever_two_holds_mean_goes_on_when_both_have_ended,
     whoever_is_queued_again_is_sorted_before_the_wave_goes_on,
     a_kill_in_the_middle_of_sorting_lets_nobody_through,
@@ -179,6 +180,24 @@ async fn a_halt_of_some_people_ends_by_its_procedure_and_they_go_on_small(databa
     let done = until_status(api, "move", "completed", 60).await;
     assert_eq!(done["totals"]["done"], 2_000);
     service.end_and_fsck();
+}
+
+async fn whoever_waits_for_quiet_waits_for_those_who_are_meant_alone(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 3_000).await;
+    sandbox(api, json!({"latency_ms": 500, "concurrency": 4})).await;
+    started(api, ONE_WAVE).await;
+    until_done(api, "move", 4, 30).await;
+    // It means nobody, so that it is narrowed while the others are in flight, and they go on.
+    let begun = std::time::Instant::now();
+    let placed = api
+        .post("/v1/holds?wait=quiesced", some("halt", &country("ZZ")))
+        .await
+        .ok();
+    assert_eq!(placed["quiesced"], true, "{placed:#}");
+    let took = begun.elapsed().as_secs();
+    assert!(took < 20, "answered after {took} s");
 }
 
 async fn whoever_two_holds_mean_goes_on_when_both_have_ended(database: Database) {

@@ -287,12 +287,14 @@ async fn carry_out(
             // Read under the lock of holds: none is placed and narrowed between this look and the retry.
             hold::hold_lock(txn).await?;
             let in_force = hold::holds_for_writing(txn).await?;
-            if hold_operation::part::widen(txn, &in_force, (row.id, *wave)).await? {
+            let place = (row.id, *wave);
+            let mut entries = hold_operation::part::widen(txn, &in_force, place).await?;
+            if !entries.is_empty() {
                 app.permit.hurry();
                 app.wake.sort();
             }
-            let entry = requeue(txn, row.id, *wave).await?;
-            Ok(entry.into_iter().collect())
+            entries.extend(requeue(txn, row.id, *wave).await?);
+            Ok(entries)
         }
     }
 }

@@ -44,7 +44,6 @@ pub async fn look(app: &App, known: &mut Known) -> Result<bool, StoreError> {
             Ok(Progress::Done | Progress::Stuck) => {}
             Ok(Progress::Later) => is_done = false,
             Err(error) => {
-                is_done = false;
                 tracing::warn!(%rollout, wave = wave.get(), %error, "a wave could not be sorted: it stays held");
             }
         }

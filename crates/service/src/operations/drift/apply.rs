@@ -104,6 +104,7 @@ pub async fn go_on(
     row: RolloutRow,
     reentry: Reentry,
 ) -> Result<(), OperationError> {
+    let mut widened = Vec::new();
     let plan = match standing(txn, &row).await? {
         Standing::Current => None,
         Standing::Unmeasured { sentence } => {
@@ -114,7 +115,7 @@ pub async fn go_on(
             // Whoever is parked may be somebody else by now, and whoever is new was never sorted.
             let in_force = holds::holds_for_writing(txn).await?;
             for wave in wave::waves_load(txn, row.id).await? {
-                part::widen(txn, &in_force, (row.id, wave.number)).await?;
+                widened.extend(part::widen(txn, &in_force, (row.id, wave.number)).await?);
             }
             let stored = plans::plan_load(txn, drift.plan).await?;
             let stored = stored.ok_or(StoreError::NotFound)?;
@@ -130,6 +131,9 @@ pub async fn go_on(
         wave,
     };
     rollout::commit(app, txn, actor, row, &wanted).await?;
+    for entry in widened {
+        txn.audit(entry).await?;
+    }
     Ok(())
 }
 
@@ -166,8 +170,8 @@ pub async fn carry_out(
         let each = body::decode(&row.body).map_err(StoreError::corrupt)?;
         let found = ledger::batches_for_update(txn, rollout, number, &[row.seq]).await?;
         let batch = found.first().ok_or(StoreError::NotFound)?;
-        let each = let_go(batch, &each)?;
-        changes.push(decide_after_lapse(txn, batch, &each, &mut change).await?);
+        let all = let_go(batch, &each)?;
+        changes.push(decide_after_lapse(txn, batch, &all, &mut change).await?);
         doubts(txn, rollout, (number, row.seq), &batch.roster, &each).await?;
     }
     if changes.is_empty() {
@@ -182,8 +186,8 @@ pub async fn carry_out(
     Ok(())
 }
 
-/// Begins with letting everybody of a batch go who is parked: drift was measured as if nobody were, and they are
-/// sorted again before their wave goes on.
+/// Begins with letting everybody of a batch go who is parked: what is decided about them is decided of people who
+/// wait, and whoever stays is sorted again before their wave goes on.
 fn let_go(
     batch: &BatchRow,
     each: &[(SlotIndex, SlotCommand)],

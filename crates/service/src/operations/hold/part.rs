@@ -22,6 +22,7 @@ use super::rows::{self, HoldRow};
 use crate::app::App;
 use crate::operations::slots::{decide_after_lapse, is_lease_over};
 use crate::operations::{Actor, OperationError, condition, load, member};
+use crate::store::audit::Entry;
 use crate::store::ledger::{self, BatchRow};
 use crate::store::part::holds_of_part;
 use crate::store::wave::{self, CountChange};
@@ -369,21 +370,23 @@ async fn narrow(
             return Ok(false);
         };
         let epoch = rows::epoch_next(txn).await?;
+        let now = txn.now();
+        rollouts::rollout_ring(txn, now, rollout).await?;
         let mut kept = sum.kept.iter();
+        let mut entries = Vec::new();
         for (row, hold) in &seen.holds {
-            let people = match hold.is_in_force() {
-                true => kept.next().copied().unwrap_or(0),
-                false => 0,
+            let (action, people) = match hold.is_in_force() {
+                true => ("hold.narrow", kept.next().copied().unwrap_or(0)),
+                false => ("hold.let_go", 0),
             };
             let narrowed = hold.narrowed(people);
             rows::hold_save(txn, &HoldRow::of(&narrowed)?, row.generation).await?;
             let detail = json!({"scope": narrowed.scope, "people": people, "epoch": epoch});
-            let subject = format!("hold:{}", hold.id);
-            txn.audit(Actor::task("park").entry("hold.narrow", subject, detail))
-                .await?;
+            entries.push(Actor::task("park").entry(action, format!("hold:{}", hold.id), detail));
         }
-        let now = txn.now();
-        rollouts::rollout_ring(txn, now, rollout).await?;
+        for entry in entries {
+            txn.audit(entry).await?;
+        }
         Ok(true)
     });
     let done = done?;
@@ -397,7 +400,8 @@ async fn narrow(
 /// Has every hold on some people of a rollout, or of one of its waves, cover the whole wave again until its
 /// people are sorted once more: for a transaction after which somebody may be in the queue whom it means.
 ///
-/// Asked for before any batch is locked, for it waits for claims.
+/// Asked for before any batch is locked, for it waits for claims. Returns what the trail must hear of it, for the
+/// caller to write last; nothing when there is no such hold.
 ///
 /// # Errors
 ///
@@ -406,13 +410,14 @@ pub async fn widen(
     txn: &mut Txn,
     in_force: &HoldSet,
     (rollout, wave): (RolloutId, WaveNumber),
-) -> Result<bool, StoreError> {
+) -> Result<Vec<Entry>, StoreError> {
     if in_force.partial(rollout, wave).next().is_none() {
-        return Ok(false);
+        return Ok(Vec::new());
     }
     rows::hold_lock(txn).await?;
     let epoch = rows::epoch_next(txn).await?;
     let now = txn.now();
+    let mut entries = Vec::new();
     for (row, hold) in holds_of_part(txn, rollout, wave).await? {
         let widened = match hold.is_in_force() {
             true => hold.widened(epoch, now),
@@ -421,10 +426,9 @@ pub async fn widen(
         rows::hold_save(txn, &HoldRow::of(&widened)?, row.generation).await?;
         let detail = json!({"scope": widened.scope, "epoch": epoch});
         let subject = format!("hold:{}", hold.id);
-        txn.audit(Actor::task("park").entry("hold.widen", subject, detail))
-            .await?;
+        entries.push(Actor::task("park").entry("hold.widen", subject, detail));
     }
-    Ok(true)
+    Ok(entries)
 }
 
 /// Returns from when on a hold on some people covers the whole wave: a hold that was widened is a later stop.
