@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::measure::{Times, ask};
+use crate::reference::Small;
 use crate::report::{Report, Row, short};
 use crate::support::Random;
 use crate::world::{World, one_wave};
@@ -77,6 +78,8 @@ struct Halts {
     acknowledged: Times,
     /// Until the answer that nobody can send any more.
     quiesced: Times,
+    /// A small row committed by hand beside the same drain: what the machine itself takes.
+    by_hand: Times,
 }
 
 /// Reports how long a halt takes under drain, and that nothing is claimed while it is in force.
@@ -85,6 +88,7 @@ pub(crate) async fn halts(report: &mut Report, world: &mut World, samples: usize
     let (_, hold) = place(world, json!({"type": "everything"}), true).await;
     release(world, &hold).await;
     let (mut halts, mut random) = (Halts::default(), Random(1));
+    let mut small = Small::open(world.database()).await;
     world.trail().await;
     while halts.quiesced.len() < samples {
         let (name, plan, _) = world.plan(one_wave).await;
@@ -96,6 +100,9 @@ pub(crate) async fn halts(report: &mut Report, world: &mut World, samples: usize
             };
             moved = now_moved;
             tokio::time::sleep(Duration::from_millis(random.below(20))).await;
+            if let Some(small) = &mut small {
+                halts.by_hand.push(small.commit().await);
+            }
             // One of each kind in turn.
             let wait = halts.quiesced.len() < halts.acknowledged.len();
             let scope = json!({"type": "rollout", "id": name});
@@ -120,15 +127,18 @@ fn report_halts(report: &mut Report, world: &World, halts: &Halts, (holds, late)
         ("halt acknowledged", &halts.acknowledged, HALT_MS),
         ("halt quiesced", &halts.quiesced, QUIET_MS),
     ];
+    let by_hand = Some(&halts.by_hand).filter(|times| times.len() > 0);
     for (what, times, most) in kinds {
         report.add(Row {
             what: format!("{what} under drain of {people}"),
             on: world.on.to_owned(),
             ours: times.text(),
+            reference: by_hand.map_or_else(|| "-".to_owned(), Times::text),
+            ratio: by_hand.map(|by_hand| times.within(0.99) / by_hand.within(0.99)),
             budget: format!("p99 ≤ {most} ms"),
             met: Some(times.within(0.99) <= most),
             note: format!(
-                "{} calls over HTTP, each while people were moving",
+                "{} calls over HTTP, each while people were moving; the reference: one small row committed by hand beside them, on an open connection",
                 times.len()
             ),
             figures: times.figures(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -54,6 +54,42 @@ impl Raw {
     /// Asks for one number.
     pub(crate) async fn number(&mut self, sql: &'static str) -> i64 {
         each!(self, db => sqlx::query_scalar(sql).fetch_one(db).await.expect("a number"))
+    }
+}
+
+/// A table of its own in a database that is at work, where one small row after the other is committed.
+pub(crate) struct Small {
+    raw: PgConnection,
+    rows: i64,
+}
+
+impl Small {
+    /// Opens it where others may write at the same time: SQLite has one writer, which a halt overtakes and
+    /// a stranger does not.
+    pub(crate) async fn open(database: &Database) -> Option<Self> {
+        if !database.is_postgres() {
+            return None;
+        }
+        let mut raw = PgConnection::connect(&database.url)
+            .await
+            .expect("a connection");
+        let sql = "CREATE TABLE IF NOT EXISTS raw_small (id BIGINT NOT NULL PRIMARY KEY)";
+        raw.execute(sql).await.expect("a table");
+        Some(Self { raw, rows: 0 })
+    }
+
+    /// Commits one row; returns how long that took.
+    pub(crate) async fn commit(&mut self) -> Duration {
+        self.rows += 1;
+        let begun = Instant::now();
+        let mut txn = self.raw.begin().await.expect("a transaction");
+        sqlx::query("INSERT INTO raw_small (id) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(self.rows)
+            .execute(&mut *txn)
+            .await
+            .expect("a row");
+        txn.commit().await.expect("a commit");
+        begun.elapsed()
     }
 }
 

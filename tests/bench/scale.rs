@@ -52,7 +52,7 @@ impl Costs {
 }
 
 /// How many halts of each kind are placed while more people than at the design point are moved.
-const HALTS: usize = 30;
+const HALTS: usize = 100;
 
 /// Measures one size on a database of its own; of a larger one also how long a halt takes. What else the machine does only adds, so the best of
 /// several runs counts; small ones are over before they can be timed well and are run more often.

@@ -94,6 +94,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Returns its database.
+    pub(crate) fn database(&self) -> &Database {
+        &self.service.database
+    }
+
     /// Starts a service on a new database and imports a file of people.
     pub(crate) async fn new(database: &Database, file: &Path, people: u64) -> Self {
         let service = Service::start(database);

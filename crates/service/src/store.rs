@@ -38,9 +38,10 @@ pub mod wave;
 pub mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbBackend};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use connect::Pools;
 pub use connect::{DatabaseUrl, DatabaseUrlError};
@@ -80,6 +81,21 @@ struct Inner {
 struct Lanes {
     ordinary: Mutex<()>,
     gate: Mutex<()>,
+    /// How many stops are being placed: on both databases nobody else begins meanwhile.
+    stopping: watch::Sender<u32>,
+}
+
+/// The longest that one stop keeps ordinary writers from beginning: one that hangs must not hang the rest.
+const STOPPING_MAX: Duration = Duration::from_millis(100);
+
+/// While it lives, ordinary writers of this process do not begin: whoever stops goes before whoever moves.
+#[derive(Debug)]
+pub struct Stopping<'a>(&'a watch::Sender<u32>);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|stops| *stops = stops.saturating_sub(1));
+    }
 }
 
 impl Store {
@@ -139,6 +155,15 @@ impl Store {
     #[must_use]
     pub fn hold_cache(&self) -> &hold::HoldCache {
         &self.0.holds
+    }
+
+    /// Has ordinary writers of this process wait before they begin, for as long as what is returned lives.
+    /// They wait for a moment and no longer, so nothing depends on it: a stop is only answered sooner.
+    #[must_use]
+    pub fn stopping(&self) -> Stopping<'_> {
+        let stopping = &self.0.lanes.stopping;
+        stopping.send_modify(|stops| *stops = stops.saturating_add(1));
+        Stopping(stopping)
     }
 
     /// Says which database this is.

@@ -29,7 +29,7 @@ use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow, Listed};
 use crate::store::{
-    Connection, Lane, StoreError, Txn, review as reviews, rollout as rollouts, transact,
+    Connection, Lane, StoreError, StoreTime, Txn, review as reviews, rollout as rollouts, transact,
 };
 
 /// The longest reason, in characters: a paragraph, not a document.
@@ -91,18 +91,36 @@ pub fn check_reason(reason: &str) -> Result<(), OperationError> {
 /// When the reason is missing, the scope does not exist, or the store cannot be reached.
 pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, OperationError> {
     check_reason(&new.reason)?;
+    let before_others = app.store.stopping();
     let wanted = wanted_of(app, actor, new).await?;
-    let (hold, counting) = place_wanted(app, actor, wanted).await?;
-    let is_new = counting.is_some();
-    let view = show(app, &hold).await;
+    let (hold, begun) = place_wanted(app, actor, wanted).await?;
+    let is_new = begun.is_some();
+    let view = match &begun {
+        Some(begun) => {
+            // Whoever owns it is who asks.
+            let gone = std::future::ready(Ok(false));
+            show_judged(app, &hold, quiescence::of_new(app, &hold, begun.time), gone).await
+        }
+        None => show(app, &hold).await,
+    };
     // Only now: whoever halts waits for the answer, and those who are woken need the same processors.
     app.wake.ring();
     let mut view = view?;
-    view.people = Some(match counting {
-        Some(counting) => heads::of_placed(&hold, counting).await,
+    view.people = Some(match begun {
+        Some(begun) => heads::of_placed(&hold, begun.counting).await,
         None => heads::of(app, &hold).await,
     });
+    drop(before_others);
     Ok(Placed { hold: view, is_new })
+}
+
+/// What has begun with a hold that is new.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// The count of whom it stops.
+    counting: heads::Counting,
+    /// The time when it was placed.
+    time: StoreTime,
 }
 
 /// Reads what somebody asks for, and finds what it names.
@@ -158,18 +176,19 @@ pub(super) async fn place_wanted(
     app: &App,
     actor: &Actor,
     wanted: Wanted,
-) -> Result<(Hold, Option<heads::Counting>), OperationError> {
+) -> Result<(Hold, Option<Begun>), OperationError> {
     let id: HoldId = app.ids.make();
-    let placed: Result<(Hold, bool), StoreError> =
+    let asked = app.clock.monotonic();
+    let placed: Result<(Hold, bool, StoreTime), StoreError> =
         transact!(app.store, Lane::Hold, "hold_place", |txn| {
             let (hold, entry) = put(txn, actor, id, wanted.clone()).await?;
             if let Some(entry) = entry {
                 txn.audit(entry).await?;
             }
             let is_new = hold.id == id;
-            Ok((hold, is_new))
+            Ok((hold, is_new, StoreTime::read(txn.now(), asked)))
         });
-    let (hold, is_new) = placed?;
+    let (hold, is_new, time) = placed?;
     tracing::info!(hold = %hold.id, kind = hold.kind.name(), scope = hold.scope.name(), epoch = hold.placed_epoch.get(),
         is_new, "a hold is in force");
     restored::seen(app, hold.placed_epoch);
@@ -183,8 +202,11 @@ pub(super) async fn place_wanted(
     if hold.part.is_some() {
         app.wake.sort();
     }
-    let counting = is_new.then(|| heads::begin(app, &hold));
-    Ok((hold, counting))
+    let begun = is_new.then(|| Begun {
+        counting: heads::begin(app, &hold),
+        time,
+    });
+    Ok((hold, begun))
 }
 
 /// Places a hold inside a transaction, and returns what the trail must hear of it.
@@ -467,15 +489,25 @@ fn named(id: &str) -> Result<HoldId, OperationError> {
 ///
 /// When the store cannot be reached.
 pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
-    // Side by side: whoever halts waits for the answer.
     let gone = async {
         let gone = reviews::owner_is_gone(app.store.read(), hold.owner.as_str());
-        Ok::<_, OperationError>(gone.await?)
+        Ok(gone.await?)
     };
+    show_judged(app, hold, quiescence::of(app, hold), gone).await
+}
+
+/// Shows a hold; who may still send, and whether its owner has gone, is looked for only while it is in force.
+async fn show_judged(
+    app: &App,
+    hold: &Hold,
+    judged: impl Future<Output = Result<Quiescence, OperationError>> + Send,
+    gone: impl Future<Output = Result<bool, OperationError>> + Send,
+) -> Result<HoldView, OperationError> {
+    // Side by side: whoever halts waits for the answer.
     let covers = async { Ok(scope::covers(app, hold).await?) };
     let (quiet, owner_gone, covers) = match hold.is_in_force() {
         true => {
-            let (quiet, gone, covers) = tokio::try_join!(quiescence::of(app, hold), gone, covers)?;
+            let (quiet, gone, covers) = tokio::try_join!(judged, gone, covers)?;
             (Some(quiet), gone, covers)
         }
         false => (None, false, covers.await?),

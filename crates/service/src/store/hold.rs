@@ -18,6 +18,8 @@ use super::{StoreError, Txn, exemption};
 
 /// The advisory lock between claims (shared) and holds (alone). "tide" in ASCII.
 const CLAIM_LOCK: i64 = 0x7469_6465;
+/// Waits for the claims under way, as the expression of a `SELECT`.
+pub(super) const HOLD_LOCK: &str = "pg_advisory_xact_lock(x'74696465'::bigint)";
 
 /// A hold as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,9 +331,9 @@ pub async fn claim_lock<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
 }
 
 /// Waits for the claims under way and keeps new ones waiting until the transaction ends.
-pub async fn hold_lock<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
-    if db.get_database_backend() == DbBackend::Postgres {
-        query::execute(db, "SELECT pg_advisory_xact_lock($1)", [CLAIM_LOCK.into()]).await?;
+pub async fn hold_lock(txn: &Txn) -> Result<(), StoreError> {
+    if txn.get_database_backend() == DbBackend::Postgres && !txn.has_hold_lock() {
+        query::execute(txn, format!("SELECT {HOLD_LOCK}"), []).await?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use tidegate_orchestrator::ids::{Timestamp, from_millis};
 use tidegate_orchestrator::permit::Monotonic;
 use tokio::sync::MutexGuard;
 
-use super::hold::HoldCache;
-use super::{Store, StoreError, query};
+use super::hold::{self, HoldCache};
+use super::{STOPPING_MAX, Store, StoreError, query};
 
 /// How often a transaction that lost is tried in all.
 const TRIES: u32 = 8;
@@ -82,10 +82,17 @@ pub struct Txn {
     inner: DatabaseTransaction,
     now: Timestamp,
     is_clock_wrong: bool,
+    has_hold_lock: bool,
     holds: HoldCache,
 }
 
 impl Txn {
+    /// Says whether no claim commits until it ends: so from the beginning in the lane of holds.
+    #[must_use]
+    pub const fn has_hold_lock(&self) -> bool {
+        self.has_hold_lock
+    }
+
     /// Returns the instant of the transaction, by the clock that judges leases: the database's own on
     /// PostgreSQL, where several machines meet.
     #[must_use]
@@ -237,13 +244,19 @@ impl Store {
     /// When the database cannot be reached.
     pub async fn begin(&self, lane: Lane) -> Result<Open<'_>, StoreError> {
         let inner = &self.0;
+        if lane == Lane::Ordinary {
+            let mut stopping = inner.lanes.stopping.subscribe();
+            let over = stopping.wait_for(|stops| *stops == 0);
+            // Whether they are over or took too long: it begins.
+            let _ = tokio::time::timeout(STOPPING_MAX, over).await;
+        }
         let pool = match lane {
             Lane::Hold => &inner.pools.for_holds,
             Lane::Ordinary => &inner.pools.writer,
         };
         if self.is_postgres() {
             return Ok(Open {
-                txn: self.begin_txn(pool).await?,
+                txn: self.begin_txn(pool, lane).await?,
                 _gate: None,
                 _place: None,
             });
@@ -254,7 +267,7 @@ impl Store {
         };
         let gate = inner.lanes.gate.lock().await;
         Ok(Open {
-            txn: self.begin_txn(pool).await?,
+            txn: self.begin_txn(pool, lane).await?,
             _gate: Some(gate),
             _place: place,
         })
@@ -264,7 +277,7 @@ impl Store {
         clippy::disallowed_methods,
         reason = "this is the one place where transactions begin"
     )]
-    async fn begin_txn(&self, pool: &DatabaseConnection) -> Result<Txn, StoreError> {
+    async fn begin_txn(&self, pool: &DatabaseConnection, lane: Lane) -> Result<Txn, StoreError> {
         self.check_place()?;
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -272,9 +285,16 @@ impl Store {
         };
         let inner = pool.begin_with_options(options).await?;
         let before = self.0.clock.now();
-        let now = self.now_in(&inner, Some(CLIENT_SILENT_MS)).await?;
+        let has_hold_lock = lane == Lane::Hold;
+        let mut first = vec![query::client_silent(CLIENT_SILENT_MS)];
+        if has_hold_lock {
+            // Before the time is read: what is placed is placed when no claim is under way any more.
+            first.push(hold::HOLD_LOCK.to_owned());
+        }
+        let now = self.now_in(&inner, &first).await?;
         let after = self.0.clock.now();
         Ok(Txn {
+            has_hold_lock,
             inner,
             now,
             is_clock_wrong: now < before - CLOCK_WRONG || now > after + CLOCK_WRONG,
@@ -298,23 +318,27 @@ impl Store {
     ///
     /// When the database cannot be reached.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.now_in(self.read(), None).await
+        self.now_in(self.read(), &[]).await
     }
 
-    /// Reads the time; in a transaction with how long its client may be silent, which costs no more.
+    /// Reads the time, after other expressions that cost no round trip of their own so.
     async fn now_in<C: ConnectionTrait>(
         &self,
         db: &C,
-        silent_ms: Option<u32>,
+        first: &[String],
     ) -> Result<Timestamp, StoreError> {
-        if !self.is_postgres() || !self.0.clock.is_system() {
+        let is_asked = self.is_postgres() && self.0.clock.is_system();
+        if !is_asked && (first.is_empty() || !self.is_postgres()) {
             return Ok(self.0.clock.now());
         }
-        let mut sql = format!("SELECT {} AS number", query::NOW);
-        if let Some(millis) = silent_ms {
-            sql = format!("{sql}, {}", query::client_silent(millis));
-        }
+        let before = first
+            .iter()
+            .fold(String::new(), |sql, part| sql + part + ", ");
+        let sql = format!("SELECT {before}{} AS number", query::NOW);
         let row: Option<query::Number> = query::one(db, sql, []).await?;
+        if !is_asked {
+            return Ok(self.0.clock.now());
+        }
         row.and_then(|row| from_millis(row.number))
             .ok_or_else(|| StoreError::corrupt("the database has no time"))
     }

@@ -10,7 +10,7 @@ use super::part;
 use crate::app::App;
 use crate::operations::OperationError;
 use crate::operations::view::WorkerView;
-use crate::store::{exemption, hold, lease, worker};
+use crate::store::{StoreTime, exemption, hold, lease, worker};
 
 /// How often it is looked whether it is quiet, by whoever waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -21,36 +21,59 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 ///
 /// When the store cannot be reached: then nothing is said, and nothing is quiet.
 pub(super) async fn of(app: &App, hold: &Hold) -> Result<Quiescence, OperationError> {
-    let mut stop = Stop {
-        scope: hold.scope,
-        epoch: hold.placed_epoch,
-        placed_at: hold.placed_at,
-        exempt_until: None,
-    };
-    if let Some(part) = part::whole_since(hold) {
-        stop = stop.again(part.whole_epoch, part.whole_at);
-    }
+    let mut stop = placed(hold);
     // The time is read first: what is over by then is over when the rest is read.
     let (exemptions, time) = tokio::try_join!(
         exemption::exemptions_from(app.store.read(), hold.id),
         app.store.time(),
     )?;
-    let now = time.at();
     for row in exemptions {
         match row.ended {
             Some((at, epoch)) => stop = stop.again(epoch, at),
             None => stop.exempt_until = stop.exempt_until.max(Some(row.exemption.until)),
         }
     }
+    judged(app, &stop, time).await
+}
+
+/// Judges a hold that was placed a moment ago: nothing can have been exempted from it, and what the time was
+/// then is known.
+///
+/// # Errors
+///
+/// As `of`.
+pub(super) async fn of_new(
+    app: &App,
+    hold: &Hold,
+    time: StoreTime,
+) -> Result<Quiescence, OperationError> {
+    judged(app, &placed(hold), time).await
+}
+
+fn placed(hold: &Hold) -> Stop {
+    let stop = Stop {
+        scope: hold.scope,
+        epoch: hold.placed_epoch,
+        placed_at: hold.placed_at,
+        exempt_until: None,
+    };
+    match part::whole_since(hold) {
+        Some(part) => stop.again(part.whole_epoch, part.whole_at),
+        None => stop,
+    }
+}
+
+async fn judged(app: &App, stop: &Stop, time: StoreTime) -> Result<Quiescence, OperationError> {
+    let now = time.at();
     let (mut workers, leases) = tokio::try_join!(
         worker::workers_said(app.store.read()),
-        lease::leases_in_force(app.store.read(), &hold.scope, now),
+        lease::leases_in_force(app.store.read(), &stop.scope, now),
     )?;
     // What this process knows of itself is newer than what it has written.
     workers.retain(|worker| worker.id != app.worker);
     workers.push(app.permit.says(app, time));
     Ok(judge(
-        &stop,
+        stop,
         &Facts {
             workers: &workers,
             leases: &leases,
