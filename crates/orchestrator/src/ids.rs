@@ -5,13 +5,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// An instant in UTC, the only kind of time this crate knows.
-pub type Timestamp = DateTime<Utc>;
+pub use tidegate_policy::time::Timestamp;
 
 /// Returns the milliseconds between 1970-01-01 UTC and `at`, the form every instant is stored in.
 #[must_use]

@@ -5,7 +5,6 @@
 #![deny(missing_docs)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
-pub mod digest;
 pub mod drift;
 pub mod hold;
 pub mod ids;
@@ -23,3 +22,5 @@ pub mod sentence;
 pub mod sim;
 pub mod spec;
 pub mod wave;
+
+pub use tidegate_policy::digest;

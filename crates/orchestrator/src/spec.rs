@@ -1,20 +1,16 @@
 //! What a rollout manager writes: intent only, in YAML, JSON or TOML.
 //!
-//! `document` turns the text into a tree that remembers lines and columns, `reader` takes it apart
-//! field by field and gathers every error, `parse` knows the fields, `condition` is also read alone. A field that is not known is an
-//! error: a misspelt limit must not be a missing limit.
+//! `tidegate_policy::document` reads the text; `parse` knows the fields.
 
-pub mod condition;
-mod document;
 mod parse;
-mod reader;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use tidegate_policy::Condition;
+pub use tidegate_policy::document::{
+    DocumentError as SpecError, DocumentErrors as SpecErrors, Format as SpecFormat,
+};
 
 use crate::digest::Digest;
 use crate::wave::gate::{Gate, Ppm};
@@ -24,38 +20,6 @@ use crate::wave::window::{Freeze, Schedule};
 
 /// The only order there is, and its name in every plan.
 pub const ORDER_ALGORITHM: &str = "murmur3-x86-32";
-
-/// How a spec is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SpecFormat {
-    /// YAML 1.2.
-    Yaml,
-    /// JSON.
-    Json,
-    /// TOML.
-    Toml,
-}
-
-impl SpecFormat {
-    /// Returns the name of the format.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Yaml => "yaml",
-            Self::Json => "json",
-            Self::Toml => "toml",
-        }
-    }
-
-    /// Returns the format of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Yaml, Self::Json, Self::Toml]
-            .into_iter()
-            .find(|format| format.name() == name)
-    }
-}
 
 /// A rollout as it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,38 +156,6 @@ pub struct WaveSpec {
     /// What it must show before the next one opens; only the last wave may do without.
     pub gate: Option<Gate>,
 }
-
-/// One thing wrong with a spec.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpecError {
-    /// The line, from 1; `None` when the error is about the spec as a whole.
-    pub line: Option<u32>,
-    /// The column in that line, from 1.
-    pub column: Option<u32>,
-    /// The field, such as `waves[2].gate.confidence`.
-    pub field: String,
-    /// The stable code.
-    pub code: String,
-    /// What is wrong and what would be right.
-    pub message: String,
-}
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(line), Some(column)) = (self.line, self.column) {
-            write!(f, "line {line}, column {column}: ")?;
-        }
-        if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-/// Everything wrong with a spec, in the order of its lines.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the spec has {} {}", .0.len(), if .0.len() == 1 { "error" } else { "errors" })]
-pub struct SpecErrors(pub Vec<SpecError>);
 
 impl Spec {
     /// Reads a spec.

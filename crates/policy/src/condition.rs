@@ -8,6 +8,8 @@
 //! A test on an attribute that a person does not have is false, so `not` of it is true; whoever cares
 //! asks `is_missing`. Nothing here can fail at evaluation: what could is refused by [`Condition::check`].
 
+pub mod written;
+
 use std::collections::BTreeSet;
 use std::fmt;
 

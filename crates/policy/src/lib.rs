@@ -1,4 +1,4 @@
-//! Conditions over attributes, and verdicts: the pure leaf of Tidegate.
+//! Conditions over attributes, signals, rules and verdicts, and how people write them: the pure leaf of Tidegate.
 //!
 //! Knows nothing of rollouts, stores or clocks. Total: no function here can panic.
 #![deny(missing_docs)]
@@ -6,8 +6,19 @@
 
 pub mod attribute;
 pub mod condition;
+pub mod dialect;
+pub mod digest;
+pub mod document;
+mod named;
+pub mod rule;
+pub mod signal;
+pub mod time;
 pub mod verdict;
 
 pub use attribute::{AttributeType, AttributeValue};
 pub use condition::{AttributeTest, Condition, ConditionError, Literal};
+pub use digest::Digest;
+pub use named::NoName;
+pub use rule::Rule;
+pub use signal::Signal;
 pub use verdict::Verdict;

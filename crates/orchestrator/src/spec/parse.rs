@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::condition::condition;
-use super::document::{Body, Node, Place, read};
-use super::reader::{Errors, Fields};
 use super::{
     KeepTogether, LateJoiners, ORDER_ALGORITHM, Pin, RateLimit, Selection, Size, Spec, SpecErrors,
     SpecFormat, Waiver, WaveSpec,
 };
+use tidegate_policy::condition::written::condition;
+use tidegate_policy::document::reader::{Errors, Fields};
+use tidegate_policy::document::{Body, Node, Place, read};
+
 use crate::wave::gate::{ApprovalTerms, Gate, Limit, Metric};
 use crate::wave::ramp::Ramp;
 use crate::wave::soak::Seconds;

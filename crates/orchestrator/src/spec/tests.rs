@@ -134,7 +134,7 @@ fn broken_syntax_says_where_in_every_format() {
             "{errors:?}"
         );
     }
-    assert_eq!(errors_of(""), ["the spec is empty"]);
+    assert_eq!(errors_of(""), ["the document is empty"]);
     assert_eq!(
         errors_of("- a\n- b\n"),
         ["line 1, column 1: this must be a map of fields, such as {name: value}"]

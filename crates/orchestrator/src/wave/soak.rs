@@ -3,42 +3,16 @@
 //! Time is compared, never counted down: a process that slept through a soak finds it over, and one
 //! that runs every second finds it over at the same instant.
 
-use chrono::TimeDelta;
-use serde::{Deserialize, Serialize};
-
-use crate::ids::Timestamp;
+pub use tidegate_policy::time::Seconds;
 
 /// How long people may stay silent before a wave stops waiting for them, unless its gate says
 /// otherwise. An hour outlives a target's restart and is short beside any soak.
 pub const SILENCE_SECONDS: u32 = 3600;
 
-/// A length of time in whole seconds, as a spec states it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct Seconds(pub u32);
-
-impl Seconds {
-    /// Returns the instant this long after `since`; the end of time if there is none.
-    #[must_use]
-    pub fn after(self, since: Timestamp) -> Timestamp {
-        since
-            .checked_add_signed(TimeDelta::seconds(i64::from(self.0)))
-            .unwrap_or(Timestamp::MAX_UTC)
-    }
-
-    /// Says whether this long has passed since `since`. The last instant counts as passed.
-    #[must_use]
-    pub fn has_passed(self, since: Timestamp, now: Timestamp) -> bool {
-        now >= self.after(since)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::from_millis;
+    use crate::ids::{Timestamp, from_millis};
 
     #[test]
     fn a_soak_is_over_at_its_last_instant_and_not_before() {

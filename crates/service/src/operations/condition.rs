@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use tidegate_orchestrator::ids::PopulationVersionId;
-use tidegate_orchestrator::spec::condition;
 use tidegate_policy::Condition;
+use tidegate_policy::condition::written as condition;
 
 use super::{OperationError, member};
 use crate::app::App;

@@ -11,8 +11,8 @@ use tidegate_orchestrator::ids::{
     Epoch, Generation, HoldId, PlanId, PopulationId, PopulationVersionId, RolloutId, TargetId,
     Timestamp, WaveNumber, WorkerId,
 };
-use tidegate_orchestrator::spec::condition;
 use tidegate_policy::Condition;
+use tidegate_policy::condition::written as condition;
 
 use super::hold::heads::HeadCountsView;
 use super::hold::part::PartView;

@@ -1,19 +1,18 @@
 //! Conditions as people write them, in a spec or alone: `{attribute: country, in: [DE, FR]}`.
 
 use serde_json::{Value, json};
-use tidegate_policy::{AttributeTest, Condition, Literal};
 
-use super::document::{self, Body, Node};
-use super::reader::{Errors, Fields, list, text};
-use super::{SpecErrors, SpecFormat};
+use super::{AttributeTest, Condition, Literal};
+use crate::document::reader::{Errors, Fields, list, text};
+use crate::document::{self, Body, DocumentErrors, Format, Node};
 
 /// Reads a condition that stands alone, written in JSON, as it would be in a spec.
 ///
 /// # Errors
 ///
 /// Every error there is, each with its field.
-pub fn read(written: &Value) -> Result<Condition, SpecErrors> {
-    let node = document::read(&written.to_string(), SpecFormat::Json)?;
+pub fn read(written: &Value) -> Result<Condition, DocumentErrors> {
+    let node = document::read(&written.to_string(), Format::Json)?;
     let mut errors = Errors::default();
     let found = condition(node, "", &mut errors);
     errors.or(found)
@@ -41,8 +40,8 @@ pub fn write(condition: &Condition) -> Value {
     }
 }
 
-/// Reads a condition out of a spec.
-pub(super) fn condition(node: Node, path: &str, errors: &mut Errors) -> Option<Condition> {
+/// Reads a condition out of a document.
+pub fn condition(node: Node, path: &str, errors: &mut Errors) -> Option<Condition> {
     let place = node.place;
     let mut fields = Fields::open(node, path, errors)?;
     let all = fields.take("all").map(|node| ("all", node));

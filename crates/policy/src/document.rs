@@ -1,24 +1,97 @@
-//! Text to a tree that remembers where everything stood, for all three formats.
+//! What people write: text to a tree that remembers where everything stood, in YAML, JSON or TOML.
+//!
+//! `reader` takes a tree apart field by field and gathers every error. A field that is not known is an
+//! error: a misspelt limit must not be a missing limit.
+
+pub mod reader;
+
+use std::fmt;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{SpecError, SpecErrors, SpecFormat};
-
-/// How deep a spec may nest. Beyond, somebody is playing.
+/// How deep a document may nest. Beyond, somebody is playing.
 const DEPTH_MAX: usize = 64;
+
+/// How a document is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// YAML 1.2.
+    Yaml,
+    /// JSON.
+    Json,
+    /// TOML.
+    Toml,
+}
+
+impl Format {
+    /// Returns the name of the format.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Yaml => "yaml",
+            Self::Json => "json",
+            Self::Toml => "toml",
+        }
+    }
+
+    /// Returns the format of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Yaml, Self::Json, Self::Toml]
+            .into_iter()
+            .find(|format| format.name() == name)
+    }
+}
+
+/// One thing wrong with a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentError {
+    /// The line, from 1; `None` when the error is about the document as a whole.
+    pub line: Option<u32>,
+    /// The column in that line, from 1.
+    pub column: Option<u32>,
+    /// The field, such as `waves[2].gate.confidence`.
+    pub field: String,
+    /// The stable code.
+    pub code: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for DocumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "line {line}, column {column}: ")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Everything wrong with a document, in the order of its lines.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("there {} {} {} in it", if .0.len() == 1 { "is" } else { "are" }, .0.len(), if .0.len() == 1 { "error" } else { "errors" })]
+pub struct DocumentErrors(pub Vec<DocumentError>);
 
 /// A place in the text, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Place {
-    pub(super) line: u32,
-    pub(super) column: u32,
+pub struct Place {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
 }
 
 /// What a node holds.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Body {
+pub enum Body {
     /// A text, or anything a plain word can be.
     Scalar {
         /// As it was written, without quotes.
@@ -26,24 +99,28 @@ pub(super) enum Body {
         /// Whether it was written as a text, so that `"5"` is no number.
         is_text: bool,
     },
+    /// A list.
     List(Vec<Node>),
+    /// Fields with their names, and where these stood.
     Map(Vec<(String, Place, Node)>),
 }
 
 /// A value and where it began.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) body: Body,
+pub struct Node {
+    /// Where it began.
+    pub place: Place,
+    /// The value.
+    pub body: Body,
 }
 
-pub(super) fn error_at(
+pub(crate) fn error_at(
     place: Option<Place>,
     field: &str,
     code: &str,
     message: impl Into<String>,
-) -> SpecError {
-    SpecError {
+) -> DocumentError {
+    DocumentError {
         line: place.map(|place| place.line),
         column: place.map(|place| place.column),
         field: field.to_owned(),
@@ -53,17 +130,21 @@ pub(super) fn error_at(
 }
 
 /// Reads a text into a tree.
-pub(super) fn read(text: &str, format: SpecFormat) -> Result<Node, SpecErrors> {
+///
+/// # Errors
+///
+/// The first thing that cannot be read.
+pub fn read(text: &str, format: Format) -> Result<Node, DocumentErrors> {
     let node = match format {
-        SpecFormat::Toml => read_toml(text),
-        SpecFormat::Json => check_json(text).and_then(|()| read_yaml(text)),
-        SpecFormat::Yaml => read_yaml(text),
+        Format::Toml => read_toml(text),
+        Format::Json => check_json(text).and_then(|()| read_yaml(text)),
+        Format::Yaml => read_yaml(text),
     };
-    node.map_err(|error| SpecErrors(vec![error]))
+    node.map_err(|error| DocumentErrors(vec![error]))
 }
 
 /// JSON is read as the YAML it is, once it is known to be JSON.
-fn check_json(text: &str) -> Result<(), SpecError> {
+fn check_json(text: &str) -> Result<(), DocumentError> {
     serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map(|_| ())
         .map_err(|error| {
@@ -93,7 +174,7 @@ struct Yaml<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
 }
 
-fn read_yaml(text: &str) -> Result<Node, SpecError> {
+fn read_yaml(text: &str) -> Result<Node, DocumentError> {
     let mut yaml = Yaml {
         parser: Parser::new_from_str(text),
     };
@@ -101,7 +182,7 @@ fn read_yaml(text: &str) -> Result<Node, SpecError> {
         match yaml.next()? {
             (Event::StreamStart | Event::DocumentStart(_) | Event::Nothing, _) => {}
             (Event::StreamEnd | Event::DocumentEnd, _) => {
-                return Err(error_at(None, "", "empty", "the spec is empty"));
+                return Err(error_at(None, "", "empty", "the document is empty"));
             }
             (event, span) => {
                 let node = yaml.node(event, span, 0)?;
@@ -113,7 +194,7 @@ fn read_yaml(text: &str) -> Result<Node, SpecError> {
 }
 
 impl<'a> Yaml<'a> {
-    fn next(&mut self) -> Result<(Event<'a>, Span), SpecError> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), DocumentError> {
         match self.parser.next_event() {
             Some(Ok(found)) => Ok(found),
             Some(Err(error)) => {
@@ -125,12 +206,12 @@ impl<'a> Yaml<'a> {
                     format!("this cannot be read: {}", error.info()),
                 ))
             }
-            None => Err(error_at(None, "", "syntax", "the spec ends too early")),
+            None => Err(error_at(None, "", "syntax", "the document ends too early")),
         }
     }
 
     /// Makes sure that nothing follows the first document.
-    fn end(&mut self) -> Result<(), SpecError> {
+    fn end(&mut self) -> Result<(), DocumentError> {
         loop {
             match self.next()? {
                 (Event::DocumentEnd, _) => {}
@@ -140,22 +221,17 @@ impl<'a> Yaml<'a> {
                         Some(place_of(span)),
                         "",
                         "several_documents",
-                        "a spec is one document",
+                        "this must be one document",
                     ));
                 }
             }
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, SpecError> {
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, DocumentError> {
         let place = place_of(span);
         if depth > DEPTH_MAX {
-            return Err(error_at(
-                Some(place),
-                "",
-                "too_deep",
-                "this nests too deep for a spec",
-            ));
+            return Err(error_at(Some(place), "", "too_deep", "this nests too deep"));
         }
         let body = match event {
             Event::Scalar(text, style, _, _) => Body::Scalar {
@@ -169,7 +245,7 @@ impl<'a> Yaml<'a> {
                     Some(place),
                     "",
                     "alias",
-                    "anchors and aliases are not read in a spec: write it out",
+                    "anchors and aliases are not read: write it out",
                 ));
             }
             Event::Nothing
@@ -190,7 +266,7 @@ impl<'a> Yaml<'a> {
         Ok(Node { place, body })
     }
 
-    fn list(&mut self, depth: usize) -> Result<Body, SpecError> {
+    fn list(&mut self, depth: usize) -> Result<Body, DocumentError> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -200,7 +276,7 @@ impl<'a> Yaml<'a> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Body, SpecError> {
+    fn map(&mut self, depth: usize) -> Result<Body, DocumentError> {
         let mut fields: Vec<(String, Place, Node)> = Vec::new();
         loop {
             let (name, place) = match self.next()? {
@@ -229,7 +305,7 @@ impl<'a> Yaml<'a> {
     }
 }
 
-fn read_toml(text: &str) -> Result<Node, SpecError> {
+fn read_toml(text: &str) -> Result<Node, DocumentError> {
     let table = DeTable::parse(text).map_err(|error| {
         let place = error.span().map(|span| place_in(text, span.start));
         error_at(
@@ -258,7 +334,7 @@ fn toml_table(
     table: &DeTable<'_>,
     place: Place,
     depth: usize,
-) -> Result<Node, SpecError> {
+) -> Result<Node, DocumentError> {
     let mut fields = Vec::new();
     for (name, value) in table {
         let at = place_in(text, name.span().start);
@@ -276,15 +352,14 @@ fn toml_table(
     })
 }
 
-fn toml_value(text: &str, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Node, SpecError> {
+fn toml_value(
+    text: &str,
+    value: &Spanned<DeValue<'_>>,
+    depth: usize,
+) -> Result<Node, DocumentError> {
     let place = place_in(text, value.span().start);
     if depth > DEPTH_MAX {
-        return Err(error_at(
-            Some(place),
-            "",
-            "too_deep",
-            "this nests too deep for a spec",
-        ));
+        return Err(error_at(Some(place), "", "too_deep", "this nests too deep"));
     }
     let scalar = |text: String, is_text| Body::Scalar { text, is_text };
     let body = match value.get_ref() {

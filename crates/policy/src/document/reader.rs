@@ -2,32 +2,30 @@
 
 use std::str::FromStr;
 
-use super::document::{Body, Node, Place, error_at};
-use super::{SpecError, SpecErrors};
-use crate::wave::soak::Seconds;
+use super::{Body, DocumentError, DocumentErrors, Node, Place, error_at};
+use crate::time::Seconds;
 
 /// Every error found so far.
 #[derive(Debug, Default)]
-pub(super) struct Errors(Vec<SpecError>);
+pub struct Errors(Vec<DocumentError>);
 
 impl Errors {
-    pub(super) fn add(
-        &mut self,
-        place: Place,
-        field: &str,
-        code: &str,
-        message: impl Into<String>,
-    ) {
+    /// Adds one.
+    pub fn add(&mut self, place: Place, field: &str, code: &str, message: impl Into<String>) {
         self.0.push(error_at(Some(place), field, code, message));
     }
 
     /// Returns the value when there were no errors.
-    pub(super) fn or<T>(mut self, value: Option<T>) -> Result<T, SpecErrors> {
+    ///
+    /// # Errors
+    ///
+    /// Every one that was added, in the order of the lines.
+    pub fn or<T>(mut self, value: Option<T>) -> Result<T, DocumentErrors> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => {
                 self.0.sort_by_key(|error| (error.line, error.column));
-                Err(SpecErrors(self.0))
+                Err(DocumentErrors(self.0))
             }
         }
     }
@@ -35,16 +33,18 @@ impl Errors {
 
 /// The fields of one map, taken out one by one; what is left at the end is not known.
 #[derive(Debug)]
-pub(super) struct Fields {
-    pub(super) place: Place,
-    pub(super) path: String,
+pub struct Fields {
+    /// Where the map began.
+    pub place: Place,
+    /// Its path in the document, such as `waves[2].gate`.
+    pub path: String,
     fields: Vec<(String, Place, Node)>,
     known: Vec<&'static str>,
 }
 
 impl Fields {
     /// Opens a map; anything else is an error.
-    pub(super) fn open(node: Node, path: &str, errors: &mut Errors) -> Option<Self> {
+    pub fn open(node: Node, path: &str, errors: &mut Errors) -> Option<Self> {
         match node.body {
             Body::Map(fields) => Some(Self {
                 place: node.place,
@@ -65,7 +65,7 @@ impl Fields {
     }
 
     /// Returns the path of a field.
-    pub(super) fn at(&self, name: &str) -> String {
+    pub fn at(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
         } else {
@@ -74,13 +74,13 @@ impl Fields {
     }
 
     /// Returns where a field was written; where the map began when it is missing.
-    pub(super) fn place_of(&self, name: &str) -> Place {
+    pub fn place_of(&self, name: &str) -> Place {
         let found = self.fields.iter().find(|(found, ..)| found == name);
         found.map_or(self.place, |(_, _, node)| node.place)
     }
 
     /// Takes a field that may be missing. A null is a missing field.
-    pub(super) fn take(&mut self, name: &'static str) -> Option<Node> {
+    pub fn take(&mut self, name: &'static str) -> Option<Node> {
         self.known.push(name);
         let index = self.fields.iter().position(|(found, ..)| found == name)?;
         let (_, _, node) = self.fields.remove(index);
@@ -89,7 +89,7 @@ impl Fields {
     }
 
     /// Takes a field that must be there.
-    pub(super) fn must(&mut self, name: &'static str, errors: &mut Errors) -> Option<Node> {
+    pub fn must(&mut self, name: &'static str, errors: &mut Errors) -> Option<Node> {
         let node = self.take(name);
         if node.is_none() {
             errors.add(
@@ -103,14 +103,14 @@ impl Fields {
     }
 
     /// Takes a text that must be there and not be empty.
-    pub(super) fn text(&mut self, name: &'static str, errors: &mut Errors) -> Option<String> {
+    pub fn text(&mut self, name: &'static str, errors: &mut Errors) -> Option<String> {
         let path = self.at(name);
         self.must(name, errors)
             .and_then(|node| text(&node, &path, errors))
     }
 
     /// Takes a value that is written as a word, if it is there.
-    pub(super) fn parsed<T>(&mut self, name: &'static str, errors: &mut Errors) -> Option<T>
+    pub fn parsed<T>(&mut self, name: &'static str, errors: &mut Errors) -> Option<T>
     where
         T: FromStr,
         T::Err: std::fmt::Display,
@@ -128,11 +128,7 @@ impl Fields {
     }
 
     /// Takes a whole number, if it is there.
-    pub(super) fn number<T: FromStr>(
-        &mut self,
-        name: &'static str,
-        errors: &mut Errors,
-    ) -> Option<T> {
+    pub fn number<T: FromStr>(&mut self, name: &'static str, errors: &mut Errors) -> Option<T> {
         let path = self.at(name);
         let node = self.take(name)?;
         if let Body::Scalar {
@@ -153,7 +149,7 @@ impl Fields {
     }
 
     /// Takes a length of time, if it is there.
-    pub(super) fn seconds(&mut self, name: &'static str, errors: &mut Errors) -> Option<Seconds> {
+    pub fn seconds(&mut self, name: &'static str, errors: &mut Errors) -> Option<Seconds> {
         let path = self.at(name);
         let node = self.take(name)?;
         let word = text(&node, &path, errors)?;
@@ -169,14 +165,14 @@ impl Fields {
     }
 
     /// Takes a list, if it is there; one item may stand for itself.
-    pub(super) fn list(&mut self, name: &'static str, errors: &mut Errors) -> Option<Vec<Node>> {
+    pub fn list(&mut self, name: &'static str, errors: &mut Errors) -> Option<Vec<Node>> {
         let path = self.at(name);
         let node = self.take(name)?;
         list(node, &path, errors)
     }
 
     /// Takes a list of texts, if it is there.
-    pub(super) fn texts(&mut self, name: &'static str, errors: &mut Errors) -> Option<Vec<String>> {
+    pub fn texts(&mut self, name: &'static str, errors: &mut Errors) -> Option<Vec<String>> {
         let path = self.at(name);
         let nodes = self.list(name, errors)?;
         Some(
@@ -188,7 +184,7 @@ impl Fields {
     }
 
     /// Complains about everything that was not taken.
-    pub(super) fn end(self, errors: &mut Errors) {
+    pub fn end(self, errors: &mut Errors) {
         for (name, place, _) in &self.fields {
             let known = self.known.join(", ");
             errors.add(
@@ -202,7 +198,7 @@ impl Fields {
 }
 
 /// Reads a text that is not empty.
-pub(super) fn text(node: &Node, path: &str, errors: &mut Errors) -> Option<String> {
+pub fn text(node: &Node, path: &str, errors: &mut Errors) -> Option<String> {
     match &node.body {
         Body::Scalar { text, .. } if text.contains('\0') => {
             errors.add(
@@ -226,7 +222,7 @@ pub(super) fn text(node: &Node, path: &str, errors: &mut Errors) -> Option<Strin
 }
 
 /// Reads a list.
-pub(super) fn list(node: Node, path: &str, errors: &mut Errors) -> Option<Vec<Node>> {
+pub fn list(node: Node, path: &str, errors: &mut Errors) -> Option<Vec<Node>> {
     match node.body {
         Body::List(items) => Some(items),
         Body::Scalar { .. } | Body::Map(_) => {

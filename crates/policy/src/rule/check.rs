@@ -1,0 +1,1 @@
+//! What a rule may not say, found before it is used.

@@ -1,0 +1,1 @@
+//! How rules are written: out of a document, and back into one.
