@@ -34,7 +34,8 @@ pub use self::part::Part;
 pub use self::place::{HoldRefusal, Placement, Wanted};
 pub use self::scope::{Place, Scope};
 pub use self::set::{HoldSet, InForce};
-use crate::ids::{Epoch, Generation, HoldId, Principal, Timestamp, WaveNumber};
+use crate::digest::Digest;
+use crate::ids::{Epoch, Generation, HoldId, Principal, TargetId, Timestamp, WaveNumber};
 
 /// Whose stop it is. The order is from the least to the most severe; the most severe names a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,6 +127,19 @@ pub enum Cause {
         /// The name of the entry.
         name: String,
     },
+    /// A rule of the policy set in force applied, or could not say.
+    Rule {
+        /// The rule.
+        rule: String,
+        /// The digest of the set.
+        policy: Digest,
+        /// The target that the rule was asked about.
+        target: TargetId,
+        /// The signal that decided; `None`: a source that fell silent did.
+        signal: Option<String>,
+        /// The facts that were missing, by their codes; empty: the rule applied.
+        faults: Vec<String>,
+    },
 }
 
 /// Who ended a hold, when and why.
@@ -194,7 +208,17 @@ impl Hold {
             since: self.placed_at,
             reason: self.reason.clone(),
             part: self.part.as_ref().map(|part| part.condition.clone()),
+            by_rule: self.rule().is_some(),
         })
+    }
+
+    /// Returns the rule that placed it, if one did.
+    #[must_use]
+    pub fn rule(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::Rule { rule, .. } => Some(rule),
+            Cause::People { .. } | Cause::Gate { .. } | Cause::Calendar { .. } => None,
+        }
     }
 }
 

@@ -145,6 +145,7 @@ mod tests {
             WaveNumber(1),
         );
         let halt = InForce {
+            by_rule: false,
             id: HoldId::new(Uuid::from_u128(4)),
             kind: HoldKind::Halt,
             scope: Scope::Target(place.target),

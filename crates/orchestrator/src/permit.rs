@@ -327,6 +327,7 @@ mod tests {
     fn a_covering_hold_stops_the_send_and_is_named() {
         let id = HoldId::new(Uuid::from_u128(5));
         let hold = |scope| InForce {
+            by_rule: false,
             id,
             kind: HoldKind::Halt,
             scope,
@@ -348,6 +349,7 @@ mod tests {
     /// A halt of everything, with the wave of `PLACE` going on until so many milliseconds of the database.
     fn exempted(until: i64) -> Arc<HoldSet> {
         let mut holds: HoldSet = [InForce {
+            by_rule: false,
             scope: Scope::Everything,
             ..halt(1)
         }]
@@ -398,6 +400,7 @@ mod tests {
         let id = halt(2).id;
         kept.hold(
             InForce {
+                by_rule: false,
                 id,
                 scope: Scope::Everything,
                 ..halt(2)
@@ -414,6 +417,7 @@ mod tests {
 
     fn halt(number: u128) -> InForce {
         InForce {
+            by_rule: false,
             id: HoldId::new(Uuid::from_u128(number)),
             kind: HoldKind::Halt,
             scope: Scope::Wave(

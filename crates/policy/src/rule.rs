@@ -24,7 +24,7 @@ pub mod tally;
 use serde::{Deserialize, Serialize};
 
 use crate::named::named;
-use crate::signal::{Dialect, Lifecycle, Severity, SignalKind, Trust};
+use crate::signal::{Dialect, Lifecycle, Reach, Severity, SignalKind, Trust};
 use crate::time::Seconds;
 use crate::verdict::Verdict;
 
@@ -120,6 +120,8 @@ pub enum SignalTest {
     Products(Vec<String>),
     /// It is about one of the products of the target; when it names none, about all.
     ProductsOfTarget,
+    /// It is about somebody, or about everybody there is.
+    Reach(Reach),
     /// It has one of these labels.
     Labels(Vec<String>),
     /// It was issued at most so long before it was received.

@@ -58,6 +58,7 @@ mod tests {
 
     fn hold(number: u128, kind: HoldKind) -> InForce {
         InForce {
+            by_rule: false,
             id: HoldId::new(Uuid::from_u128(number)),
             kind,
             scope: Scope::Everything,

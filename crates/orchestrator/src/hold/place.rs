@@ -72,6 +72,14 @@ pub enum HoldRefusal {
         /// Who owns it.
         owner: Principal,
     },
+    /// A rule placed it for what was reported.
+    #[error(
+        "hold `{id}` was placed by a rule for what was reported: a security lead or an admin lets go of it"
+    )]
+    Reported {
+        /// The hold.
+        id: HoldId,
+    },
     /// A halt ends by its procedure.
     #[error(
         "hold `{id}` is a halt: its release is requested, approved by others and then carried out"
@@ -98,6 +106,7 @@ impl HoldRefusal {
             Self::FollowsVerdict { .. } => "hold_follows_verdict",
             Self::FollowsCalendar { .. } => "hold_follows_calendar",
             Self::NeedsProcedure { .. } => "release_needs_procedure",
+            Self::Reported { .. } => "hold_reported",
             Self::WiderThanTheirs { .. } => "hold_wider_than_yours",
         }
     }
@@ -111,6 +120,10 @@ impl Wanted {
     pub fn placement(&self, in_force: &HoldSet) -> Result<Placement, HoldRefusal> {
         if self.reason.trim().is_empty() {
             return Err(HoldRefusal::ReasonMissing);
+        }
+        if let Cause::Rule { .. } = self.cause {
+            // It has terms of its own, and may end by itself: it is nobody else's hold.
+            return Ok(Placement::New);
         }
         // Whoever says stop means now: a hold that something goes on under is not the stop they want.
         let mut alike = in_force.alike(self.kind, self.scope, self.part.as_ref());
@@ -170,6 +183,10 @@ impl Hold {
             Scope::Rollout(_) | Scope::Wave(..) | Scope::Part(..) => false,
         };
         let is_theirs = by.person == *owner || is_admin || by.group == Some(Group::Security);
+        let is_reported = self.rule().is_some() && self.kind != HoldKind::Halt;
+        if is_reported && !is_theirs {
+            return Err(HoldRefusal::Reported { id: self.id });
+        }
         if is_wide && self.kind == HoldKind::Pause && !is_theirs {
             let owner = self.owner.clone();
             return Err(HoldRefusal::WiderThanTheirs { id: self.id, owner });
@@ -183,6 +200,8 @@ impl Hold {
     /// When it has ended before, gives no reason, is a halt, or follows a verdict or a calendar.
     pub fn release(&self, release: Release) -> Result<Self, HoldRefusal> {
         match self.kind {
+            // What a rule placed is let go by people who have looked, also before it is clear.
+            HoldKind::Gate if self.rule().is_some() => self.end(release),
             HoldKind::Gate => Err(HoldRefusal::FollowsVerdict { id: self.id }),
             HoldKind::Freeze => Err(HoldRefusal::FollowsCalendar { id: self.id }),
             // Looked at first: whoever comes late hears that it is over, and not what it would take.

@@ -29,6 +29,9 @@ pub struct InForce {
     /// Which people of the wave; `None`: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Condition>,
+    /// Whether a rule placed it. Such a hold stands by itself: nobody joins it, and it may end by its rule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_rule: bool,
 }
 
 /// The set of holds in force.
@@ -172,7 +175,8 @@ impl HoldSet {
         self.alike(kind, scope, None).next()
     }
 
-    /// Returns the holds of this kind and exactly this scope, or the same part of it, the oldest first.
+    /// Returns the holds of this kind and exactly this scope, or the same part of it, the oldest first; those
+    /// that a rule placed are none of them.
     pub fn alike(
         &self,
         kind: HoldKind,
@@ -187,7 +191,7 @@ impl HoldSet {
         let alike = scopes
             .filter_map(|scope| self.filed.get(&scope))
             .flat_map(BTreeMap::values)
-            .filter(|hold| hold.kind == kind && hold.part.as_ref() == part);
+            .filter(|hold| hold.kind == kind && hold.part.as_ref() == part && !hold.by_rule);
         let mut alike: Vec<&InForce> = alike.collect();
         alike.sort_by_key(|hold| (hold.since, hold.id));
         alike.into_iter()
@@ -256,6 +260,7 @@ mod tests {
 
     fn hold(number: u32) -> InForce {
         InForce {
+            by_rule: false,
             id: HoldId::new(Uuid::from_u128(number.into())),
             kind: HoldKind::ALL[usize::try_from(number / 6 % 4).unwrap()],
             scope: scope(number),
@@ -272,10 +277,12 @@ mod tests {
     #[test]
     fn lifting_one_hold_leaves_the_other_in_force() {
         let pause = InForce {
+            by_rule: false,
             kind: HoldKind::Pause,
             ..hold(2)
         };
         let halt = InForce {
+            by_rule: false,
             kind: HoldKind::Halt,
             ..hold(1)
         };

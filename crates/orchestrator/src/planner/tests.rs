@@ -41,6 +41,7 @@ fn place() -> Place {
 
 fn hold(id: u128, kind: HoldKind, scope: Scope) -> InForce {
     InForce {
+        by_rule: false,
         id: HoldId::new(Uuid::from_u128(id)),
         kind,
         scope,
@@ -168,6 +169,7 @@ impl World {
         for effect in &step.effects {
             match effect {
                 Effect::PlaceGateHold { reason, .. } => self.holds.add(InForce {
+                    by_rule: false,
                     reason: reason.clone(),
                     ..hold(77, HoldKind::Gate, Scope::Rollout(rollout_id()))
                 }),

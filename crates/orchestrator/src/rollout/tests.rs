@@ -37,6 +37,7 @@ fn plan(text: &str) -> PlanRef {
 
 fn hold(kind: HoldKind) -> InForce {
     InForce {
+        by_rule: false,
         id: HoldId::new(Uuid::from_u128(9)),
         kind,
         scope: Scope::Everything,

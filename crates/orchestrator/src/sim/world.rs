@@ -255,6 +255,7 @@ impl World {
         let scope = Scope::Rollout(place().rollout);
         self.tell(&format!("hold.placed {} by {by}: {reason}", kind.name()));
         self.holds.add(InForce {
+            by_rule: false,
             id: HoldId::new(Uuid::from_u128(self.holds_placed)),
             kind,
             scope,

@@ -38,6 +38,7 @@ fn id(key: u8) -> WorkerId {
 
 fn holds(is_held: bool) -> HoldSet {
     let halt = InForce {
+        by_rule: false,
         id: HoldId::new(Uuid::from_u128(9)),
         kind: HoldKind::Halt,
         scope: Scope::Everything,

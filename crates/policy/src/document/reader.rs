@@ -84,8 +84,21 @@ impl Fields {
         self.known.push(name);
         let index = self.fields.iter().position(|(found, ..)| found == name)?;
         let (_, _, node) = self.fields.remove(index);
-        let is_null = matches!(&node.body, Body::Scalar { text, is_text: false } if matches!(text.as_str(), "" | "~" | "null"));
-        (!is_null).then_some(node)
+        (!is_null(&node)).then_some(node)
+    }
+
+    /// Says whether a field is there and was not taken.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        let named = |(found, _, node): &(String, Place, Node)| found == name && !is_null(node);
+        self.fields.iter().any(named)
+    }
+
+    /// Takes a text that may be missing.
+    pub fn maybe_text(&mut self, name: &'static str, errors: &mut Errors) -> Option<String> {
+        let path = self.at(name);
+        let node = self.take(name)?;
+        text(&node, &path, errors)
     }
 
     /// Takes a field that must be there.
@@ -197,6 +210,11 @@ impl Fields {
     }
 }
 
+/// A null is a missing field.
+fn is_null(node: &Node) -> bool {
+    matches!(&node.body, Body::Scalar { text, is_text: false } if matches!(text.as_str(), "" | "~" | "null"))
+}
+
 /// Reads a text that is not empty.
 pub fn text(node: &Node, path: &str, errors: &mut Errors) -> Option<String> {
     match &node.body {
@@ -233,7 +251,7 @@ pub fn list(node: Node, path: &str, errors: &mut Errors) -> Option<Vec<Node>> {
 }
 
 /// Reads `90s`, `30m`, `6h`, `3d`, or several of these one after the other, largest first.
-fn seconds_of(text: &str) -> Option<Seconds> {
+pub(crate) fn seconds_of(text: &str) -> Option<Seconds> {
     let mut total: u32 = 0;
     let mut digits = String::new();
     let mut last = u32::MAX;

@@ -334,6 +334,7 @@ impl SignalTest {
                     || target.products.is_empty()
                     || !signal.products.is_disjoint(&target.products)
             }
+            Self::Reach(reach) => signal.subject.reach() == *reach,
             Self::Labels(labels) => signal.labels.iter().any(|one| is_one_of(one, labels)),
             Self::Age {
                 at_most,

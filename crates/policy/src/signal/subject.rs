@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
+
 /// Whom a signal is about. A part that is missing stands for everybody, as in complex subjects of Shared
 /// Signals: a signal about a tenant alone is about each of its users.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -24,13 +26,14 @@ pub struct Subject {
     pub device: Option<String>,
 }
 
-/// How much of a tenant a signal is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reach {
-    /// One user, device, group or unit.
-    Somebody,
-    /// Every user.
-    Everybody,
+named! {
+    /// How much of a tenant a signal is about.
+    pub enum Reach: "reach" {
+        /// One user, device, group or unit.
+        Somebody = "somebody",
+        /// Every user.
+        Everybody = "everybody",
+    }
 }
 
 impl Subject {

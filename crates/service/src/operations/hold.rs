@@ -514,7 +514,9 @@ async fn show_judged(
     };
     let actors = match &hold.cause {
         Cause::People { principals } => principals.iter().map(ToString::to_string).collect(),
-        Cause::Gate { .. } | Cause::Calendar { .. } => vec![hold.placed_by.to_string()],
+        Cause::Gate { .. } | Cause::Calendar { .. } | Cause::Rule { .. } => {
+            vec![hold.placed_by.to_string()]
+        }
     };
     let released = hold.released.as_ref();
     Ok(HoldView {

@@ -480,6 +480,7 @@ mod tests {
 
     fn held(kind: HoldKind, wave: Option<WaveNumber>) -> ReportLine {
         let hold = InForce {
+            by_rule: false,
             id: HoldId::new(Uuid::from_u128(1)),
             kind,
             scope: Scope::Everything,

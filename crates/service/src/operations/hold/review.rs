@@ -132,7 +132,8 @@ pub(super) async fn may_let_go(
     actor: &Actor,
     hold: &Hold,
 ) -> Result<(), OperationError> {
-    if !matches!(hold.scope, Scope::Everything | Scope::Target(_)) {
+    let is_wide = matches!(hold.scope, Scope::Everything | Scope::Target(_));
+    if !is_wide && hold.rule().is_none() {
         return Ok(());
     }
     let seat = seat_of(txn, actor).await?;

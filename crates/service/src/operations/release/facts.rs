@@ -189,7 +189,7 @@ async fn tested<C: Connection>(
 async fn placer_of<C: Connection>(db: &C, hold: &Hold) -> Result<Option<Principal>, StoreError> {
     let placer = match &hold.cause {
         Cause::People { .. } => token::token_find(db, hold.placed_by.as_str()).await?,
-        Cause::Gate { .. } | Cause::Calendar { .. } => None,
+        Cause::Gate { .. } | Cause::Calendar { .. } | Cause::Rule { .. } => None,
     };
     Ok(placer.map(|row| Principal::new(row.person.unwrap_or(row.name))))
 }
