@@ -4,7 +4,13 @@
 //! somebody else's work) and says either which signals are in them, or why they cannot be read. Nothing here
 //! trusts a number: severities and states are mapped by table, and what is not in the table is unknown.
 
+pub mod csaf;
+mod field;
+pub mod graph;
+pub mod kev;
+pub mod ocsf;
 pub mod report;
+pub mod taxii;
 pub mod webhook;
 
 use std::collections::BTreeSet;
@@ -63,6 +69,25 @@ impl Unreadable {
     pub fn field(name: &str, wanted: &str) -> Self {
         Self::new("field_invalid", format!("`{name}` must be {wanted}"))
     }
+}
+
+/// What a list of somebody else's objects was read into: a page of alerts, issues or threat intelligence.
+///
+/// One object that cannot be read hides none of the others: whoever may write into a shared collection
+/// could otherwise make us blind to all of it.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The signals, in the order of the document.
+    pub signals: Vec<Signal>,
+    /// Why some objects could not be read.
+    pub refused: Vec<Unreadable>,
+    /// How many objects are of a type that reports nothing.
+    pub ignored: usize,
+    /// Whether the source says that there is more.
+    pub more: bool,
+    /// What to ask for the rest with: a link or a token, as the format says. It is a claim: whoever
+    /// fetches checks where a link leads.
+    pub next: Option<String>,
 }
 
 impl Origin {
