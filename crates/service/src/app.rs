@@ -63,6 +63,7 @@ struct WakeBells {
     dispatch: Notify,
     reviews: Notify,
     parts: Notify,
+    policy: Notify,
     /// What holds have stopped, and the planner has not been told of.
     stopped: Mutex<Vec<Scope>>,
 }
@@ -82,6 +83,16 @@ impl Wake {
     /// Waits for the bell of the reviews.
     pub async fn reviews(&self) {
         self.0.reviews.notified().await;
+    }
+
+    /// A signal was admitted, or what judges it changed.
+    pub fn judge(&self) {
+        self.0.policy.notify_one();
+    }
+
+    /// Waits for the bell of the judge.
+    pub async fn judging(&self) {
+        self.0.policy.notified().await;
     }
 
     /// A wave is to be sorted.

@@ -13,12 +13,14 @@ pub mod hold;
 pub mod lists;
 pub mod palette;
 pub mod plan;
+pub mod policy;
 pub mod population;
 pub mod release;
 pub mod requirement;
 pub mod revert;
 pub mod screen;
 pub mod serve;
+pub mod signal;
 pub mod steer;
 pub mod table;
 pub mod tame;
@@ -133,6 +135,12 @@ enum Command {
     Emergency(emergency::EmergencyCommand),
     /// Release one hold; others stay. A halt takes the digest that was approved
     Release(hold::Release),
+    /// Signals: send, list
+    #[command(subcommand)]
+    Signal(signal::SignalCommand),
+    /// Policy sets: test, diff, propose, approve, list, show
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -220,6 +228,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::ReleaseStatus { hold } => release::status(&context, &hold).await,
         Command::Emergency(command) => emergency::run(&context, command).await,
         Command::Release(command) => hold::release(&context, &command).await,
+        Command::Signal(command) => signal::run(&context, command).await,
+        Command::Policy(command) => policy::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,
     }

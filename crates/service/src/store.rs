@@ -21,12 +21,14 @@ mod migrate;
 pub mod part;
 mod place;
 pub mod plan;
+pub mod policy;
 pub mod population;
 pub mod query;
 pub mod release;
 pub mod revert;
 pub mod review;
 pub mod rollout;
+pub mod signal;
 pub mod snapshot;
 mod sole;
 pub mod standing;
@@ -172,9 +174,10 @@ impl Store {
         self.0.pools.writer.get_database_backend() == DbBackend::Postgres
     }
 
-    /// Gives a new database its identity, its epoch, and the beginning of its audit trail.
+    /// Gives a new database its identity, its epoch, the beginning of its audit trail, and a policy set.
     async fn install(&self, ids: &Ids) -> Result<(), StoreError> {
         let instance = ids.token();
+        let starter = policy::PolicyRow::starter(&ids.token())?;
         transact!(self, Lane::Ordinary, "install", |txn| {
             let now = txn.now().timestamp_millis();
             query::execute(
@@ -190,6 +193,12 @@ impl Store {
                 [vec![0_u8; 32].into()],
             )
             .await?;
+            let starter = policy::PolicyRow {
+                created_at: now,
+                activated_at: Some(now),
+                ..starter.clone()
+            };
+            policy::starter_install(txn, &starter).await?;
             Ok::<(), StoreError>(())
         })
     }

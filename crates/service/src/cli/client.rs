@@ -164,6 +164,19 @@ impl Client {
         self.read(request.json(body)).await
     }
 
+    /// Replaces a resource.
+    ///
+    /// # Errors
+    /// As the service answers, or when nobody does.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let request = self.request(Method::PUT, path).timeout(CALL_TIMEOUT);
+        self.read(request.json(body)).await
+    }
+
     /// Sends a JSON body, if the resource is still of the generation named.
     ///
     /// # Errors

@@ -169,6 +169,26 @@ impl FromRequest<App> for SpecBody {
     }
 }
 
+/// A JSON document of somebody else, byte by byte: its digest is kept.
+#[derive(Debug)]
+pub(super) struct RawBody(pub(super) Bytes);
+
+impl FromRequest<App> for RawBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &App) -> Result<Self, Problem> {
+        let media = media_type(request.headers());
+        if media != "application/json" {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "media_type",
+                format!("a signal is application/json, and this is `{media}`"),
+            ));
+        }
+        body_bytes(request, state).await.map(Self)
+    }
+}
+
 /// The parameters of a query; unknown ones are refused.
 #[derive(Debug)]
 pub(super) struct Query<T>(pub(super) T);

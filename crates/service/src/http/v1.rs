@@ -5,10 +5,12 @@ pub(super) mod drift;
 pub(super) mod emergency;
 pub(super) mod exposure;
 pub(super) mod hold;
+pub(super) mod policy;
 pub(super) mod population;
 pub(super) mod release;
 pub(super) mod revert;
 pub(super) mod rollout;
+pub(super) mod signal;
 pub(super) mod target;
 pub(super) mod token;
 

@@ -189,8 +189,18 @@ pub(super) async fn place_wanted(
             Ok((hold, is_new, StoreTime::read(txn.now(), asked)))
         });
     let (hold, is_new, time) = placed?;
+    stand(app, &hold);
+    let begun = is_new.then(|| Begun {
+        counting: heads::begin(app, &hold),
+        time,
+    });
+    Ok((hold, begun))
+}
+
+/// Tells this process that a hold stands, once that is committed.
+pub(super) fn stand(app: &App, hold: &Hold) {
     tracing::info!(hold = %hold.id, kind = hold.kind.name(), scope = hold.scope.name(), epoch = hold.placed_epoch.get(),
-        is_new, "a hold is in force");
+        "a hold is in force");
     restored::seen(app, hold.placed_epoch);
     if let Some(in_force) = hold.in_force() {
         let cache = app.store.hold_cache();
@@ -202,11 +212,11 @@ pub(super) async fn place_wanted(
     if hold.part.is_some() {
         app.wake.sort();
     }
-    let begun = is_new.then(|| Begun {
-        counting: heads::begin(app, &hold),
-        time,
-    });
-    Ok((hold, begun))
+}
+
+/// Counts whom a new hold stops, and keeps the count. Nobody waits for that.
+pub(super) fn count(app: &App, hold: &Hold) {
+    drop(heads::begin(app, hold));
 }
 
 /// Places a hold inside a transaction, and returns what the trail must hear of it.

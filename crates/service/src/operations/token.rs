@@ -52,6 +52,10 @@ pub enum Permission {
     TakeBack,
     /// Make and revoke tokens.
     ManageTokens,
+    /// Report: send signals.
+    Report,
+    /// Propose policy sets, say yes to them, and say what rules know of targets.
+    Policy,
     /// Say which credential a target is sent, and where it is sent to.
     UseCredential,
 }
@@ -70,6 +74,8 @@ impl Permission {
             Self::ReleaseHalt => "take part in letting go of a halt",
             Self::TakeBack => "take part in taking people back",
             Self::ManageTokens => "make and revoke tokens",
+            Self::Report => "send signals",
+            Self::Policy => "change policy sets and what rules know of targets",
             Self::UseCredential => "say which credential a target is sent, and where",
         }
     }
@@ -125,14 +131,21 @@ impl Role {
             // Anybody who sees the danger stops: a halt needs no rollout manager.
             Self::Security => matches!(
                 permission,
-                P::Read | P::ReadAudit | P::Pause | P::Halt | P::ReleaseHalt | P::TakeBack
+                P::Read
+                    | P::ReadAudit
+                    | P::Pause
+                    | P::Halt
+                    | P::ReleaseHalt
+                    | P::TakeBack
+                    | P::Report
+                    | P::Policy
             ),
             Self::Approver => matches!(
                 permission,
                 P::Read | P::Approve | P::ReleaseHalt | P::TakeBack
             ),
             Self::Auditor => matches!(permission, P::Read | P::ReadAudit),
-            Self::SignalSource => false,
+            Self::SignalSource => matches!(permission, P::Report),
         }
     }
 }

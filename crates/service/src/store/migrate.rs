@@ -58,6 +58,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../../migrations/sqlite/0008_part.sql"),
         include_str!("../../../../migrations/postgres/0008_part.sql"),
     ),
+    (
+        9,
+        "signal",
+        include_str!("../../../../migrations/sqlite/0009_signal.sql"),
+        include_str!("../../../../migrations/postgres/0009_signal.sql"),
+    ),
 ];
 
 /// Brings a database to this version. Processes that start together wait for one another.

@@ -126,6 +126,17 @@ struct Due {
     id: String,
 }
 
+/// Returns every rollout onto a target that is not over, the oldest first.
+pub async fn rollouts_onto<C: ConnectionTrait>(
+    db: &C,
+    target: TargetId,
+) -> Result<Vec<RolloutId>, StoreError> {
+    let sql = "SELECT id FROM rollout WHERE target_id = $1 AND lifecycle NOT IN ('completed', 'cancelled') \
+               ORDER BY created_at, id";
+    let found: Vec<Due> = query::all(db, sql, [target.to_string().into()]).await?;
+    found.iter().map(|row| query::id(&row.id)).collect()
+}
+
 /// Returns the rollouts that are under way, all of them or those onto one target.
 pub async fn rollouts_started<C: ConnectionTrait>(
     db: &C,

@@ -11,9 +11,18 @@ use crate::store::{DatabaseUrl, Store};
 
 /// Opens an application on a new SQLite file, and on a new PostgreSQL database if there is a server.
 pub(crate) async fn apps() -> Vec<App> {
+    apps_by(Clock::system).await
+}
+
+/// The same by a clock that stands until it is moved.
+pub(crate) async fn apps_standing() -> Vec<App> {
+    apps_by(|| Clock::virtual_at("2026-01-05T08:00:00Z".parse().expect("an instant"))).await
+}
+
+async fn apps_by(clock: fn() -> Clock) -> Vec<App> {
     let mut apps = Vec::new();
     for url in urls().await {
-        let clock = Clock::system();
+        let clock = clock();
         let ids = Ids::system();
         let store = Store::open(&url, clock.clone(), &ids)
             .await

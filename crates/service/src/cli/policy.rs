@@ -1,0 +1,255 @@
+//! Commands about policy sets. `test` and `diff` need no service: whoever writes rules tries them at once.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tidegate_policy::document::Format;
+use tidegate_policy::set::PolicySet;
+
+use super::client::{Document, escape};
+use super::context::{Context, text_of};
+use super::error::{CliError, Exit};
+use super::table::Table;
+
+/// What to do with policy sets.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Read a policy set, check its rules and run its tests
+    Test {
+        /// The file: YAML, JSON or TOML by its ending
+        file: PathBuf,
+    },
+    /// Show which rules one file changes in another, and whether anything may slip through
+    Diff {
+        /// The set as it was
+        old: PathBuf,
+        /// The set as it would be
+        new: PathBuf,
+    },
+    /// Propose a version: a draft until people say yes
+    Propose {
+        /// The file
+        file: PathBuf,
+    },
+    /// Say yes to a draft
+    Approve {
+        /// The name of the set
+        name: String,
+        /// The version
+        version: i64,
+    },
+    /// List every version of every set
+    List,
+    /// Print a version as it was written
+    Show {
+        /// The name of the set
+        name: String,
+        /// The version; the newest unless said
+        #[arg(long)]
+        version: Option<i64>,
+    },
+    /// Say what rules know of a target: its vendor, products and tenant
+    Target {
+        /// The name or id of the target
+        target: String,
+        /// Whose product it is, such as microsoft
+        #[arg(long)]
+        vendor: String,
+        /// The products it uses; all of the vendor's unless said
+        #[arg(long, value_delimiter = ',')]
+        products: Vec<String>,
+        /// Its tenant at the vendor; any unless said
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+}
+
+/// Runs a policy command.
+///
+/// # Errors
+/// As the service answers; a set that is wrong, or whose tests fail, ends with code 1, and one that loosens with code 2.
+pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliError> {
+    match command {
+        PolicyCommand::Test { file } => test(context, &file),
+        PolicyCommand::Diff { old, new } => diff(context, &old, &new),
+        PolicyCommand::Propose { file } => {
+            let (text, content_type) = text(&file)?;
+            let document = Document { text, content_type };
+            let answer: Value = context
+                .client
+                .post_document("/v1/policies", &document)
+                .await?;
+            context.show(&answer, |answer| proposed(answer));
+            Ok(())
+        }
+        PolicyCommand::Approve { name, version } => {
+            let path = format!("/v1/policies/{}/versions/{version}/approve", escape(&name));
+            let answer: Value = context.client.post(&path, &json!({})).await?;
+            context.show(&answer, |answer| {
+                match text_of(answer, "/status").as_str() {
+                    "active" => vec![format!("`{name}` version {version} is active")],
+                    _ => proposed(answer),
+                }
+            });
+            Ok(())
+        }
+        PolicyCommand::List => {
+            let answer: Value = context.client.get("/v1/policies").await?;
+            context.show(&answer, |answer| {
+                let mut table =
+                    Table::new(&["name", "version", "status", "rules", "author", "digest"]);
+                for item in answer.as_array().into_iter().flatten() {
+                    table.row([
+                        text_of(item, "/name"),
+                        text_of(item, "/version"),
+                        text_of(item, "/status"),
+                        text_of(item, "/rules"),
+                        text_of(item, "/author"),
+                        text_of(item, "/digest").chars().take(12).collect(),
+                    ]);
+                }
+                table.lines(context.width())
+            });
+            Ok(())
+        }
+        PolicyCommand::Show { name, version } => {
+            let query = version.map_or(String::new(), |version| format!("?version={version}"));
+            let path = format!("/v1/policies/{}{query}", escape(&name));
+            let answer: Value = context.client.get(&path).await?;
+            context.show(&answer, |answer| {
+                text_of(answer, "/text")
+                    .lines()
+                    .map(str::to_owned)
+                    .collect()
+            });
+            Ok(())
+        }
+        PolicyCommand::Target {
+            target,
+            vendor,
+            products,
+            tenant,
+        } => {
+            let path = format!("/v1/targets/{}/facts", escape(&target));
+            let body = json!({"vendor": vendor, "products": products, "tenant": tenant});
+            let answer: Value = context.client.put(&path, &body).await?;
+            context.show(&answer, |answer| {
+                vec![format!(
+                    "rules know `{target}` as {}'s",
+                    text_of(answer, "/vendor")
+                )]
+            });
+            Ok(())
+        }
+    }
+}
+
+fn proposed(answer: &Value) -> Vec<String> {
+    let (name, version) = (text_of(answer, "/name"), text_of(answer, "/version"));
+    let needed = answer.get("needed").and_then(Value::as_u64).unwrap_or(0);
+    let mut lines = vec![format!("`{name}` version {version} is a draft")];
+    for change in answer
+        .get("changes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        lines.push(format!(
+            "  {:<10} {}",
+            text_of(change, "/change"),
+            text_of(change, "/rule")
+        ));
+    }
+    let whose = match answer.get("loosens").and_then(Value::as_bool) {
+        Some(true) => "who did not write it, for something may slip through that did not before",
+        _ => "from security",
+    };
+    lines.push(format!(
+        "{needed} more must say yes {whose}: tidegate policy approve {name} {version}"
+    ));
+    lines
+}
+
+fn format_of(path: &Path) -> (Format, &'static str) {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("json") => (Format::Json, "application/json"),
+        Some("toml") => (Format::Toml, "application/toml"),
+        _ => (Format::Yaml, "application/yaml"),
+    }
+}
+
+fn text(path: &Path) -> Result<(String, &'static str), CliError> {
+    let text = std::fs::read_to_string(path).map_err(|cause| CliError::File {
+        path: path.to_owned(),
+        cause,
+    })?;
+    Ok((text, format_of(path).1))
+}
+
+fn parsed(path: &Path) -> Result<PolicySet, CliError> {
+    let (text, _) = text(path)?;
+    PolicySet::parse(&text, format_of(path).0).map_err(|errors| {
+        let lines: Vec<String> = errors.0.iter().map(|error| format!("  {error}")).collect();
+        CliError::Usage(format!(
+            "{}: {errors}\n{}",
+            path.display(),
+            lines.join("\n")
+        ))
+    })
+}
+
+fn test(context: &Context, file: &Path) -> Result<(), CliError> {
+    let set = parsed(file)?;
+    let failures = set.failures();
+    let answer = json!({
+        "name": set.name, "rules": set.rules.len(), "tests": set.tests.len(), "digest": set.digest(),
+        "failures": failures,
+    });
+    context.show(&answer, |_| {
+        let mut lines: Vec<String> = failures
+            .iter()
+            .map(|failure| format!("FAILED {}: {}", failure.name, failure.sentence))
+            .collect();
+        let passed = set.tests.len() - failures.len();
+        lines.push(format!(
+            "`{}`: {} rules, {passed} of {} tests pass, digest {}",
+            set.name,
+            set.rules.len(),
+            set.tests.len(),
+            set.digest()
+                .to_string()
+                .chars()
+                .take(12)
+                .collect::<String>()
+        ));
+        lines
+    });
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::Silent(Exit::Error)),
+    }
+}
+
+fn diff(context: &Context, old: &Path, new: &Path) -> Result<(), CliError> {
+    let changes = parsed(old)?.changes(&parsed(new)?);
+    let loosens = changes.iter().any(|change| change.change.loosens());
+    context.show(&json!({"changes": changes, "loosens": loosens}), |_| {
+        let mut lines: Vec<String> = changes
+            .iter()
+            .map(|change| format!("{:<10} {}", change.change.name(), change.rule))
+            .collect();
+        lines.push(match (changes.is_empty(), loosens) {
+            (true, _) => "nothing changes".to_owned(),
+            (false, true) => {
+                "something may slip through that did not before: two others must say yes".to_owned()
+            }
+            (false, false) => "nothing slips through that did not before".to_owned(),
+        });
+        lines
+    });
+    match loosens {
+        true => Err(CliError::Silent(Exit::Difference)),
+        false => Ok(()),
+    }
+}

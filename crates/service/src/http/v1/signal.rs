@@ -1,0 +1,40 @@
+//! Signals.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::PageQuery;
+use crate::app::App;
+use crate::http::error::Problem;
+use crate::http::extract::{Caller, Query, RawBody};
+use crate::operations::Page;
+use crate::operations::signal::{self, Admitted, SignalView};
+use crate::operations::token::Permission;
+
+/// List signals, the newest first.
+#[utoipa::path(get, path = "/v1/signals", tag = "signals", params(PageQuery), responses((status = 200, body = Page<SignalView>)))]
+pub(in crate::http) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<SignalView>>, Problem> {
+    caller.may(Permission::Read)?;
+    let page = signal::list(&app, page.cursor.as_deref(), page.limit()).await?;
+    Ok(Json(page))
+}
+
+/// Send a signal. It is durable when this answers, and judged at once.
+///
+/// The body is a report: `kind`, `severity`, `vendor`, `products`, `subject`, `title`, `id` and more, see docs/POLICIES.md.
+/// The same `id` again counts once.
+#[utoipa::path(post, path = "/v1/signals", tag = "signals", request_body = Object, responses((status = 202, body = Admitted)))]
+pub(in crate::http) async fn send(
+    State(app): State<App>,
+    caller: Caller,
+    body: RawBody,
+) -> Result<(StatusCode, Json<Admitted>), Problem> {
+    let actor = caller.may(Permission::Report)?;
+    let admitted = signal::send(&app, &actor, &body.0).await?;
+    Ok((StatusCode::ACCEPTED, Json(admitted)))
+}

@@ -1,0 +1,206 @@
+//! Has the rules in force look at every signal, soon after it was admitted, and lift what has been clear.
+//!
+//! Every process looks; the row of what has been judged lets one of them decide, and what it decided is
+//! known by rule and target, so looking twice holds nothing twice.
+
+use std::time::Duration;
+
+use crate::app::App;
+use crate::operations::policy::judging::{self, Judging};
+
+/// The longest sleep between two looks: another process may have admitted something.
+const SLEEP: Duration = Duration::from_millis(250);
+
+/// Looks whenever there is something to judge, for ever.
+pub async fn run(app: App) {
+    let mut judging: Option<Judging> = None;
+    loop {
+        if let Err(error) = judging::look(&app, &mut judging).await {
+            // What was counted in memory may be ahead of what was written: it is read again.
+            judging = None;
+            tracing::warn!(%error, "signals could not be judged; they wait");
+        }
+        tokio::select! {
+            () = app.wake.judging() => {}
+            () = tokio::time::sleep(SLEEP) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidegate_orchestrator::ids::TargetId;
+    use tidegate_policy::Signal;
+    use tidegate_policy::dialect::{Origin, report};
+    use tidegate_policy::document::Format;
+    use tidegate_policy::signal::Trust;
+
+    use super::*;
+    use crate::operations::hold;
+    use crate::operations::policy::{self, FactsView};
+    use crate::operations::view::HoldView;
+    use crate::operations::{Actor, signal, target, token};
+    use crate::store::testing::{apps_standing, each_app};
+
+    fn ann() -> Actor {
+        Actor::person("ann", None)
+    }
+
+    /// A target of a vendor.
+    async fn boxed(app: &App, name: &str, vendor: &str) -> TargetId {
+        let made = target::create(app, &ann(), name, "sandbox", &json!({}))
+            .await
+            .unwrap();
+        let facts = FactsView {
+            vendor: Some(vendor.to_owned()),
+            products: Vec::new(),
+            tenant: None,
+        };
+        policy::facts_set(app, &ann(), name, &facts).await.unwrap();
+        made.id
+    }
+
+    /// Admits a report as if it had come signed and fresh.
+    async fn reported(app: &App, id: &str, report: serde_json::Value) -> signal::Admitted {
+        let origin = Origin {
+            source: "siem".to_owned(),
+            trust: Trust::SignedFresh,
+            vendor: None,
+            products: Default::default(),
+            received_at: app.clock.now(),
+        };
+        let body = report.to_string().into_bytes();
+        let found: Signal = report::manual(&body, id, &origin).unwrap();
+        signal::admit(app, &Actor::task("siem"), vec![found], &body)
+            .await
+            .unwrap()
+    }
+
+    async fn in_force(app: &App) -> Vec<HoldView> {
+        hold::list(app, (true, false), None, 100)
+            .await
+            .unwrap()
+            .items
+    }
+
+    async fn judged(app: &App) -> Vec<HoldView> {
+        judging::look(app, &mut None).await.unwrap();
+        in_force(app).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_breach_at_the_vendor_halts_its_targets_once_and_no_others() {
+        each_app!(app => {
+            let ours = boxed(&app, "ours", "Microsoft").await;
+            boxed(&app, "another", "other").await;
+            let breach = json!({"kind": "vendor_breach", "severity": "critical", "vendor": "microsoft", "title": "a breach"});
+            let sent = reported(&app, "1", breach.clone()).await;
+            assert_eq!((sent.admitted, sent.repeated), (1, 0));
+            assert_eq!(reported(&app, "1", breach.clone()).await.repeated, 1, "known already");
+            let holds = judged(&app).await;
+            assert_eq!(holds.len(), 2, "the halt, and the gate of what is milder: {holds:#?}");
+            let halt = holds.iter().find(|hold| hold.kind == "halt").unwrap();
+            assert_eq!(halt.scope.id.as_deref(), Some(ours.to_string().as_str()));
+            assert!(halt.reason.contains("rule `vendor-breach-halts`") && halt.reason.contains("a breach"), "{}", halt.reason);
+            let requirements = crate::operations::requirement::list(&app, &halt.id.to_string()).await.unwrap();
+            assert_eq!(requirements.len(), 4);
+            for id in ["2", "3", "4"] {
+                reported(&app, id, breach.clone()).await;
+            }
+            assert_eq!(judged(&app).await.len(), 2, "one hold, and a counter");
+            let report = crate::store::policy::report_load(app.store.read(), halt.id).await.unwrap().unwrap();
+            assert_eq!(report.signals, 4);
+            let listed = signal::list(&app, None, 10).await.unwrap().items;
+            assert!(listed.iter().all(|signal| signal.outcome == "halt"), "{listed:#?}");
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_signal_that_no_rule_maps_is_shown_and_holds_nothing() {
+        each_app!(app => {
+            boxed(&app, "ours", "microsoft").await;
+            reported(&app, "1", json!({"kind": "advisory", "severity": "high", "vendor": "microsoft"})).await;
+            let waiting = signal::list(&app, None, 10).await.unwrap().items;
+            assert_eq!(waiting.first().unwrap().outcome, "waiting");
+            assert!(judged(&app).await.is_empty());
+            let listed = signal::list(&app, None, 10).await.unwrap().items;
+            assert_eq!(listed.first().unwrap().outcome, "unmapped");
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pause_of_a_rule_is_lifted_by_it_once_clear_and_nothing_else_is() {
+        for app in apps_standing().await {
+            let id = boxed(&app, "ours", "microsoft").await;
+            let theft = |user: &str| {
+                json!({
+                    "kind": "session_theft", "severity": "high", "vendor": "microsoft", "subject": {"user": user},
+                })
+            };
+            for (id, user) in [("1", "ana"), ("2", "bo")] {
+                reported(&app, id, theft(user)).await;
+            }
+            assert!(judged(&app).await.is_empty(), "two are no burst");
+            reported(&app, "3", theft("cy")).await;
+            let holds = judged(&app).await;
+            assert_eq!(holds.len(), 1, "{holds:#?}");
+            assert_eq!(holds.first().unwrap().kind, "pause");
+            let by_hand = hold::NewHold {
+                kind: "pause".to_owned(),
+                scope: crate::operations::view::ScopeView::of(
+                    &tidegate_orchestrator::hold::Scope::Target(id),
+                ),
+                reason: "I want to look".to_owned(),
+                effect: None,
+                review_at: None,
+            };
+            hold::place(&app, &ann(), &by_hand).await.unwrap();
+            assert_eq!(
+                in_force(&app).await.len(),
+                2,
+                "people do not join what a rule may lift"
+            );
+            app.clock.advance(12 * 3_600_000);
+            assert_eq!(
+                judged(&app).await.len(),
+                2,
+                "the window of an hour is not over by then"
+            );
+            app.clock.advance(3_600_000);
+            let left = judged(&app).await;
+            assert_eq!(left.len(), 1);
+            assert_eq!(left.first().unwrap().reason, "I want to look");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_set_that_loosens_takes_two_others_and_never_frees_what_its_rule_holds() {
+        each_app!(app => {
+            boxed(&app, "ours", "microsoft").await;
+            for name in ["sue", "sam", "sid"] {
+                token::create(&app, &ann(), (name, None), "security").await.unwrap();
+            }
+            let as_sec = |name: &str| Actor::person(name, None);
+            let looser = tidegate_policy::set::STARTER.replace("at_least: 3}", "at_least: 30}").replace("  - name: three users", "  - name: three users no more").replace("expect: pause\n    by: token-theft", "expect: proceed\n    by: token-theft");
+            let refused = policy::propose(&app, &as_sec("sue"), &looser, Format::Yaml).await.unwrap_err();
+            assert!(refused.to_string().contains("tests fail"), "{refused}");
+            let looser = looser.replace("expect: proceed\n    by: token-theft-burst-pauses", "expect: proceed");
+            let draft = policy::propose(&app, &as_sec("sue"), &looser, Format::Yaml).await.unwrap();
+            assert!(draft.loosens && draft.needed == 2, "{draft:#?}");
+            let approve = async |name: &str| policy::approve(&app, &as_sec(name), "starter", 2).await;
+            assert!(approve("sue").await.is_err(), "she wrote it");
+            assert_eq!(approve("sam").await.unwrap().status, "draft");
+            assert_eq!(approve("sam").await.unwrap().needed, 1, "the same yes again");
+            assert_eq!(approve("sid").await.unwrap().status, "active");
+            reported(&app, "1", json!({"kind": "vendor_breach", "severity": "critical", "vendor": "microsoft"})).await;
+            assert!(!judged(&app).await.is_empty());
+            let without = looser.replace("kind, equals: vendor_breach}\n        - {signal: severity, at_least: high, unknown_is: high}", "kind, equals: vendor_breach}\n        - {signal: severity, at_least: critical, unknown_is: critical}")
+                .replace("given: [{kind: vendor_breach, severity: high}]", "given: [{kind: vendor_breach, severity: critical}]")
+                .replace("given: [{kind: vendor_breach, vendor: microsoft}]", "given: [{kind: vendor_breach, severity: critical, vendor: microsoft}]");
+            policy::propose(&app, &as_sec("sue"), &without, Format::Yaml).await.unwrap();
+            let refused = policy::approve(&app, &as_sec("sam"), "starter", 3).await.unwrap_err();
+            assert!(refused.to_string().contains("while its hold"), "{refused}");
+        });
+    }
+}
