@@ -19,7 +19,7 @@ use serde_json::Value;
 use self::tree::{Concern, concerns};
 use self::words::{Exploitation, exploitation, progress, scores_severity};
 use super::field::{
-    at, at_most, items, label, label_of, reference, required, required_id, set_products,
+    at, at_most, items, label, label_of, part_id, reference, required, required_id, set_products,
     severity_of, tlp_of,
 };
 use super::{Origin, Unreadable, clipped, json, text};
@@ -30,6 +30,9 @@ use crate::signal::{Dialect, Lifecycle, Severity, Signal, SignalKind, folded};
 pub const SIGNALS_MAX: usize = 512;
 /// The most vulnerabilities of one document.
 pub const VULNERABILITIES_MAX: usize = 10_000;
+
+/// How many vulnerabilities surely have a label each. Of more, the first have, and `cves:many` says so.
+const CVES_MAX: usize = 56;
 
 /// Reads an advisory.
 ///
@@ -54,7 +57,7 @@ pub fn read(body: &[u8], origin: &Origin) -> Result<Vec<Signal>, Unreadable> {
         let mut signal = advisory.clone();
         // A document of one vendor is known by its own id, however it spells the vendor later.
         if let (false, Some(vendor)) = (has_one, &vendor) {
-            signal.external_id = format!("{}#{vendor}", advisory.external_id);
+            signal.external_id = part_id(&advisory.external_id, vendor);
         }
         signal.vendor = vendor.or(signal.vendor);
         if is_cleared && signal.lifecycle.can_tighten() {
@@ -122,6 +125,9 @@ fn advisory(whole: &Value, origin: &Origin, raw: Digest) -> Result<Signal, Unrea
     label_of(&mut signal, "csaf", document, "csaf_version");
     say_severity(&mut signal, document, vulnerabilities);
     say_exploitation(&mut signal, vulnerabilities);
+    if vulnerabilities.len() > CVES_MAX {
+        label(&mut signal, "cves:many");
+    }
     for one in vulnerabilities {
         label(&mut signal, text(one, "cve").unwrap_or_default());
     }
@@ -177,7 +183,10 @@ fn progress_signals(
     about: &Signal,
     signals: &mut Vec<Signal>,
 ) {
-    let name = text(vulnerability, "cve").map(folded);
+    let other = items(vulnerability, "ids")
+        .first()
+        .and_then(|id| text(id, "text"));
+    let name = text(vulnerability, "cve").or(other).map(folded);
     let name = name.unwrap_or_else(|| format!("{index}"));
     for involvement in items(vulnerability, "involvements") {
         let party = text(involvement, "party").map(folded);
@@ -185,7 +194,7 @@ fn progress_signals(
             continue;
         }
         let mut signal = about.clone();
-        signal.external_id = clipped(&format!("{}#progress:{name}", about.external_id));
+        signal.external_id = part_id(&about.external_id, &format!("progress:{name}"));
         signal.kind = SignalKind::VendorProgress;
         signal.severity = Severity::Info;
         signal.severity_raw = None;

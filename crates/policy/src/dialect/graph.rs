@@ -63,7 +63,7 @@ fn page(body: &[u8], origin: &Origin, read: ReadOne) -> Result<Page, Unreadable>
     let list = required_list(&whole, "value", "", OBJECTS_MAX)?;
     page.next = match whole.get("@odata.nextLink") {
         None | Some(Value::Null) => None,
-        Some(Value::String(link)) if link.len() <= LINK_MAX => Some(link.clone()),
+        Some(Value::String(link)) if (1..=LINK_MAX).contains(&link.len()) => Some(link.clone()),
         // To go on without it would leave the rest unread and call it all.
         Some(_) => return Err(Unreadable::field("@odata.nextLink", "a link")),
     };

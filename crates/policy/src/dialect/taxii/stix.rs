@@ -85,10 +85,19 @@ pub(super) fn read(
     if let Some(vendor) = folded_text(object, "x_vendor") {
         signal.vendor = Some(vendor);
     }
-    let mut products = folded_list(object.get("x_products"));
-    for word in folded_list(object.get("labels")) {
+    // Every one is looked at, so that more than are kept are noticed.
+    let words = |name| {
+        items(object, name)
+            .iter()
+            .filter_map(Value::as_str)
+            .map(folded)
+    };
+    let mut products: BTreeSet<String> =
+        words("x_products").filter(|one| !one.is_empty()).collect();
+    for word in words("labels") {
         take_label(&mut signal, &mut products, &word);
     }
+    let products = products.iter().map(|one| clipped(one)).collect();
     set_products(&mut signal, products);
     Ok(Read::Signal(Box::new(signal)))
 }
@@ -101,7 +110,7 @@ fn take_label(signal: &mut Signal, products: &mut BTreeSet<String>, word: &str) 
     };
     let value = value.trim();
     match name.trim() {
-        "vendor" if !value.is_empty() => signal.vendor = Some(value.to_owned()),
+        "vendor" if !value.is_empty() => signal.vendor = Some(clipped(value)),
         "product" if !value.is_empty() => {
             products.insert(value.to_owned());
         }
@@ -110,7 +119,7 @@ fn take_label(signal: &mut Signal, products: &mut BTreeSet<String>, word: &str) 
             let said = severity_of(value);
             if said > signal.severity || signal.severity == Severity::Unknown {
                 signal.severity = said;
-                signal.severity_raw = Some(value.to_owned());
+                signal.severity_raw = Some(clipped(value));
             }
         }
         "kind" => signal.kind = SignalKind::from_name(value).unwrap_or(signal.kind),

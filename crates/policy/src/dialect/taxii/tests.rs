@@ -91,6 +91,18 @@ fn labels_say_what_stix_has_no_field_for() {
 }
 
 #[test]
+fn more_products_than_are_kept_are_all_of_the_vendor() {
+    let many: Vec<String> = (0..65).map(|n| format!("product:p{n}")).collect();
+    let report = of_type("report", json!({"labels": many}));
+    assert!(report.products.is_empty());
+    let some = of_type(
+        "report",
+        json!({"labels": ["product:A"], "x_products": ["B ", ""]}),
+    );
+    assert_eq!(some.products.len(), 2);
+}
+
+#[test]
 fn what_was_revoked_is_withdrawn() {
     let page = envelope(&fixture("taxii.json"), &origin()).unwrap();
     assert_eq!(page.signals[1].lifecycle, Lifecycle::Withdrawn);
