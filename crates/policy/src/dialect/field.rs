@@ -8,6 +8,7 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveTime};
 use serde_json::Value;
 
 use super::{LIST_MAX, TEXT_MAX, Unreadable, clipped, text};
+use crate::digest::Digest;
 use crate::signal::{Severity, Signal, Tlp, folded};
 use crate::time::Timestamp;
 
@@ -40,6 +41,16 @@ pub(super) fn required_id<'a>(
         return Err(Unreadable::field(&join(path, name), &wanted));
     }
     Ok(id)
+}
+
+/// Returns the id of a part of a document. A long one ends in a digest, so that it is never cut either.
+pub(super) fn part_id(id: &str, part: &str) -> String {
+    let whole = format!("{id}#{part}");
+    if whole.len() <= TEXT_MAX {
+        return whole;
+    }
+    let kept: String = whole.chars().take(TEXT_MAX / 8).collect();
+    format!("{kept}#{}", Digest::of(whole.as_bytes()))
 }
 
 /// Returns a list that must be there, of no more than `max` items.
@@ -321,7 +332,7 @@ pub(super) mod tests {
 
     #[test]
     fn more_products_than_are_kept_are_all_products() {
-        let mut signal = origin().signal(crate::signal::Dialect::Csaf, "x", crate::Digest::of(b""));
+        let mut signal = origin().signal(crate::signal::Dialect::Csaf, "x", Digest::of(b""));
         set_products(
             &mut signal,
             (0..=LIST_MAX).map(|n| format!("p{n}")).collect(),
@@ -332,6 +343,10 @@ pub(super) mod tests {
 
     #[test]
     fn an_id_is_never_cut() {
+        let long = "x".repeat(TEXT_MAX);
+        assert_ne!(part_id(&long, "a"), part_id(&long, "b"));
+        assert!(part_id(&long, "a").len() <= TEXT_MAX);
+        assert_eq!(part_id("doc", "a"), "doc#a");
         let long = json!({"id": "x".repeat(TEXT_MAX + 1)});
         assert_eq!(
             required_id(&long, "id", "a").unwrap_err().code,
