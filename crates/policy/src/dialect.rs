@@ -4,6 +4,7 @@
 //! somebody else's work) and says either which signals are in them, or why they cannot be read. Nothing here
 //! trusts a number: severities and states are mapped by table, and what is not in the table is unknown.
 
+pub mod cloudevents;
 pub mod report;
 pub mod webhook;
 
