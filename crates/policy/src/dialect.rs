@@ -6,6 +6,7 @@
 
 pub mod cloudevents;
 pub mod report;
+pub mod security_event;
 pub mod webhook;
 
 use std::collections::BTreeSet;
