@@ -16,7 +16,8 @@
 //! `authenticated_channel` when we fetched it, or it came under a token, and `unauthenticated` otherwise.
 
 pub mod github;
-
+pub mod jwks;
+pub mod jws;
 pub mod standard_webhooks;
 pub mod stripe;
 
