@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn a_signature_of_another_scheme_is_refused() {
         let secrets = [secret("It's a Secret to Everybody")];
-        for header in ["", "sha1=aa", "sha256=", "sha256=zz", &VECTOR[7..]] {
+        let bare = VECTOR.trim_start_matches("sha256=");
+        for header in ["", "sha1=aa", "sha256=", "sha256=zz", bare] {
             let refused = verify(&secrets, Some(header), b"Hello, World!").unwrap_err();
             assert_eq!(refused.code(), "header_invalid");
         }

@@ -212,9 +212,6 @@ pub enum SetUnusable {
     /// It is no set of keys.
     #[error("this is no set of keys: {0}")]
     NoSet(String),
-    /// It has no key that can be used here. It is taken for a mistake, and the set before is kept.
-    #[error("none of the keys can be used here")]
-    NoKey,
 }
 
 /// The keys of a set that can be used here.
@@ -227,7 +224,8 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// When it is too large, is no set, or has no key that can be used.
+    /// When it is too large, or is no set. One without a key that can be used is a set: so an issuer says
+    /// that all its keys are gone.
     pub fn parse(body: &[u8]) -> Result<Self, SetUnusable> {
         if body.len() > SET_MAX {
             return Err(SetUnusable::TooLarge);
@@ -242,10 +240,13 @@ impl KeySet {
                 keys.entry(key.kid.clone()).or_insert_with(|| Arc::new(key));
             }
         }
-        if keys.is_empty() {
-            return Err(SetUnusable::NoKey);
-        }
         Ok(Self(keys))
+    }
+
+    /// Says whether nothing can be verified with it, which somebody should hear of.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -480,12 +481,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_set_that_is_too_large_or_of_no_use_is_refused() {
+    fn a_set_that_is_too_large_or_is_none_is_refused() {
         assert_eq!(
             KeySet::parse(&vec![b' '; SET_MAX + 1]),
             Err(SetUnusable::TooLarge)
         );
-        assert_eq!(KeySet::parse(br#"{"keys":[]}"#), Err(SetUnusable::NoKey));
         assert!(matches!(KeySet::parse(b"[]"), Err(SetUnusable::NoSet(_))));
     }
 
@@ -551,6 +551,16 @@ pub(super) mod tests {
         );
         cache.end_refresh(claim, Some(set(&["new"])), at(601));
         assert_eq!(cache.lookup("old", at(601)), Lookup::Negative);
+    }
+
+    #[test]
+    fn an_empty_set_takes_every_key_out() {
+        let mut cache = cache(&["old"]);
+        let claim = cache.begin_refresh(at(60)).unwrap();
+        let empty = KeySet::parse(br#"{"keys":[]}"#).unwrap();
+        assert!(empty.is_empty());
+        cache.end_refresh(claim, Some(empty), at(60));
+        assert_eq!(cache.lookup("old", at(61)), Lookup::Negative);
     }
 
     #[test]
