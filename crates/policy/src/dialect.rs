@@ -4,12 +4,14 @@
 //! somebody else's work) and says either which signals are in them, or why they cannot be read. Nothing here
 //! trusts a number: severities and states are mapped by table, and what is not in the table is unknown.
 
+pub mod cloudevents;
 pub mod csaf;
 mod field;
 pub mod graph;
 pub mod kev;
 pub mod ocsf;
 pub mod report;
+pub mod security_event;
 pub mod taxii;
 pub mod webhook;
 

@@ -58,132 +58,142 @@ fn a_digest_knows_what_is_said_and_not_how_it_is_written() {
     assert_ne!(other.digest(), set.digest());
 }
 
+const HALT: &str = "{verdict: halt, scope: target}";
+
+/// Condition, trust and consequence of a rule that is wrong; the line, the code and part of what is said.
+type Wrong = (
+    (&'static str, &'static str, &'static str),
+    u32,
+    &'static str,
+    &'static str,
+);
+const WRONG: &[Wrong] = &[
+    (
+        ("{signal: kind, equals: breach}", "signed_fresh", HALT),
+        5,
+        "value",
+        "is no kind of signal",
+    ),
+    (
+        ("{signal: severity, at_least: high}", "signed_fresh", HALT),
+        5,
+        "missing",
+        "`unknown_is` is missing",
+    ),
+    (
+        ("{all: []}", "signed_fresh", HALT),
+        5,
+        "empty",
+        "says nothing",
+    ),
+    (
+        ("{not: {window: 1h, at_least: 3}}", "signed_fresh", HALT),
+        5,
+        "not_monotone",
+        "more signals would then hold less",
+    ),
+    (
+        ("{not: {signal: tenant, equals: x}}", "signed_fresh", HALT),
+        5,
+        "not_monotone",
+        "slip through",
+    ),
+    (
+        ("{signal: vendor, is: target.tenant}", "signed_fresh", HALT),
+        5,
+        "value",
+        "is: target.vendor",
+    ),
+    (
+        ("{signal: kind, equals: other}", "unauthenticated", HALT),
+        7,
+        "trust",
+        "hold nothing",
+    ),
+    (
+        ("{signal: kind, equals: other}", "signed", HALT),
+        7,
+        "trust",
+        "at most gate",
+    ),
+    (
+        (
+            "{signal: kind, equals: other}",
+            "authenticated_channel",
+            HALT,
+        ),
+        7,
+        "trust",
+        "at most gate",
+    ),
+    (
+        (
+            "{signal: kind, equals: other}",
+            "signed_fresh",
+            "{verdict: halt, scope: target, lift_after_clear_for: 1h}",
+        ),
+        7,
+        "lift",
+        "released by people",
+    ),
+    (
+        (
+            "{signal: kind, equals: other}",
+            "signed_fresh",
+            "{verdict: hold, kind: pause, scope: target, lift_after_clear_for: 1h}",
+        ),
+        7,
+        "lift",
+        "never becomes clear",
+    ),
+    (
+        (
+            "{any: [{window: 1h, at_least: 3}, {signal: kind, equals: other}]}",
+            "signed_fresh",
+            "{verdict: hold, kind: pause, scope: target, lift_after_clear_for: 1h}",
+        ),
+        7,
+        "lift",
+        "never becomes clear",
+    ),
+    (
+        ("{source: state, equals: blind}", "signed", HALT),
+        7,
+        "effect",
+        "does not halt",
+    ),
+    (
+        (
+            "{signal: kind, equals: other, also: 1}",
+            "signed_fresh",
+            HALT,
+        ),
+        5,
+        "unknown_field",
+        "is no field here",
+    ),
+    (
+        ("{window: 1 hour, at_least: 3}", "signed_fresh", HALT),
+        5,
+        "value",
+        "no length of time",
+    ),
+    (
+        ("{signal: colour, equals: red}", "signed_fresh", HALT),
+        5,
+        "value",
+        "is no field of a signal",
+    ),
+];
+
 #[test]
 fn what_is_wrong_is_named_with_its_line() {
-    let halt = "{verdict: halt, scope: target}";
-    let cases = [
-        (
-            one("{signal: kind, equals: breach}", "signed_fresh", halt),
-            5,
-            "value",
-            "is no kind of signal",
-        ),
-        (
-            one("{signal: severity, at_least: high}", "signed_fresh", halt),
-            5,
-            "missing",
-            "`unknown_is` is missing",
-        ),
-        (
-            one("{all: []}", "signed_fresh", halt),
-            5,
-            "empty",
-            "says nothing",
-        ),
-        (
-            one("{not: {window: 1h, at_least: 3}}", "signed_fresh", halt),
-            5,
-            "not_monotone",
-            "more signals would then hold less",
-        ),
-        (
-            one("{not: {signal: tenant, equals: x}}", "signed_fresh", halt),
-            5,
-            "not_monotone",
-            "slip through",
-        ),
-        (
-            one("{signal: vendor, is: target.tenant}", "signed_fresh", halt),
-            5,
-            "value",
-            "is: target.vendor",
-        ),
-        (
-            one("{signal: kind, equals: other}", "unauthenticated", halt),
-            7,
-            "trust",
-            "hold nothing",
-        ),
-        (
-            one("{signal: kind, equals: other}", "signed", halt),
-            7,
-            "trust",
-            "at most gate",
-        ),
-        (
-            one(
-                "{signal: kind, equals: other}",
-                "authenticated_channel",
-                halt,
-            ),
-            7,
-            "trust",
-            "at most gate",
-        ),
-        (
-            one(
-                "{signal: kind, equals: other}",
-                "signed_fresh",
-                "{verdict: halt, scope: target, lift_after_clear_for: 1h}",
-            ),
-            7,
-            "lift",
-            "released by people",
-        ),
-        (
-            one(
-                "{signal: kind, equals: other}",
-                "signed_fresh",
-                "{verdict: hold, kind: pause, scope: target, lift_after_clear_for: 1h}",
-            ),
-            7,
-            "lift",
-            "never becomes clear",
-        ),
-        (
-            one(
-                "{any: [{window: 1h, at_least: 3}, {signal: kind, equals: other}]}",
-                "signed_fresh",
-                "{verdict: hold, kind: pause, scope: target, lift_after_clear_for: 1h}",
-            ),
-            7,
-            "lift",
-            "never becomes clear",
-        ),
-        (
-            one("{source: state, equals: blind}", "signed", halt),
-            7,
-            "effect",
-            "does not halt",
-        ),
-        (
-            one(
-                "{signal: kind, equals: other, also: 1}",
-                "signed_fresh",
-                halt,
-            ),
-            5,
-            "unknown_field",
-            "is no field here",
-        ),
-        (
-            one("{window: 1 hour, at_least: 3}", "signed_fresh", halt),
-            5,
-            "value",
-            "no length of time",
-        ),
-        (
-            one("{signal: colour, equals: red}", "signed_fresh", halt),
-            5,
-            "value",
-            "is no field of a signal",
-        ),
-    ];
-    for (text, line, code, part) in cases {
+    for ((when, trust, then), line, code, part) in WRONG {
+        let text = one(when, trust, then);
         let (at, found, message) = first_error(&text);
         assert_eq!(
             (at, found.as_str()),
-            (Some(line), code),
+            (Some(*line), *code),
             "{message}\n{text}"
         );
         assert!(message.contains(part), "{message}");
