@@ -194,6 +194,7 @@ impl Hold {
             since: self.placed_at,
             reason: self.reason.clone(),
             part: self.part.as_ref().map(|part| part.condition.clone()),
+            keeps: self.part.as_ref().and_then(|part| part.people),
         })
     }
 }

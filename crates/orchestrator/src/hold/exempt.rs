@@ -64,6 +64,7 @@ mod tests {
             since: at(0),
             reason: "stop".to_owned(),
             part: None,
+            keeps: None,
         }
     }
 

@@ -29,6 +29,9 @@ pub struct InForce {
     /// Which people of the wave; `None`: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Condition>,
+    /// How many of them it keeps back; `None`: they have not been sorted out, or it means all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<u64>,
 }
 
 /// The set of holds in force.
@@ -262,6 +265,7 @@ mod tests {
             since: from_millis(number.into()).unwrap(),
             reason: "because".to_owned(),
             part: None,
+            keeps: None,
         }
     }
 

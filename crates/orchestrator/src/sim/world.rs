@@ -261,6 +261,7 @@ impl World {
             since: self.now,
             reason,
             part: None,
+            keeps: None,
         });
     }
 

@@ -44,6 +44,7 @@ fn holds(is_held: bool) -> HoldSet {
         since: ago(0),
         reason: String::new(),
         part: None,
+        keeps: None,
     };
     is_held.then_some(halt).into_iter().collect()
 }
