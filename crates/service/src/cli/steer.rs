@@ -188,6 +188,7 @@ async fn preview(
     }
     context.show(&answer, |answer| {
         let mut lines = vec![would];
+        lines.extend(part_line(answer));
         lines.extend(answer.get("people").iter().flat_map(|it| people_lines(it)));
         lines.push(format!(
             "somebody must look at it again by {}",

@@ -6,6 +6,7 @@
 //! who has, `heads` counts whom it stops once it stands, `review` nags until somebody looks.
 
 pub mod heads;
+mod matching;
 pub mod part;
 mod quiescence;
 pub mod review;

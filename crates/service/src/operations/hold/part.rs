@@ -57,6 +57,10 @@ pub(super) async fn show(app: &App, hold: &Hold) -> Result<Option<PartView>, Ope
     };
     let (condition, people) = (&part.condition, counted(part.people.unwrap_or(0)));
     let sentence = match (hold.is_in_force(), part.is_sorted) {
+        (true, true) if part.people == Some(0) => format!(
+            "keeps nobody back: of those of the wave with whom nobody has begun, there is nobody for whom {condition}; \
+             check the value, or release it"
+        ),
         (true, true) => format!(
             "keeps {people} of the wave back, those with whom nobody has begun and for whom {condition}; the \
              others go on, and the wave does not pass without them"
