@@ -105,6 +105,17 @@ async fn an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop(datab
     })
     .await;
     let at = done(api).await;
+    // What had gone on says under what it stands still.
+    let still = api.get(&path).await.ok();
+    let sentence = still["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("stands still") && sentence.contains(second["id"].as_str().unwrap()),
+        "{sentence}"
+    );
+    let emergency = format!("/v1/emergencies/{}", running["id"].as_str().unwrap());
+    let shown = api.get(&emergency).await.ok();
+    let sentence = shown["sentence"].as_str().unwrap();
+    assert!(sentence.contains("stands still under halt"), "{sentence}");
     // Whoever says it again joins that one.
     assert_eq!(halt(api).await["id"], second["id"]);
 

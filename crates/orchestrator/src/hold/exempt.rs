@@ -125,6 +125,20 @@ mod tests {
     }
 
     #[test]
+    fn an_emergency_under_a_newer_hold_stands_still_and_says_under_which() {
+        let mut set = emergency();
+        let exemption = set.exemptions().next().unwrap().clone();
+        assert_eq!(set.overrides(&exemption, TARGET, at(10)), None);
+        set.add(hold(2, HoldKind::Pause));
+        let over = set.overrides(&exemption, TARGET, at(10));
+        assert_eq!(
+            over.map(|hold| hold.id),
+            Some(HoldId::new(Uuid::from_u128(2)))
+        );
+        assert_eq!(set.overrides(&exemption, TARGET, exemption.until), None);
+    }
+
+    #[test]
     fn a_halt_during_an_emergency_is_a_new_halt_and_the_next_one_joins_it() {
         let mut set = emergency();
         let wanted = Wanted {

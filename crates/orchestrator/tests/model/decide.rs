@@ -159,6 +159,7 @@ impl World {
             epoch: Epoch(2),
             placed_at: ago(self.placed),
             exempt_until: None,
+            overridden_by: None,
         };
         let rows = (0_u8..).zip(self.rows);
         let rows = rows.filter_map(|(key, row)| Some((key, row?)));
