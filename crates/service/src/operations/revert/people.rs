@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::{HoldKind, Place};
 use tidegate_orchestrator::ids::{BatchSeq, Ordinal, RolloutId, WaveNumber};
-use tidegate_orchestrator::ledger::{Slots, receipt};
+use tidegate_orchestrator::ledger::{SlotState, Slots, receipt};
 use tidegate_orchestrator::plan::{Order, PLAN_FORMAT, Plan, PlannedWave};
 use tidegate_orchestrator::revert::{
     self, Matching, RevertRefusal, SHEET_FORMAT, Sheet, SheetWave, basis, roster_digest, taken,
@@ -108,7 +108,17 @@ pub(super) async fn find(
         });
     }
     if waves.is_empty() {
-        return Err(refused(&RevertRefusal::Nobody));
+        let moved = chosen.iter().map(|wave| wave.tally.get(SlotState::Done));
+        return Err(refused(&match (moved.sum(), &wish.matching) {
+            (0, _) | (_, None) => RevertRefusal::Nobody,
+            (moved, Some(condition)) => RevertRefusal::NobodyMatches {
+                moved,
+                condition: settings
+                    .matching
+                    .as_ref()
+                    .map_or_else(|| condition.to_string(), ToString::to_string),
+            },
+        }));
     }
     check_gates(&waves)?;
     let sheet = Sheet {
@@ -187,7 +197,7 @@ async fn of_wave(
             original,
             Some(number),
             after,
-            Some(tidegate_orchestrator::ledger::SlotState::Done),
+            Some(SlotState::Done),
             BATCHES_PER_READ,
         )
         .await?;
