@@ -59,6 +59,9 @@ pub struct HoldPreview {
     pub review_at: Option<Timestamp>,
     /// Whom it would stop.
     pub people: HeadCountsView,
+    /// What of the call would not be taken as it was said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A count that is under way.
@@ -181,7 +184,7 @@ pub async fn preview(
     actor: &Actor,
     new: &NewHold,
 ) -> Result<HoldPreview, OperationError> {
-    let wanted = wanted_of(app, actor, new).await?;
+    let (wanted, notes) = wanted_of(app, actor, new).await?;
     let (_, in_force) = rows::holds_known(app.store.read(), app.store.hold_cache()).await?;
     // A drill gives no reason: whatever it would be placed for, it would stop the same.
     let wanted = tidegate_orchestrator::hold::Wanted {
@@ -217,5 +220,6 @@ pub async fn preview(
             .review_at
             .or_else(|| wanted.kind.review_by_default(now)),
         people,
+        notes,
     })
 }

@@ -13,6 +13,7 @@ use tidegate_orchestrator::revert::{
 };
 use tidegate_orchestrator::roster;
 use tidegate_orchestrator::wave::soak::Seconds;
+use tidegate_policy::Condition;
 
 use super::wish::{Settings, Wish};
 use super::{case, refused};
@@ -108,17 +109,7 @@ pub(super) async fn find(
         });
     }
     if waves.is_empty() {
-        let moved = chosen.iter().map(|wave| wave.tally.get(SlotState::Done));
-        return Err(refused(&match (moved.sum(), &wish.matching) {
-            (0, _) | (_, None) => RevertRefusal::Nobody,
-            (moved, Some(condition)) => RevertRefusal::NobodyMatches {
-                moved,
-                condition: settings
-                    .matching
-                    .as_ref()
-                    .map_or_else(|| condition.to_string(), ToString::to_string),
-            },
-        }));
+        return Err(refused(&nobody(&chosen, settings.matching.as_ref())));
     }
     check_gates(&waves)?;
     let sheet = Sheet {
@@ -141,6 +132,18 @@ pub(super) async fn find(
         basis: basis(&chosen),
         batches,
     })
+}
+
+/// Says why there is nobody to take back: nobody was moved, or the condition picks none of them.
+fn nobody(chosen: &[revert::Chosen], matching: Option<&Condition>) -> RevertRefusal {
+    let moved = chosen.iter().map(|wave| wave.tally.get(SlotState::Done));
+    match (moved.sum(), matching) {
+        (0, _) | (_, None) => RevertRefusal::Nobody,
+        (moved, Some(condition)) => RevertRefusal::NobodyMatches {
+            moved,
+            condition: condition.to_string(),
+        },
+    }
 }
 
 async fn settings(
