@@ -63,7 +63,26 @@ async fn stands(api: &Api, hold: &Value) -> u64 {
         api.get(&path).await.ok()["quiesced"] == true
     })
     .await;
+    // Nobody can send; what had been answered before is written within a moment.
+    until("what had come back is written", 10, async || {
+        api.get("/v1/rollouts/move").await.ok()["in_flight"] == 0
+    })
+    .await;
     done(api).await
+}
+
+/// What had gone on under a halt says under which newer one it stands still.
+async fn says_that_it_stands_still(api: &Api, (path, second): (&str, &Value), running: &Value) {
+    let still = api.get(path).await.ok();
+    let sentence = still["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("stands still") && sentence.contains(second["id"].as_str().unwrap()),
+        "{sentence}"
+    );
+    let emergency = format!("/v1/emergencies/{}", running["id"].as_str().unwrap());
+    let shown = api.get(&emergency).await.ok();
+    let sentence = shown["sentence"].as_str().unwrap();
+    assert!(sentence.contains("stands still under halt"), "{sentence}");
 }
 
 async fn an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop(database: Database) {
@@ -105,17 +124,7 @@ async fn an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop(datab
     })
     .await;
     let at = done(api).await;
-    // What had gone on says under what it stands still.
-    let still = api.get(&path).await.ok();
-    let sentence = still["sentence"].as_str().unwrap();
-    assert!(
-        sentence.contains("stands still") && sentence.contains(second["id"].as_str().unwrap()),
-        "{sentence}"
-    );
-    let emergency = format!("/v1/emergencies/{}", running["id"].as_str().unwrap());
-    let shown = api.get(&emergency).await.ok();
-    let sentence = shown["sentence"].as_str().unwrap();
-    assert!(sentence.contains("stands still under halt"), "{sentence}");
+    says_that_it_stands_still(api, (&path, &second), &running).await;
     // Whoever says it again joins that one.
     assert_eq!(halt(api).await["id"], second["id"]);
 

@@ -24,7 +24,6 @@ on_each_database!(
     drift_moves_nobody_out_of_the_wave_that_a_hold_keeps_them_in,
     a_freeze_of_some_people_of_a_wave_outlives_the_sorting,
     a_condition_that_nobody_can_ask_is_refused_and_holds_nothing,
-    a_condition_that_means_nobody_says_so,
     a_stop_of_some_people_is_one_line,
 );
 
@@ -476,34 +475,6 @@ async fn a_condition_that_nobody_can_ask_is_refused_and_holds_nothing(database: 
     assert_eq!(holds["items"], json!([]));
 }
 
-async fn a_condition_that_means_nobody_says_so(database: Database) {
-    let service = Service::start(&database);
-    let api = &service.api;
-    import(api, 400).await;
-    sandbox(api, json!({"latency_ms": 100, "concurrency": 1})).await;
-    started(api, ONE_WAVE).await;
-    until_done(api, "move", 2, 30).await;
-    let nobody = some("pause", &country("Germany"));
-    let drill = api
-        .post("/v1/holds?dry_run=true", nobody.clone())
-        .await
-        .ok();
-    assert_eq!(drill["part"]["people"], 0, "{drill:#}");
-    let said = drill["part"]["sentence"].as_str().unwrap();
-    assert!(said.contains("matches nobody"), "{said}");
-    let french = some("pause", &country("FR"));
-    let drill = api.post("/v1/holds?dry_run=true", french).await.ok();
-    let people = drill["part"]["people"].as_u64().unwrap();
-    assert!((90..=100).contains(&people), "{drill:#}");
-    let hold = place(api, nobody).await;
-    let view = until_sorted(api, &hold).await;
-    let said = view["part"]["sentence"].as_str().unwrap();
-    assert!(
-        said.contains("keeps nobody back") && said.contains("check the value"),
-        "{said}"
-    );
-}
-
 async fn a_stop_of_some_people_is_one_line(database: Database) {
     let service = Service::start(&database);
     let api = &service.api;
@@ -566,8 +537,15 @@ async fn a_stop_of_some_people_is_one_line(database: Database) {
         "pause", "move", "--wave", "1", "--where", "country", "--reason", "asked",
     ]);
     assert!(code == 1 && text.contains("ATTRIBUTE=VALUE"), "{text}");
-    let (code, _) = run(&["resume", "move", "--reason", "agreed"]);
-    assert_eq!(code, 0);
+    let (_, text) = run(&["status", "move"]);
+    assert!(text.contains("kept back"), "{text}");
+    let (_, text) = run(&["members", "move", "--state", "parked", "-o", "csv"]);
+    assert!(
+        text.starts_with("key,wave,state") && text.contains("e0000397,1,parked"),
+        "{text}"
+    );
+    let (code, text) = run(&["resume", "move", "--reason", "agreed"]);
+    assert_eq!(code, 0, "{text}");
     until("nobody is kept back", 20, async || {
         totals(api).await["parked"] == 0
     })
