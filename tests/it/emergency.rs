@@ -63,7 +63,12 @@ async fn stands(api: &Api, hold: &Value) -> u64 {
         api.get(&path).await.ok()["quiesced"] == true
     })
     .await;
-    // Nobody can send; what had been answered before is written within a moment.
+    done(api).await
+}
+
+/// Where nobody was killed: nobody can send, and what had been answered before is written within a moment.
+async fn settles(api: &Api, hold: &Value) -> u64 {
+    stands(api, hold).await;
     until("what had come back is written", 10, async || {
         api.get("/v1/rollouts/move").await.ok()["in_flight"] == 0
     })
@@ -89,7 +94,7 @@ async fn an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop(datab
     let (service, first) = halted(&database).await;
     let api = &service.api;
     let who = people(api).await;
-    let stood = stands(api, &first).await;
+    let stood = settles(api, &first).await;
     let asked = ask(&who.security, 2).await.ok();
     assert_eq!(asked["standing"], "asked");
     // What a release would wait for is said to whoever leaps over it.
