@@ -66,11 +66,35 @@ async fn stands(api: &Api, hold: &Value) -> u64 {
     done(api).await
 }
 
+/// Where nobody was killed: nobody can send, and what had been answered before is written within a moment.
+async fn settles(api: &Api, hold: &Value) -> u64 {
+    stands(api, hold).await;
+    until("what had come back is written", 10, async || {
+        api.get("/v1/rollouts/move").await.ok()["in_flight"] == 0
+    })
+    .await;
+    done(api).await
+}
+
+/// What had gone on under a halt says under which newer one it stands still.
+async fn says_that_it_stands_still(api: &Api, (path, second): (&str, &Value), running: &Value) {
+    let still = api.get(path).await.ok();
+    let sentence = still["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("stands still") && sentence.contains(second["id"].as_str().unwrap()),
+        "{sentence}"
+    );
+    let emergency = format!("/v1/emergencies/{}", running["id"].as_str().unwrap());
+    let shown = api.get(&emergency).await.ok();
+    let sentence = shown["sentence"].as_str().unwrap();
+    assert!(sentence.contains("stands still under halt"), "{sentence}");
+}
+
 async fn an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop(database: Database) {
     let (service, first) = halted(&database).await;
     let api = &service.api;
     let who = people(api).await;
-    let stood = stands(api, &first).await;
+    let stood = settles(api, &first).await;
     let asked = ask(&who.security, 2).await.ok();
     assert_eq!(asked["standing"], "asked");
     // What a release would wait for is said to whoever leaps over it.
@@ -105,6 +129,7 @@ async fn an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop(datab
     })
     .await;
     let at = done(api).await;
+    says_that_it_stands_still(api, (&path, &second), &running).await;
     // Whoever says it again joins that one.
     assert_eq!(halt(api).await["id"], second["id"]);
 

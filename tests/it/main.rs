@@ -58,6 +58,7 @@ mod stopping;
 mod storm;
 mod taking_back;
 mod together;
+mod told;
 mod trouble;
 mod upgrading;
 mod wake_ups;

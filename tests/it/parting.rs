@@ -505,6 +505,10 @@ async fn a_stop_of_some_people_is_one_line(database: Database) {
         code == 0 && text.contains("those with country=FR in wave `all`"),
         "{text}"
     );
+    assert!(
+        text.contains("would keep 1") && text.contains("of the 400 people of the wave"),
+        "{text}"
+    );
     let (code, text) = run(&stop);
     assert!(
         code == 0 && text.contains("holds the whole wave until"),
@@ -533,8 +537,15 @@ async fn a_stop_of_some_people_is_one_line(database: Database) {
         "pause", "move", "--wave", "1", "--where", "country", "--reason", "asked",
     ]);
     assert!(code == 1 && text.contains("ATTRIBUTE=VALUE"), "{text}");
-    let (code, _) = run(&["resume", "move", "--reason", "agreed"]);
-    assert_eq!(code, 0);
+    let (_, text) = run(&["status", "move"]);
+    assert!(text.contains("kept back"), "{text}");
+    let (_, text) = run(&["members", "move", "--state", "parked", "-o", "csv"]);
+    assert!(
+        text.starts_with("key,wave,state") && text.contains("e0000397,1,parked"),
+        "{text}"
+    );
+    let (code, text) = run(&["resume", "move", "--reason", "agreed"]);
+    assert_eq!(code, 0, "{text}");
     until("nobody is kept back", 20, async || {
         totals(api).await["parked"] == 0
     })

@@ -209,6 +209,7 @@ impl Hold {
             reason: self.reason.clone(),
             part: self.part.as_ref().map(|part| part.condition.clone()),
             by_rule: self.rule().is_some(),
+            keeps: self.part.as_ref().and_then(|part| part.people),
         })
     }
 

@@ -152,6 +152,7 @@ mod tests {
             since: from_millis(0).unwrap(),
             reason: "stop".to_owned(),
             part: None,
+            keeps: None,
         };
         let (none, held) = (HoldSet::default(), [halt].into_iter().collect());
         let may = |permit, store, holds| {

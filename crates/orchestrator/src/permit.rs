@@ -334,6 +334,7 @@ mod tests {
             since: from_millis(0).unwrap(),
             reason: "stop".to_owned(),
             part: None,
+            keeps: None,
         };
         let everything = permit([hold(Scope::Everything)].into_iter().collect());
         let kind = HoldKind::Halt;
@@ -427,6 +428,7 @@ mod tests {
             since: from_millis(0).unwrap(),
             reason: "stop".to_owned(),
             part: None,
+            keeps: None,
         }
     }
 

@@ -16,7 +16,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::hold::{Place, Scope};
-use crate::ids::{Epoch, RolloutId, TargetId, Timestamp, WaveNumber, WorkerId};
+use crate::ids::{Epoch, HoldId, RolloutId, TargetId, Timestamp, WaveNumber, WorkerId};
 use crate::permit::{CLOCK_MARGIN_MILLIS, PERMIT_MILLIS};
 use crate::sentence::{instant, people};
 
@@ -36,6 +36,8 @@ pub struct Stop {
     pub placed_at: Timestamp,
     /// Until when something goes on under it all the same, and has not been written down as over.
     pub exempt_until: Option<Timestamp>,
+    /// The other hold under which all of that stands still, when there is one.
+    pub overridden_by: Option<HoldId>,
 }
 
 impl Stop {
@@ -266,6 +268,8 @@ pub struct Quiescence {
     pub quiesced: bool,
     /// Until when something goes on under it by an exemption: it is not quiet until that is closed.
     pub exempt_until: Option<Timestamp>,
+    /// The other hold under which all of that stands still, when there is one.
+    pub overridden_by: Option<HoldId>,
     /// How many workers have acknowledged it.
     pub confirmed: usize,
     /// The slowest of them, in milliseconds after the hold was placed.
@@ -298,6 +302,7 @@ pub fn judge(stop: &Stop, facts: &Facts<'_>) -> Quiescence {
             && !facts.workers.is_empty()
             && workers.iter().all(|worker| worker.standing.is_quiet()),
         exempt_until: stop.exempt_until,
+        overridden_by: stop.overridden_by,
         confirmed: known.len(),
         slowest_millis: known.into_iter().flatten().max(),
         in_flight: workers.iter().map(|worker| worker.in_flight).sum(),
@@ -447,6 +452,12 @@ impl Quiescence {
         let noun = if of == 1 { "worker" } else { "workers" };
         if let Some(until) = self.exempt_until {
             let until = instant(until);
+            if let Some(hold) = self.overridden_by {
+                return format!(
+                    "not judged by itself before {until}: what an exemption lets go on under it stands still under \
+                     hold `{hold}`, which says who can still send"
+                );
+            }
             return format!("not quiet: an exemption lets named waves go on until {until}");
         }
         let mut text = format!("{} of {of} {noun} confirmed", self.confirmed);

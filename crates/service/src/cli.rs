@@ -10,6 +10,7 @@ pub mod emergency;
 pub mod error;
 pub mod exposure;
 pub mod hold;
+pub mod instant;
 pub mod lists;
 pub mod palette;
 pub mod plan;
@@ -17,6 +18,7 @@ pub mod policy;
 pub mod population;
 pub mod release;
 pub mod requirement;
+pub mod resume;
 pub mod revert;
 pub mod screen;
 pub mod serve;
@@ -184,8 +186,10 @@ pub async fn run() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let context = Context::new(&cli.connection)?;
-    if context.output == OutputFormat::Csv && !matches!(cli.command, Command::Exposure(_)) {
-        let sentence = "`-o csv` is there for `tidegate exposure` alone: use `-o json`";
+    let lists_people = matches!(cli.command, Command::Exposure(_) | Command::Members(_));
+    if context.output == OutputFormat::Csv && !lists_people {
+        let sentence =
+            "`-o csv` is there for `tidegate exposure` and `tidegate members` alone: use `-o json`";
         return Err(CliError::Usage(sentence.to_owned()));
     }
     match cli.command {

@@ -13,10 +13,10 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::hold::Exemption;
 use crate::hold::release::Seat;
 use crate::hold::requirement::{Word, is_same};
 use crate::hold::terms::Group;
+use crate::hold::{Exemption, InForce};
 use crate::ids::{ExemptionId, HoldId, Principal, RolloutId, Timestamp, WaveNumber};
 use crate::sentence::instant;
 
@@ -501,7 +501,15 @@ impl Emergency {
 
     /// Says in one sentence where it stands, and what comes next.
     #[must_use]
-    pub fn sentence(&self, now: Timestamp) -> String {
+    pub fn sentence(&self, now: Timestamp, overridden_by: Option<&InForce>) -> String {
+        if let (Standing::Running { until }, Some(hold)) = (self.standing(now), overridden_by) {
+            return format!(
+                "it stands still under {} `{}`, which it does not name; its time lasts until {}",
+                hold.kind.name(),
+                hold.id,
+                instant(until)
+            );
+        }
         match self.standing(now) {
             Standing::Asked { until } => format!(
                 "`{}` asks for it; a custodian of the other group confirms until {}",

@@ -65,6 +65,7 @@ mod tests {
             since: at(0),
             reason: "stop".to_owned(),
             part: None,
+            keeps: None,
         }
     }
 
@@ -122,6 +123,20 @@ mod tests {
     #[test]
     fn whoever_does_not_know_of_exemptions_sees_the_hold() {
         assert!(emergency().worst(&wave(3)).is_some());
+    }
+
+    #[test]
+    fn an_emergency_under_a_newer_hold_stands_still_and_says_under_which() {
+        let mut set = emergency();
+        let exemption = set.exemptions().next().unwrap().clone();
+        assert_eq!(set.overrides(&exemption, TARGET, at(10)), None);
+        set.add(hold(2, HoldKind::Pause));
+        let over = set.overrides(&exemption, TARGET, at(10));
+        assert_eq!(
+            over.map(|hold| hold.id),
+            Some(HoldId::new(Uuid::from_u128(2)))
+        );
+        assert_eq!(set.overrides(&exemption, TARGET, exemption.until), None);
     }
 
     #[test]

@@ -26,20 +26,30 @@ pub struct Heads {
     pub others: u64,
 }
 
+/// What of a rollout decides how its people are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Course {
+    /// Whether it is over: nobody waits any more.
+    pub is_over: bool,
+    /// Whether it takes people back: whoever is done has been moved back.
+    pub takes_back: bool,
+}
+
 impl Heads {
-    /// Sorts a tally by what a hold means for people. Where a rollout is over nobody waits any more.
+    /// Sorts a tally by what a hold means for people.
     #[must_use]
-    pub fn of(tally: &Tally, is_over: bool) -> Self {
+    pub fn of(tally: &Tally, course: Course) -> Self {
         let mut heads = Self::default();
         for (state, count) in tally.iter() {
             let field = match state {
-                SlotState::Queued | SlotState::Parked if is_over => &mut heads.others,
+                SlotState::Queued | SlotState::Parked if course.is_over => &mut heads.others,
                 SlotState::Queued | SlotState::Parked => &mut heads.not_begun,
                 SlotState::InFlight => &mut heads.in_flight,
                 SlotState::Awaiting
                 | SlotState::Retry
                 | SlotState::Unknown
                 | SlotState::Reverting => &mut heads.undecided,
+                SlotState::Done if course.takes_back => &mut heads.others,
                 SlotState::Done => &mut heads.moved,
                 SlotState::Failed
                 | SlotState::Skipped
@@ -150,7 +160,7 @@ mod tests {
 
     #[test]
     fn everybody_under_a_hold_is_counted_once() {
-        let (tally, heads) = (everywhere(), Heads::of(&everywhere(), false));
+        let (tally, heads) = (everywhere(), Heads::of(&everywhere(), Course::default()));
         let transferred = tally.get(SlotState::Transferred);
         assert_eq!(heads.total(), tally.total() - transferred);
         let expected = Heads {
@@ -166,14 +176,35 @@ mod tests {
 
     #[test]
     fn nobody_of_a_rollout_that_is_over_waits() {
-        let heads = Heads::of(&everywhere(), true);
+        let over = Course {
+            is_over: true,
+            takes_back: false,
+        };
+        let heads = Heads::of(&everywhere(), over);
         assert_eq!((heads.not_begun, heads.moved), (0, 8));
-        assert_eq!(heads.total(), Heads::of(&everywhere(), false).total());
+        assert_eq!(
+            heads.total(),
+            Heads::of(&everywhere(), Course::default()).total()
+        );
+    }
+
+    #[test]
+    fn whoever_was_taken_back_does_not_count_as_moved() {
+        let back = Course {
+            is_over: false,
+            takes_back: true,
+        };
+        let (there, heads) = (
+            Heads::of(&everywhere(), Course::default()),
+            Heads::of(&everywhere(), back),
+        );
+        assert_eq!((heads.moved, heads.others), (0, there.others + there.moved));
+        assert_eq!(heads.total(), there.total());
     }
 
     #[test]
     fn each_effect_says_what_becomes_of_people_who_were_moved() {
-        let heads = Heads::of(&everywhere(), false);
+        let heads = Heads::of(&everywhere(), Course::default());
         let mut text = String::new();
         for effect in [MovedPeople::Keep, MovedPeople::Freeze, MovedPeople::Revert] {
             text.push_str(&format!("{}\n", effect.name()));
@@ -191,12 +222,12 @@ mod tests {
         let count = HeadCount {
             at: from_millis(1_800_000_000_000).unwrap(),
             rollouts: 2,
-            people: Heads::of(&everywhere(), false),
+            people: Heads::of(&everywhere(), Course::default()),
             largest: vec![RolloutHeads {
                 id: RolloutId::new(Uuid::from_u128(7)),
                 name: "move".to_owned(),
                 lifecycle: "running".to_owned(),
-                people: Heads::of(&everywhere(), false),
+                people: Heads::of(&everywhere(), Course::default()),
             }],
         };
         assert_eq!(serde_json::from_str::<HeadCount>(golden).unwrap(), count);

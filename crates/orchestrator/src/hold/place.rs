@@ -11,6 +11,9 @@ use crate::hold::terms::Group;
 use crate::hold::{Cause, Hold, HoldKind, HoldSet, MovedPeople, Release, Scope};
 use crate::ids::{Epoch, Generation, HoldId, Principal, Timestamp};
 
+/// What stands for a reason where whoever halted gave none: nobody is sent back for one at 3 a.m.
+pub const NO_REASON: &str = "no reason was given";
+
 /// A hold that somebody, or the planner, wants in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -167,6 +170,27 @@ impl Hold {
         true
     }
 
+    /// Takes a reason where whoever placed it gave none; says whether anything changed. A reason that was given
+    /// stays: it is what others have read.
+    pub fn take_reason(&mut self, reason: &str) -> bool {
+        if self.reason != NO_REASON || reason == NO_REASON {
+            return false;
+        }
+        reason.clone_into(&mut self.reason);
+        self.generation = self.generation.next();
+        true
+    }
+
+    /// Has somebody look at it sooner; says whether anything changed. A later date is that of a review.
+    pub fn review_sooner(&mut self, at: Timestamp) -> bool {
+        if self.review_at.is_some_and(|known| known <= at) {
+            return false;
+        }
+        self.review_at = Some(at);
+        self.generation = self.generation.next();
+        true
+    }
+
     /// Decides whether somebody may let go of a pause by its scope: managers answer for rollouts, and one of them may
     /// not lift what was placed on a whole target, or on everything, by somebody else. `owner` is the person
     /// who owns it.
@@ -288,6 +312,28 @@ mod tests {
         let principals = vec![who("okafor"), who("lind")];
         assert_eq!(first.cause, Cause::People { principals });
         assert!(first.is_in_force());
+    }
+
+    #[test]
+    fn a_reason_that_comes_later_is_that_of_a_hold_without_one() {
+        let mut given = hold(HoldKind::Halt);
+        assert!(!given.take_reason("another one"), "what was read stays");
+        let mut without = Hold {
+            reason: NO_REASON.to_owned(),
+            ..hold(HoldKind::Halt)
+        };
+        assert!(!without.take_reason(NO_REASON));
+        assert!(without.take_reason("a state actor") && without.reason == "a state actor");
+        assert!(!without.take_reason("a third one"));
+    }
+
+    #[test]
+    fn whoever_joins_has_it_looked_at_sooner_and_never_later() {
+        let mut hold = hold(HoldKind::Halt);
+        let (sooner, later) = (from_millis(50).unwrap(), from_millis(90).unwrap());
+        assert!(hold.review_sooner(sooner));
+        assert!(!hold.review_sooner(later));
+        assert_eq!(hold.review_at, Some(sooner));
     }
 
     #[test]

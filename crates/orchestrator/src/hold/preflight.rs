@@ -71,6 +71,8 @@ pub struct OtherHold {
     pub id: HoldId,
     /// pause, halt, freeze or gate.
     pub kind: &'static str,
+    /// What of it, in words: `some of it too`, `wave 3 of ...`.
+    pub covers: String,
 }
 
 /// Everything that the checks look at.
@@ -88,6 +90,8 @@ pub struct Facts {
     pub requirements: Vec<Requirement>,
     /// Whether nobody can send under it.
     pub quiesced: bool,
+    /// What goes on under it by an exemption, in words: it is not quiet before that is over.
+    pub goes_on: Vec<String>,
     /// The rollouts that would go on.
     pub rollouts: Vec<RolloutFacts>,
     /// Their targets.
@@ -111,6 +115,12 @@ pub fn items(facts: &Facts, now: Timestamp) -> Vec<Item> {
     }
     items.push(if facts.quiesced {
         Item::new("quiesced", true, "nobody can send under the halt")
+    } else if !facts.goes_on.is_empty() {
+        let sentence = format!(
+            "not quiet before this is over: {}",
+            facts.goes_on.join("; ")
+        );
+        Item::new("quiesced", false, sentence)
     } else {
         let sentence =
             "requests that had begun before the halt may still be under way: wait for `quiesced`";
@@ -122,8 +132,8 @@ pub fn items(facts: &Facts, now: Timestamp) -> Vec<Item> {
     items.extend(facts.targets.iter().map(|target| of_target(target, now)));
     for other in &facts.others {
         let sentence = format!(
-            "{} `{}` covers some of it too, and stays when this halt ends",
-            other.kind, other.id
+            "{} `{}` covers {}, and stays when this halt ends",
+            other.kind, other.id, other.covers
         );
         items.push(Item::new("other_hold_stays", true, sentence));
     }
@@ -236,7 +246,7 @@ fn of_target(target: &TargetFacts, now: Timestamp) -> Item {
         }
         (None, _) => {
             let sentence = format!(
-                "target `{name}` was not checked within an hour with the settings it has now"
+                "no preflight of this hold within an hour looked at target `{name}` with the settings it has now"
             );
             Item::new("target_not_checked", false, sentence)
         }

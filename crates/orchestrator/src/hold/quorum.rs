@@ -107,7 +107,9 @@ pub fn quorum(
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NoYes {
     /// Machines, auditors and administrators have no seat.
-    #[error("`{0}` has no seat in security, operations or approvers: machines never approve")]
+    #[error(
+        "`{0}` has no seat in security, operations or approvers: neither machines nor auditors nor administrators approve"
+    )]
     NoSeat(Principal),
     /// Whoever asked does not approve.
     #[error("`{0}` asked for this, and so does not approve it: somebody else must")]

@@ -36,6 +36,32 @@ impl HoldKind {
     }
 }
 
+/// Returns the date of a review that whoever says stop has named, as it counts; and says so when it is another
+/// one or none. A stop is never refused for its date.
+#[must_use]
+pub fn named(at: Timestamp, now: Timestamp) -> (Option<Timestamp>, Option<String>) {
+    let said = instant(at);
+    if at > latest(now) {
+        let sentence = format!(
+            "`review_at` {said} was not taken: a review is {AHEAD_DAYS_MAX} days ahead at most, and the usual date counts"
+        );
+        return (None, Some(sentence));
+    }
+    if at.timestamp() < 0 {
+        let sentence = format!("`review_at` {said} was not taken: the usual date counts");
+        return (None, Some(sentence));
+    }
+    let is_over = at <= now;
+    let sentence = is_over
+        .then(|| format!("`review_at` {said} is over: the review is overdue from the start"));
+    (Some(as_stored(at)), sentence)
+}
+
+fn latest(now: Timestamp) -> Timestamp {
+    now.checked_add_signed(TimeDelta::days(AHEAD_DAYS_MAX))
+        .unwrap_or(Timestamp::MAX_UTC)
+}
+
 /// Returns when the next reminder is due after one at `now`. What was missed meanwhile is not made up for.
 #[must_use]
 pub fn next_reminder(now: Timestamp) -> Timestamp {
@@ -189,9 +215,7 @@ impl Hold {
         if note.trim().is_empty() {
             return Err(ReviewRefusal::NoteMissing);
         }
-        let latest = now
-            .checked_add_signed(TimeDelta::days(AHEAD_DAYS_MAX))
-            .unwrap_or(Timestamp::MAX_UTC);
+        let latest = latest(now);
         let next = next.map(as_stored);
         match next {
             Some(at) if at <= now => return Err(ReviewRefusal::NotAhead { at }),

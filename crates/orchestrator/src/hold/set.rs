@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_policy::Condition;
 
 use crate::hold::{Exemption, HoldKind, Place, Scope};
-use crate::ids::{ExemptionId, HoldId, RolloutId, Timestamp, WaveNumber};
+use crate::ids::{ExemptionId, HoldId, RolloutId, TargetId, Timestamp, WaveNumber};
 
 /// What the planner and the workers need to know of a hold.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct InForce {
     /// Whether a rule placed it. Such a hold stands by itself: nobody joins it, and it may end by its rule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_rule: bool,
+    /// How many of them it keeps back; `None`: they have not been sorted out, or it means all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<u64>,
 }
 
 /// The set of holds in force.
@@ -169,6 +172,35 @@ impl HoldSet {
         exempt.any(|exemption| exemption.holds.contains(&id))
     }
 
+    /// Returns a hold under which everything that an exemption lets go on stands still all the same; nothing when
+    /// some of it goes on, or its time is over.
+    #[must_use]
+    pub fn overrides(
+        &self,
+        exemption: &Exemption,
+        target: TargetId,
+        now: Timestamp,
+    ) -> Option<&InForce> {
+        if now >= exemption.until {
+            return None;
+        }
+        let mut found = None;
+        for wave in &exemption.waves {
+            let place = Place::wave(target, exemption.rollout, *wave);
+            found = Some(self.stops(&place, now)?);
+        }
+        found
+    }
+
+    /// Returns the holds on single waves of a rollout, or on some of their people, in the order of the waves.
+    pub fn within(&self, rollout: RolloutId) -> impl Iterator<Item = &InForce> {
+        let first = Scope::Part(rollout, WaveNumber(0));
+        let last = Scope::Part(rollout, WaveNumber(u32::MAX));
+        let parts = self.filed.range(first..=last);
+        self.on_waves(rollout)
+            .chain(parts.flat_map(|(_, filed)| filed.values()))
+    }
+
     /// Returns the hold of this kind and exactly this scope, the oldest if there are several.
     #[must_use]
     pub fn same(&self, kind: HoldKind, scope: Scope) -> Option<&InForce> {
@@ -267,6 +299,7 @@ mod tests {
             since: from_millis(number.into()).unwrap(),
             reason: "because".to_owned(),
             part: None,
+            keeps: None,
         }
     }
 

@@ -235,9 +235,9 @@ fn finish(
         );
         warnings.push(sentence);
     }
-    if spec.late_joiners != LateJoiners::None {
+    if spec.late_joiners == LateJoiners::None {
         warnings.push(
-            "people who join after this plan was made are in none of its waves: import them and plan again"
+            "people who join after this plan was made are in none of its waves: import them before the start and plan again, or say `late_joiners`"
                 .to_owned(),
         );
     }

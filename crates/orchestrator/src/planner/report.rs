@@ -2,6 +2,7 @@
 //!
 //! A report is never empty. Whoever is woken at three in the morning reads the first line.
 
+mod kept;
 mod line;
 
 pub use self::line::ReportLine;
@@ -137,15 +138,16 @@ fn running(snapshot: &Snapshot<'_>, rollout: &Rollout, now: Timestamp) -> Vec<Re
     lines
 }
 
-/// Whom a hold on some people of a wave keeps back. Of several holds the oldest speaks.
+/// Whom holds on some people of a wave keep back: those that keep nobody are no reason for anything.
 fn parked(snapshot: &Snapshot<'_>, wave: Wave<'_>) -> Option<ReportLine> {
     let people = wave.facts.parked();
     let holds = snapshot.holds.partial(snapshot.place.rollout, wave.number);
-    let hold = holds.min_by_key(|hold| (std::cmp::Reverse(hold.kind), hold.since, hold.id));
+    let mut holds: Vec<_> = holds.filter(|hold| hold.keeps != Some(0)).collect();
+    holds.sort_by_key(|hold| (std::cmp::Reverse(hold.kind), hold.since, hold.id));
     (people > 0).then(|| ReportLine::Parked {
         wave: wave.number,
         people,
-        hold: hold.cloned(),
+        holds: holds.into_iter().cloned().collect(),
     })
 }
 

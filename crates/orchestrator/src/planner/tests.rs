@@ -48,6 +48,7 @@ fn hold(id: u128, kind: HoldKind, scope: Scope) -> InForce {
         since: at(0),
         reason: "token theft".to_owned(),
         part: None,
+        keeps: None,
     }
 }
 

@@ -22,6 +22,7 @@ fn stop() -> Stop {
         epoch: Epoch(8),
         placed_at: at(0),
         exempt_until: None,
+        overridden_by: None,
     }
 }
 
@@ -354,6 +355,13 @@ fn a_hold_under_which_something_goes_on_is_not_quiet() {
         sentence.contains("go on until 1970-01-01 12:00Z"),
         "{sentence}"
     );
+    let again = Stop {
+        overridden_by: Some(HoldId::new(Uuid::from_u128(3))),
+        ..exempt
+    };
+    let judged = judge(&again, &facts);
+    assert!(!judged.quiesced, "the other hold is what proves it quiet");
+    assert!(judged.sentence().contains("stands still under hold"));
 }
 
 #[test]

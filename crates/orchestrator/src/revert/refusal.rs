@@ -35,6 +35,17 @@ pub enum RevertRefusal {
     /// There is nobody.
     #[error("nobody of these waves counts as moved, so there is nobody to take back")]
     Nobody,
+    /// There is somebody, whom the condition does not pick.
+    #[error(
+        "nobody matches: of the {} of these waves who count as moved there is nobody for whom {condition}; check the value",
+        sentence::people(*.moved)
+    )]
+    NobodyMatches {
+        /// How many count as moved.
+        moved: u64,
+        /// The condition.
+        condition: String,
+    },
     /// What becomes of somebody is still open.
     #[error(
         "{} of wave {wave} are under way: stop it (`tidegate halt` or `tidegate pause`), wait until what became of \
@@ -108,6 +119,7 @@ impl RevertRefusal {
             Self::WavesMissing => "revert_waves_missing",
             Self::WaveUnknown(_) => "wave_unknown",
             Self::Nobody => "revert_nobody",
+            Self::NobodyMatches { .. } => "revert_nobody_matches",
             Self::InFlight { .. } => "revert_in_flight",
             Self::AlreadyOpen { .. } => "revert_open",
             Self::Frozen(frozen) => frozen.code(),

@@ -283,6 +283,10 @@ fn every_refusal_has_its_own_code_and_says_what_to_do() {
         RevertRefusal::WavesMissing,
         RevertRefusal::WaveUnknown(wave),
         RevertRefusal::Nobody,
+        RevertRefusal::NobodyMatches {
+            moved: 50_000,
+            condition: "country = \"Germany\"".to_owned(),
+        },
         RevertRefusal::InFlight { wave, people: 7 },
         RevertRefusal::AlreadyOpen { wave },
         RevertRefusal::Frozen(frozen()),

@@ -44,6 +44,7 @@ fn hold(kind: HoldKind) -> InForce {
         since: at(0),
         reason: "token theft".to_owned(),
         part: None,
+        keeps: None,
     }
 }
 

@@ -262,6 +262,7 @@ impl World {
             since: self.now,
             reason,
             part: None,
+            keeps: None,
         });
     }
 

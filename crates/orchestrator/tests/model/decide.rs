@@ -45,6 +45,7 @@ fn holds(is_held: bool) -> HoldSet {
         since: ago(0),
         reason: String::new(),
         part: None,
+        keeps: None,
     };
     is_held.then_some(halt).into_iter().collect()
 }
@@ -159,6 +160,7 @@ impl World {
             epoch: Epoch(2),
             placed_at: ago(self.placed),
             exempt_until: None,
+            overridden_by: None,
         };
         let rows = (0_u8..).zip(self.rows);
         let rows = rows.filter_map(|(key, row)| Some((key, row?)));

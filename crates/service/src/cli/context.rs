@@ -17,7 +17,7 @@ pub enum OutputFormat {
     Table,
     /// For programs: what the API answered.
     Json,
-    /// For spreadsheets and checksums: lists of people.
+    /// For spreadsheets and checksums: `exposure` and `members`, which list people, and no other command.
     Csv,
 }
 

@@ -11,6 +11,7 @@ use tidegate_orchestrator::ids::Timestamp;
 use super::client::escape;
 use super::context::{Change, Context, count_of, text_of};
 use super::error::{CliError, Exit};
+use super::instant;
 use super::screen::unseen;
 use super::table::grouped;
 
@@ -47,8 +48,8 @@ pub enum HoldCommand {
 pub struct Review {
     /// The hold's id
     hold: String,
-    /// When somebody must look again (RFC 3339); by default in 30 days for a halt, in 7 for a pause
-    #[arg(long, value_name = "INSTANT")]
+    /// When somebody must look again: a day or an instant (RFC 3339); by default in 30 days for a halt, in 7 for a pause
+    #[arg(long, value_name = "WHEN")]
     next: Option<String>,
     #[command(flatten)]
     change: Change,
@@ -159,6 +160,13 @@ pub fn part_line(hold: &Value) -> Option<String> {
     sentence.map(str::to_owned)
 }
 
+/// What of the call that placed a hold was not taken as it was said.
+pub fn note_lines(answer: &Value) -> impl Iterator<Item = String> + use<'_> {
+    let notes = answer.get("notes").and_then(Value::as_array);
+    let notes = notes.into_iter().flatten();
+    notes.filter_map(Value::as_str).map(str::to_owned)
+}
+
 /// How many people a hold stops, and what becomes of them.
 #[must_use]
 pub fn people_lines(people: &Value) -> Vec<String> {
@@ -197,6 +205,7 @@ pub fn people_lines(people: &Value) -> Vec<String> {
 
 async fn review(context: &Context, review: &Review) -> Result<(), CliError> {
     let path = format!("/v1/holds/{}", escape(&review.hold));
+    let next_review_at = instant::given("next", review.next.as_ref())?;
     if review.change.dry_run {
         let hold: Value = context.client.get(&path).await?;
         let next = review.next.as_deref().unwrap_or("the default date");
@@ -207,7 +216,7 @@ async fn review(context: &Context, review: &Review) -> Result<(), CliError> {
         ));
         return Ok(());
     }
-    let body = json!({"note": review.change.reason()?, "next_review_at": review.next});
+    let body = json!({"note": review.change.reason()?, "next_review_at": next_review_at});
     let seen = review.change.expect_rev;
     let answer: Value = context
         .client

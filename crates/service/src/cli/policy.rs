@@ -80,7 +80,7 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
                 .client
                 .post_document("/v1/policies", &document)
                 .await?;
-            context.show(&answer, |answer| proposed(answer));
+            context.show(&answer, proposed);
             Ok(())
         }
         PolicyCommand::Approve { name, version } => {
@@ -131,18 +131,20 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
             products,
             tenant,
         } => {
-            let path = format!("/v1/targets/{}/facts", escape(&target));
-            let body = json!({"vendor": vendor, "products": products, "tenant": tenant});
-            let answer: Value = context.client.put(&path, &body).await?;
-            context.show(&answer, |answer| {
-                vec![format!(
-                    "rules know `{target}` as {}'s",
-                    text_of(answer, "/vendor")
-                )]
-            });
-            Ok(())
+            let facts = json!({"vendor": vendor, "products": products, "tenant": tenant});
+            know(context, &target, &facts).await
         }
     }
+}
+
+async fn know(context: &Context, target: &str, facts: &Value) -> Result<(), CliError> {
+    let path = format!("/v1/targets/{}/facts", escape(target));
+    let answer: Value = context.client.put(&path, facts).await?;
+    context.show(&answer, |answer| {
+        let vendor = text_of(answer, "/vendor");
+        vec![format!("rules know `{target}` as a product of `{vendor}`")]
+    });
+    Ok(())
 }
 
 fn proposed(answer: &Value) -> Vec<String> {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::client::escape;
 use super::context::{Context, text_of};
 use super::error::CliError;
+use super::instant;
 use super::table::Table;
 
 /// What somebody asks for.
@@ -28,7 +29,7 @@ pub struct Add {
     /// Who sees to it
     #[arg(long)]
     owner: Option<String>,
-    /// Until when, as 2027-01-31T00:00:00Z
+    /// Until when: a day (2027-01-31, midnight UTC) or an instant
     #[arg(long)]
     due: Option<String>,
     /// Whom to ask at the vendor: a person or a desk
@@ -55,10 +56,10 @@ pub struct Update {
     /// What the vendor said; the next look is due within 30 days
     #[arg(long)]
     checkin: Option<String>,
-    /// A step on the way: WHAT=INSTANT, such as "logs reach us=2027-03-01T00:00:00Z". All of them, each time
-    #[arg(long = "milestone", value_name = "WHAT=INSTANT")]
+    /// A step on the way: WHAT=WHEN, such as "logs reach us=2027-03-01". All of them, each time
+    #[arg(long = "milestone", value_name = "WHAT=WHEN")]
     milestones: Vec<String>,
-    /// Until when it should be met
+    /// Until when it should be met: a day (2027-01-31, midnight UTC) or an instant
     #[arg(long)]
     due: Option<String>,
 }
@@ -117,7 +118,7 @@ pub enum RequirementCommand {
         /// Why
         #[arg(long)]
         reason: String,
-        /// Until when, as 2027-01-31T00:00:00Z
+        /// Until when: a day (2027-01-31, midnight UTC) or an instant
         #[arg(long)]
         expires: String,
     },
@@ -134,7 +135,7 @@ pub async fn run(context: &Context, command: RequirementCommand) -> Result<(), C
     let client = &context.client;
     let answer: Value = match command {
         C::List { hold } => return list(context, &at(&hold)).await,
-        C::Add(add) => client.post(&at(&add.hold), &add.body()).await?,
+        C::Add(add) => client.post(&at(&add.hold), &add.body()?).await?,
         C::Show { hold, requirement } => {
             let all: Value = client.get(&at(&hold)).await?;
             let found = all.as_array().into_iter().flatten().find(|one| {
@@ -180,6 +181,7 @@ pub async fn run(context: &Context, command: RequirementCommand) -> Result<(), C
             reason,
             expires,
         } => {
+            let expires = instant::parsed("expires", &expires)?;
             let body = json!({"reason": reason, "expires": expires});
             client
                 .post(&of(&hold, &requirement, "waive"), &body)
@@ -191,15 +193,16 @@ pub async fn run(context: &Context, command: RequirementCommand) -> Result<(), C
 }
 
 impl Add {
-    fn body(&self) -> Value {
+    fn body(&self) -> Result<Value, CliError> {
+        let due = instant::given("due", self.due.as_ref())?;
         let vendor = json!({
             "contact": self.vendor_contact.clone().unwrap_or_default(),
             "reference": self.vendor_reference.clone().unwrap_or_default(),
         });
-        json!({
+        Ok(json!({
             "title": self.title, "text": self.text, "category": self.category, "severity": self.severity,
-            "owner": self.owner, "due": self.due, "vendor": vendor,
-        })
+            "owner": self.owner, "due": due, "vendor": vendor,
+        }))
     }
 }
 
@@ -214,7 +217,7 @@ impl Update {
         };
         Ok(json!({
             "status": self.status, "owner": self.owner, "checkin": self.checkin, "milestones": milestones,
-            "due": self.due,
+            "due": instant::given("due", self.due.as_ref())?,
         }))
     }
 }
@@ -222,10 +225,11 @@ impl Update {
 fn milestone(text: &str) -> Result<Value, CliError> {
     match text.rsplit_once('=') {
         Some((what, due)) if !what.trim().is_empty() => {
-            Ok(json!({"text": what.trim(), "due": due.trim()}))
+            let due = instant::parsed("milestone", due)?;
+            Ok(json!({"text": what.trim(), "due": due}))
         }
         _ => Err(CliError::Usage(format!(
-            "`{text}` is no milestone: write WHAT=INSTANT, such as \"logs reach us=2027-03-01T00:00:00Z\""
+            "`{text}` is no milestone: write WHAT=WHEN, such as \"logs reach us=2027-03-01\""
         ))),
     }
 }
@@ -244,8 +248,10 @@ fn shown(one: &Value) -> Vec<String> {
             .is_some_and(|text| !text.is_empty())
     };
     let owner = list_of(one, "/owners").last().and_then(Value::as_str);
-    let blocking = match one.get("blocking") {
-        Some(Value::Bool(false)) => "the release does not wait for it",
+    let blocking = match (one.get("blocking"), text_of(one, "/status").as_str()) {
+        (Some(Value::Bool(false)), _) => "the release does not wait for it",
+        (_, "verified") => "the release waits for it no longer",
+        (_, "waived") => "the release does not wait for it while the waiver lasts",
         _ => "the release waits for it",
     };
     let (number, title, status) = (text("/number"), text("/title"), text("/status"));

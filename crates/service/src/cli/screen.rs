@@ -101,12 +101,17 @@ fn progress(view: &RolloutView) -> Vec<String> {
         ));
     }
     let trouble: Vec<String> = [
-        "failed", "review", "unknown", "retry", "departed", "reverted",
+        "failed", "review", "unknown", "retry", "departed", "reverted", "parked",
     ]
     .iter()
     .filter_map(|state| {
         let count = count(&view.totals, state);
-        (count > 0).then(|| format!("{} {}", grouped(count), state))
+        let word = if *state == "parked" {
+            "kept back"
+        } else {
+            state
+        };
+        (count > 0).then(|| format!("{} {word}", grouped(count)))
     })
     .collect();
     if !trouble.is_empty() {
@@ -126,10 +131,12 @@ fn hold_lines(hold: &HoldView, now: Timestamp, palette: Palette) -> Vec<String> 
         (Some(id), None) => format!("{} {id}", hold.scope.scope_type),
         (None, _) => hold.scope.scope_type.clone(),
     };
-    let quiet = if hold.quiesced {
-        "quiesced: nobody can send"
-    } else {
-        "not yet quiesced"
+    let part = hold.part.as_ref();
+    let quiet = match part.filter(|part| part.sorted) {
+        // The others go on, and whoever is kept back is in nobody's hands.
+        Some(part) => format!("{} kept back", grouped(part.people.unwrap_or(0))),
+        None if hold.quiesced => "quiesced: nobody can send".to_owned(),
+        None => "not yet quiesced".to_owned(),
     };
     let mut lines = vec![
         format!(
@@ -144,6 +151,7 @@ fn hold_lines(hold: &HoldView, now: Timestamp, palette: Palette) -> Vec<String> 
     if !hold.quiesced {
         lines.push(format!("              {}", hold.sentence));
     }
+    lines.extend(part.map(|part| format!("              {}", part.sentence)));
     let unseen = unseen(hold.overdue_since, hold.owner_gone.then_some(&hold.owner));
     if !unseen.is_empty() {
         let unseen = palette.paint(Tone::Warn, &unseen.join(" · "));

@@ -4,14 +4,17 @@ use std::io::IsTerminal as _;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tidegate_orchestrator::hold::place::NO_REASON;
+use tidegate_orchestrator::ids::Timestamp;
 
 use super::client::escape;
 use super::condition;
 use super::context::{Change, Context, text_of};
 use super::error::{CliError, Exit};
-use super::hold::{is_quiet, part_line, people_lines, until_quiet};
+use super::hold::{is_quiet, note_lines, part_line, people_lines, until_quiet};
 use super::screen::{count, settled};
 use super::table::grouped;
+use super::{instant, resume};
 use crate::operations::view::{RolloutView, WaveView};
 
 /// A rollout and why it is changed.
@@ -65,8 +68,9 @@ pub struct Stop {
     /// What it means for people who were moved already: keep, freeze or revert
     #[arg(long, value_name = "EFFECT")]
     effect: Option<String>,
-    /// When somebody must look at it again (RFC 3339); by default in 30 days for a halt, in 7 for a pause
-    #[arg(long, value_name = "INSTANT")]
+    /// When somebody must look at it again: a day or an instant (RFC 3339); by default in 30 days for a halt, in 7 for a
+    /// pause. No stop is refused for a date that is none: the default counts, and it is said
+    #[arg(long, value_name = "WHEN")]
     review_at: Option<String>,
     /// Wait until every worker has confirmed it, or can no longer send
     #[arg(long)]
@@ -129,11 +133,12 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
     }
     // Whoever halts at 3 a.m. must not be sent back for a reason, and a drill has none.
     let reason = match stop.change.reason() {
-        Err(_) if kind == "halt" || stop.change.dry_run => "no reason was given",
+        Err(_) if kind == "halt" || stop.change.dry_run => NO_REASON,
         reason => reason?,
     };
+    let review_at = review_of(stop)?;
     let body = json!({"kind": kind, "scope": scope, "reason": reason, "effect": stop.effect,
-        "review_at": stop.review_at});
+        "review_at": review_at});
     if stop.change.dry_run {
         return preview(context, (kind, stop), &body).await;
     }
@@ -155,6 +160,7 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
             ),
             text_of(answer, "/sentence"),
         ];
+        lines.extend(note_lines(answer));
         lines.extend(part_line(answer));
         lines.extend(answer.get("people").iter().flat_map(|it| people_lines(it)));
         let id = text_of(answer, "/id");
@@ -166,6 +172,18 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
         lines
     });
     Ok(())
+}
+
+/// Reads when somebody must look at a stop again. A date that is none keeps none from standing; a drill is refused
+/// for it, so that it is found before it matters.
+fn review_of(stop: &Stop) -> Result<Option<Timestamp>, CliError> {
+    match instant::given("review-at", stop.review_at.as_ref()) {
+        Err(error) if !stop.change.dry_run => {
+            eprintln!("{error}; the usual date counts");
+            Ok(None)
+        }
+        given => given,
+    }
 }
 
 /// Says whom a stop would stop, and places nothing.
@@ -188,7 +206,9 @@ async fn preview(
     }
     context.show(&answer, |answer| {
         let mut lines = vec![would];
+        lines.extend(part_line(answer));
         lines.extend(answer.get("people").iter().flat_map(|it| people_lines(it)));
+        lines.extend(note_lines(answer));
         lines.push(format!(
             "somebody must look at it again by {}",
             text_of(answer, "/review_at")
@@ -298,9 +318,17 @@ async fn change(
     let path = format!("/v1/rollouts/{}", escape(&steer.rollout));
     if steer.change.dry_run {
         let view: RolloutView = context.client.get(&path).await?;
-        context.would(&preview_of(verb, &view, wave));
+        context.would(&match verb {
+            "resume" => resume::preview(&view),
+            _ => preview_of(verb, &view, wave),
+        });
         return Ok(());
     }
+    // Which pauses there were is known before they are let go.
+    let before: Option<RolloutView> = match verb {
+        "resume" => Some(context.client.get(&path).await?),
+        _ => None,
+    };
     let mut body = json!({"reason": steer.change.reason()?});
     if let (Some(wave), Some(fields)) = (wave, body.as_object_mut()) {
         fields.insert("wave".to_owned(), wave.into());
@@ -312,11 +340,17 @@ async fn change(
     context.show(&answer, |answer| {
         let (name, status) = (text_of(answer, "/name"), text_of(answer, "/status"));
         let still = verb == "resume" && ["halted", "held", "paused"].contains(&status.as_str());
-        vec![if still {
+        let mut lines = vec![if still {
             format!("resume: the pauses on `{name}` are released; it is still {status}: `tidegate hold list` says by whom")
         } else {
             format!("{verb}: `{name}` is {status}")
-        }]
+        }];
+        let pauses = before.iter().flat_map(resume::lifted);
+        lines.extend(pauses.map(|pause| format!("  let go: {}", resume::named(pause))));
+        if before.is_some() && lines.len() == 1 {
+            lines.push("  no pause of its own was in force".to_owned());
+        }
+        lines
     });
     match text_of(&answer, "/status").as_str() {
         "halted" if verb != "cancel" => Err(CliError::Silent(Exit::Halted)),
@@ -355,10 +389,7 @@ fn preview_of(verb: &str, view: &RolloutView, wave: Option<u32>) -> String {
             "{} people would not be moved",
             grouped(people.saturating_sub(settled(&view.totals)))
         ),
-        _ => format!(
-            "{} people would go on",
-            grouped(people.saturating_sub(settled(&view.totals)))
-        ),
+        other => format!("{other} would be carried out"),
     };
     format!(
         "{verb} of `{}` (now {}): {affected}; nothing has changed",

@@ -350,6 +350,9 @@ pub async fn members(context: &Context, members: &Members) -> Result<(), CliErro
         path.push_str(&format!("&wave={wave}"));
     }
     let items = context.client.list(&path, members.limit).await?;
+    if context.output == OutputFormat::Csv {
+        return written(&items);
+    }
     context.show(&Value::from(items), |items| {
         let mut table = Table::new(&[
             "person",
@@ -372,4 +375,27 @@ pub async fn members(context: &Context, members: &Members) -> Result<(), CliErro
         table.lines(context.width())
     });
     Ok(())
+}
+
+/// Writes people for a spreadsheet.
+fn written(items: &[Value]) -> Result<(), CliError> {
+    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+    let fields = ["key", "wave", "state", "attempts", "changed_at", "message"];
+    let text = |item: &Value, field: &str| match item.get(field) {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+    };
+    let rows = items
+        .iter()
+        .map(|item| fields.map(|field| text(item, field)));
+    let head = fields.map(str::to_owned);
+    for row in std::iter::once(head).chain(rows) {
+        writer
+            .write_record(row)
+            .map_err(|error| CliError::Failed(format!("the list could not be written: {error}")))?;
+    }
+    writer
+        .flush()
+        .map_err(|error| CliError::Failed(format!("the list could not be written: {error}")))
 }

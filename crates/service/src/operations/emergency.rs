@@ -406,6 +406,9 @@ async fn show(
         note: word.note.clone(),
     };
     let confirmed = emergency.confirmed.as_ref();
+    let (_, in_force) = holds::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let exemption = emergency.exemption();
+    let over = exemption.and_then(|one| in_force.overrides(&one, row.target, now));
     Ok(EmergencyView {
         id: emergency.id,
         rollout: row.name.clone(),
@@ -422,7 +425,7 @@ async fn show(
         until,
         ended: emergency.ended.as_ref().map(word),
         review: emergency.review.as_ref().map(word),
-        sentence: emergency.sentence(now),
+        sentence: emergency.sentence(now, over),
         leaps_over,
     })
 }
@@ -457,6 +460,9 @@ async fn leapt(app: &App, row: &RolloutRow, emergency: &Emergency) -> Vec<ItemVi
             });
         }
     }
+    // Several halts wait for much of the same: it is said once.
+    let mut said = BTreeSet::new();
+    leapt.retain(|item| said.insert(item.sentence.clone()));
     leapt
 }
 

@@ -6,24 +6,28 @@
 //! who has, `heads` counts whom it stops once it stands, `review` nags until somebody looks.
 
 pub mod heads;
+mod join;
+mod matching;
 pub mod part;
 mod quiescence;
+mod resume;
 pub mod review;
 mod scope;
 
-use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::hold::{
     Cause, Hold, HoldKind, HoldRefusal, HoldSet, MovedPeople, Place, Placement, Release, Scope,
-    Wanted, moved,
+    Wanted, moved, review as review_date,
 };
-use tidegate_orchestrator::ids::{Generation, HoldId, Principal, Timestamp, as_stored};
+use tidegate_orchestrator::ids::{Generation, HoldId, Principal, Timestamp};
 use tidegate_orchestrator::quiesce::Quiescence;
 
 use super::view::{HoldView, ScopeView};
-use super::{Actor, OperationError, Page, load, restored};
+use super::{Actor, OperationError, Page, restored};
+pub(super) use join::whom;
 pub use quiescence::wait;
+pub use resume::resume;
 
 use crate::app::App;
 use crate::store::audit::Entry;
@@ -92,8 +96,10 @@ pub fn check_reason(reason: &str) -> Result<(), OperationError> {
 pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, OperationError> {
     check_reason(&new.reason)?;
     let before_others = app.store.stopping();
-    let wanted = wanted_of(app, actor, new).await?;
+    let (wanted, mut notes) = wanted_of(app, actor, new).await?;
+    let review_at = wanted.review_at;
     let (hold, begun) = place_wanted(app, actor, wanted).await?;
+    notes.extend(join::not_taken(&hold, review_at));
     let is_new = begun.is_some();
     let view = match &begun {
         Some(begun) => {
@@ -110,6 +116,7 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
         Some(begun) => heads::of_placed(&hold, begun.counting).await,
         None => heads::of(app, &hold).await,
     });
+    view.notes = notes;
     drop(before_others);
     Ok(Placed { hold: view, is_new })
 }
@@ -124,16 +131,13 @@ pub(super) struct Begun {
 }
 
 /// Reads what somebody asks for, and finds what it names.
-async fn wanted_of(app: &App, actor: &Actor, new: &NewHold) -> Result<Wanted, OperationError> {
-    if new
-        .review_at
-        .is_some_and(|at| !(1970..=9999).contains(&at.year()))
-    {
-        return Err(OperationError::invalid(
-            "review_at_invalid",
-            "`review_at` must lie between the years 1970 and 9999",
-        ));
-    }
+///
+/// Beside it comes what of it was not taken as it was said: a stop is refused for as little as possible.
+async fn wanted_of(
+    app: &App,
+    actor: &Actor,
+    new: &NewHold,
+) -> Result<(Wanted, Vec<String>), OperationError> {
     let kind = match HoldKind::from_name(&new.kind) {
         Some(kind @ (HoldKind::Pause | HoldKind::Halt)) => kind,
         _ => {
@@ -153,7 +157,11 @@ async fn wanted_of(app: &App, actor: &Actor, new: &NewHold) -> Result<Wanted, Op
         })?,
     };
     let scope = scope::scope_of(app, &new.scope).await?;
-    Ok(Wanted {
+    let now = app.clock.now();
+    let (review_at, said) = new
+        .review_at
+        .map_or((None, None), |at| review_date::named(at, now));
+    let wanted = Wanted {
         kind,
         scope,
         part: scope::part_of(app, &new.scope, &scope).await?,
@@ -162,8 +170,9 @@ async fn wanted_of(app: &App, actor: &Actor, new: &NewHold) -> Result<Wanted, Op
         },
         reason: new.reason.clone(),
         effect,
-        review_at: new.review_at.map(as_stored),
-    })
+        review_at,
+    };
+    Ok((wanted, said.into_iter().collect()))
 }
 
 /// Places a hold whose scope is known; one that is new is being counted when this returns. The caller rings
@@ -233,32 +242,16 @@ pub async fn put(
     rows::hold_lock(txn).await?;
     let in_force = rows::holds_for_writing(txn).await?;
     let now = txn.now();
-    let by = Principal::new(actor.principal.clone());
     match placement(txn, &wanted, &in_force).await? {
         Placement::New => {
             let epoch = rows::epoch_next(txn).await?;
+            let by = Principal::new(actor.principal.clone());
             let hold = wanted.into_hold(id, by, epoch, now);
             rows::hold_insert(txn, &HoldRow::of(&hold)?).await?;
-            let entry = entry(actor, "hold.place", &hold);
+            let entry = join::entry(actor, "hold.place", &hold);
             Ok((hold, Some(entry)))
         }
-        Placement::Joined(known) => {
-            let row = rows::hold_load(txn, known)
-                .await?
-                .ok_or(StoreError::NotFound)?;
-            let mut hold = row.hold()?;
-            let reason = wanted.reason;
-            if !hold.join(by) {
-                return Ok((hold, None));
-            }
-            rows::hold_save(txn, &HoldRow::of(&hold)?, row.generation).await?;
-            let mut entry = entry(actor, "hold.join", &hold);
-            // The hold keeps the reason of whoever placed it; why another one wanted it too is kept here.
-            if let Some(detail) = entry.detail.as_object_mut() {
-                detail.insert("joined_because".to_owned(), json!(reason));
-            }
-            Ok((hold, Some(entry)))
-        }
+        Placement::Joined(known) => join::join(txn, actor, known, wanted).await,
     }
 }
 
@@ -283,14 +276,6 @@ async fn placement<C: Connection>(
             Ok(same.next().map_or(Placement::New, Placement::Joined))
         }
     }
-}
-
-fn entry(actor: &Actor, action: &str, hold: &Hold) -> Entry {
-    let detail = json!({
-        "kind": hold.kind, "scope": hold.scope, "reason": hold.reason, "cause": hold.cause, "effect": hold.effect,
-        "epoch": hold.placed_epoch,
-    });
-    actor.entry(action, format!("hold:{}", hold.id), detail)
 }
 
 /// Has the planner look at everything that a wider hold released lets go, with the release itself: a
@@ -369,8 +354,9 @@ async fn end(
     let ended = hold.release(release).map_err(refused)?;
     rows::hold_save(txn, &HoldRow::of(&ended)?, row.generation).await?;
     ring_released(txn, &ended.scope).await?;
-    let detail =
-        json!({"kind": ended.kind, "scope": ended.scope, "reason": reason, "epoch": epoch});
+    let detail = json!({
+        "kind": ended.kind, "scope": ended.scope, "where": whom(&ended), "reason": reason, "epoch": epoch,
+    });
     txn.audit(actor.entry("hold.release", format!("hold:{id}"), detail))
         .await?;
     Ok(ended)
@@ -391,38 +377,6 @@ pub(super) async fn moved_may_change(txn: &mut Txn, place: &Place) -> Result<(),
     let freezing = rows::holds_freezing(txn).await?;
     moved::may_change(&freezing, place)
         .map_err(|frozen| OperationError::refused(frozen.code(), frozen.to_string()))
-}
-
-/// Releases every pause on exactly this rollout; halts and wider pauses stay.
-///
-/// # Errors
-///
-/// When the store cannot be reached.
-pub async fn resume(
-    app: &App,
-    actor: &Actor,
-    rollout: &str,
-    reason: &str,
-) -> Result<(), OperationError> {
-    check_reason(reason)?;
-    let row = load::find(app, rollout).await?;
-    let (_, holds) = rows::holds_known(app.store.read(), app.store.hold_cache()).await?;
-    let own = |scope: &Scope| matches!(scope, Scope::Rollout(id) | Scope::Wave(id, _) | Scope::Part(id, _) if *id == row.id);
-    let pauses: Vec<HoldId> = holds
-        .iter()
-        .filter(|hold| hold.kind == HoldKind::Pause && own(&hold.scope))
-        .map(|hold| hold.id)
-        .collect();
-    for id in pauses {
-        match release(app, actor, &id.to_string(), None, reason).await {
-            // Somebody else was faster: it is released, which is what was asked for.
-            Err(OperationError::Refused { code, .. }) if code == "hold_already_released" => {}
-            other => {
-                other?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Returns one hold.
@@ -563,5 +517,6 @@ async fn show_judged(
             quiet.workers.into_iter().map(quiescence::worker).collect()
         }),
         people: None,
+        notes: Vec::new(),
     })
 }

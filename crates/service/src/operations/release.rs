@@ -354,8 +354,8 @@ async fn carry_out(
     holds::ring_released(txn, &ended.scope).await?;
     let people: Vec<_> = request.approvals.iter().map(|one| &one.by.person).collect();
     let detail = json!({
-        "kind": ended.kind, "scope": ended.scope, "reason": reason, "epoch": epoch, "request": known.id,
-        "digest": digest, "requested_by": request.by.person, "approved_by": people, "substance": request.substance,
+        "kind": ended.kind, "scope": ended.scope, "where": holds::whom(&ended), "reason": reason, "epoch": epoch,
+        "request": known.id, "digest": digest, "requested_by": request.by.person, "approved_by": people, "substance": request.substance,
     });
     told(txn, actor, "hold.release", id, detail).await?;
     Ok(ended)

@@ -132,9 +132,11 @@ pub async fn report(app: &App, name: &str) -> Result<ReportView, OperationError>
 }
 
 /// Returns the hold that a line is about.
-const fn held_by(line: &ReportLine) -> Option<HoldId> {
+fn held_by(line: &ReportLine) -> Option<HoldId> {
     match line {
         ReportLine::Held { hold, .. } => Some(hold.id),
+        // The worst of them speaks.
+        ReportLine::Parked { holds, .. } => holds.first().map(|hold| hold.id),
         _ => None,
     }
 }
@@ -155,7 +157,7 @@ async fn covering(
     let ids = seen
         .holds
         .covering(&rollout)
-        .chain(seen.holds.on_waves(seen.row.id))
+        .chain(seen.holds.within(seen.row.id))
         .map(|hold| hold.id);
     let mut views = Vec::new();
     for id in ids {

@@ -206,6 +206,9 @@ pub struct HoldView {
     /// How many people it stops, where one hold is shown alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub people: Option<HeadCountsView>,
+    /// What of the call that placed it was not taken as it was said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What a hold covers. An unknown field is refused: a misspelt `wave` must not stop a whole rollout.

@@ -75,6 +75,30 @@ struct Head {
     hash: Vec<u8>,
 }
 
+#[derive(Debug, FromQueryResult)]
+struct RawDetail {
+    detail: String,
+}
+
+/// Returns the detail of the last entry of an action that somebody has brought about.
+///
+/// # Errors
+///
+/// When the store cannot be reached, or the detail is no JSON.
+pub async fn detail_last<C: ConnectionTrait>(
+    db: &C,
+    subject: &str,
+    action: &str,
+    actor: &str,
+) -> Result<Option<serde_json::Value>, StoreError> {
+    let sql = "SELECT detail FROM audit WHERE subject = $1 AND action = $2 AND actor = $3 \
+               ORDER BY seq DESC LIMIT 1";
+    let values = [subject.into(), action.into(), actor.into()];
+    let raw: Option<RawDetail> = query::one(db, sql, values).await?;
+    raw.map(|raw| serde_json::from_str(&raw.detail).map_err(StoreError::corrupt))
+        .transpose()
+}
+
 impl Txn {
     /// Appends an entry. Call it last: it locks the end of the trail until the commit.
     ///

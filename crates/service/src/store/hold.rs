@@ -465,7 +465,7 @@ pub async fn hold_save<C: ConnectionTrait>(
     row: &HoldRow,
     was: Generation,
 ) -> Result<(), StoreError> {
-    let values: [Value; 11] = [
+    let values: [Value; 12] = [
         row.id.to_string().into(),
         was.get().into(),
         row.generation.get().into(),
@@ -477,11 +477,12 @@ pub async fn hold_save<C: ConnectionTrait>(
         row.scope_kind.clone().into(),
         row.part.clone().into(),
         i64::from(row.unsorted).into(),
+        row.reason.clone().into(),
     ];
     let changed = query::execute(
         db,
         "UPDATE hold SET generation = $3, cause = $4, released_by = $5, released_at = $6, \
-         released_epoch = $7, release_reason = $8, scope_kind = $9, part = $10, unsorted = $11 WHERE id = $1 AND generation = $2",
+         released_epoch = $7, release_reason = $8, scope_kind = $9, part = $10, unsorted = $11, reason = $12 WHERE id = $1 AND generation = $2",
         values,
     )
     .await?;

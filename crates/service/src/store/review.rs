@@ -2,7 +2,7 @@
 //! and no permit reads.
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
-use tidegate_orchestrator::hold::heads::{HeadCount, Heads, RolloutHeads};
+use tidegate_orchestrator::hold::heads::{Course, HeadCount, Heads, RolloutHeads};
 use tidegate_orchestrator::hold::{Hold, MovedPeople, Scope};
 use tidegate_orchestrator::ids::{Generation, HoldId, Timestamp, millis};
 use tidegate_orchestrator::ledger::{SlotState, Tally};
@@ -161,6 +161,7 @@ struct RawHeads {
     name: String,
     lifecycle: String,
     is_over: i64,
+    takes_back: i64,
     rollouts: i64,
     queued: i64,
     in_flight: i64,
@@ -200,7 +201,11 @@ impl RawHeads {
         for (state, count) in counts {
             tally.add(state, query::unsigned64(count)?);
         }
-        Ok(Heads::of(&tally, self.is_over != 0))
+        let course = Course {
+            is_over: self.is_over != 0,
+            takes_back: self.takes_back != 0,
+        };
+        Ok(Heads::of(&tally, course))
     }
 }
 
@@ -233,11 +238,12 @@ pub async fn heads_count<C: ConnectionTrait>(
         ));
     }
     let over = format!("CAST(CASE WHEN {OVER} THEN 1 ELSE 0 END AS BIGINT)");
+    let back = "CAST(CASE WHEN r.reverts IS NULL THEN 0 ELSE 1 END AS BIGINT)";
     let from =
         format!("FROM rollout r LEFT JOIN wave w ON w.rollout_id = r.id{wave} WHERE {covered}");
     let totals = format!(
-        "SELECT '' AS id, '' AS name, '' AS lifecycle, {over} AS is_over, \
-         CAST(COUNT(DISTINCT r.id) AS BIGINT) AS rollouts{sums} {from} GROUP BY {over}"
+        "SELECT '' AS id, '' AS name, '' AS lifecycle, {over} AS is_over, {back} AS takes_back, \
+         CAST(COUNT(DISTINCT r.id) AS BIGINT) AS rollouts{sums} {from} GROUP BY {over}, {back}"
     );
     let (mut people, mut rollouts) = (Heads::default(), 0_u64);
     for raw in query::all::<RawHeads, C>(db, totals, values()).await? {
@@ -245,8 +251,9 @@ pub async fn heads_count<C: ConnectionTrait>(
         rollouts = rollouts.saturating_add(query::unsigned64(raw.rollouts)?);
     }
     let named = format!(
-        "SELECT r.id, r.name, r.lifecycle, {over} AS is_over, CAST(1 AS BIGINT) AS rollouts{sums} {from} \
-         GROUP BY r.id, r.name, r.lifecycle ORDER BY COALESCE(SUM(w.size), 0) DESC, r.name LIMIT {ROLLOUTS_NAMED}"
+        "SELECT r.id, r.name, r.lifecycle, {over} AS is_over, {back} AS takes_back, \
+         CAST(1 AS BIGINT) AS rollouts{sums} {from} \
+         GROUP BY r.id, r.name, r.lifecycle, r.reverts ORDER BY COALESCE(SUM(w.size), 0) DESC, r.name LIMIT {ROLLOUTS_NAMED}"
     );
     let mut largest = Vec::new();
     for raw in query::all::<RawHeads, C>(db, named, values()).await? {

@@ -52,7 +52,9 @@ pub enum ReleaseRefusal {
     #[error("`{0}` asked for this release, and so does not approve it: somebody else must")]
     RequesterApproves(Principal),
     /// Machines, auditors and administrators have no seat.
-    #[error("`{0}` has no seat in security, operations or approvers: machines never approve")]
+    #[error(
+        "`{0}` has no seat in security, operations or approvers: neither machines nor auditors nor administrators approve"
+    )]
     NoSeat(Principal),
     /// A seat made for the purpose.
     #[error(

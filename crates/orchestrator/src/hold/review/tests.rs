@@ -57,6 +57,18 @@ fn owner(token: &str) -> NewOwner {
 }
 
 #[test]
+fn a_stop_is_refused_for_no_date_and_says_which_one_was_not_taken() {
+    assert_eq!(named(at(50), at(40)), (Some(at(50)), None));
+    assert_eq!(named(at(40 + 366), at(40)).1, None);
+    let (taken, said) = named(at(40 + 367), at(40));
+    assert!(taken.is_none() && said.unwrap().contains("was not taken"));
+    let (taken, said) = named(at(-5), at(40));
+    assert!(taken.is_none() && said.unwrap().contains("was not taken"));
+    let (taken, said) = named(at(39), at(40));
+    assert!(taken == Some(at(39)) && said.unwrap().contains("overdue from the start"));
+}
+
+#[test]
 fn a_halt_without_a_date_is_reviewed_after_thirty_days_and_a_pause_after_seven() {
     assert_eq!(hold(HoldKind::Halt).review_at, Some(at(30)));
     assert_eq!(hold(HoldKind::Pause).review_at, Some(at(7)));

@@ -176,10 +176,10 @@ pub enum ReportLine {
     Parked {
         /// The wave.
         wave: WaveNumber,
-        /// How many are kept back, by this hold or another one like it.
+        /// How many are kept back, by all of these holds together.
         people: u64,
-        /// The hold; `None`: it has ended, and they are being let go.
-        hold: Option<InForce>,
+        /// The holds that keep them, the worst first; none: they have ended, and they are being let go.
+        holds: Vec<InForce>,
     },
     /// A later wave waits for an earlier one to pass.
     Behind {
@@ -349,29 +349,8 @@ impl fmt::Display for ReportLine {
             Self::Parked {
                 wave,
                 people: count,
-                hold: Some(hold),
-            } => {
-                let whom = hold
-                    .part
-                    .as_ref()
-                    .map_or_else(String::new, ToString::to_string);
-                write!(
-                    f,
-                    "a {} keeps {} of wave {wave} back ({whom}), and the wave does not pass without them: {}",
-                    hold.kind.name(),
-                    people(*count),
-                    hold.reason
-                )
-            }
-            Self::Parked {
-                wave,
-                people: count,
-                hold: None,
-            } => write!(
-                f,
-                "{} of wave {wave} were kept back by a hold that has ended, and are being let go",
-                people(*count)
-            ),
+                holds,
+            } => super::kept::sentence(f, *wave, *count, holds),
             Self::Behind { wave, waits_for } => {
                 write!(f, "wave {wave} opens after wave {waits_for} has passed")
             }
@@ -487,6 +466,7 @@ mod tests {
             since: at(0),
             reason: "token theft".to_owned(),
             part: None,
+            keeps: None,
         };
         ReportLine::Held { hold, wave }
     }
@@ -571,7 +551,7 @@ mod tests {
             ReportLine::Parked {
                 wave,
                 people,
-                hold: None,
+                holds: Vec::new(),
             },
             ReportLine::Silent {
                 wave,

@@ -35,6 +35,49 @@ fn a_wave_goes_on_without_those_who_are_kept_back_and_does_not_end_without_them(
 }
 
 #[test]
+fn whoever_is_kept_back_is_put_down_to_the_holds_that_keep_them() {
+    let mut world = World::running(vec![facts(50), facts(100)]);
+    world.pass(10);
+    let halts_nobody = InForce {
+        id: HoldId::new(Uuid::from_u128(7)),
+        kind: HoldKind::Halt,
+        reason: "a misspelt country".to_owned(),
+        keeps: Some(0),
+        ..keeps_some()
+    };
+    let pause = InForce {
+        keeps: Some(10),
+        reason: "the works council asks".to_owned(),
+        ..keeps_some()
+    };
+    world.holds.add(halts_nobody.clone());
+    world.holds.add(pause.clone());
+    world.waves[0].tally = kept(40, 0, 10);
+    let said = |world: &mut World| {
+        let step = world.pass(20);
+        step.report.why_not_now().unwrap().to_string()
+    };
+    let one = said(&mut world);
+    assert!(
+        one.starts_with("a pause keeps 10 people of wave 1 back") && one.ends_with("council asks"),
+        "{one}"
+    );
+    world.holds.add(InForce {
+        keeps: Some(4),
+        ..halts_nobody
+    });
+    let two = said(&mut world);
+    assert!(
+        two.starts_with("2 holds keep 10 people of wave 1 back"),
+        "{two}"
+    );
+    assert!(
+        two.contains("a halt 4 (") && two.contains("; a pause 10 ("),
+        "{two}"
+    );
+}
+
+#[test]
 fn people_in_doubt_who_are_kept_back_open_no_wave_anew_that_was_through() {
     let mut world = World::standing(vec![(WaveStatus::Passed {}, facts(50))]);
     world.holds.add(keeps_some());

@@ -9,7 +9,8 @@ use tidegate_orchestrator::hold::{Hold, MovedPeople, Placement, Scope};
 use tidegate_orchestrator::ids::{HoldId, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{NewHold, placement, rows, wanted_of};
+use super::part::PartView;
+use super::{NewHold, matching, placement, rows, wanted_of};
 use crate::app::App;
 use crate::operations::view::ScopeView;
 use crate::operations::{Actor, OperationError};
@@ -48,6 +49,9 @@ pub struct HoldPreview {
     pub kind: String,
     /// What it would cover.
     pub scope: ScopeView,
+    /// Whom it would keep back, when it means some people of a wave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartView>,
     /// keep, freeze or revert people already moved.
     pub effect: String,
     /// When somebody would have to look at it again.
@@ -55,6 +59,9 @@ pub struct HoldPreview {
     pub review_at: Option<Timestamp>,
     /// Whom it would stop.
     pub people: HeadCountsView,
+    /// What of the call would not be taken as it was said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A count that is under way.
@@ -177,7 +184,7 @@ pub async fn preview(
     actor: &Actor,
     new: &NewHold,
 ) -> Result<HoldPreview, OperationError> {
-    let wanted = wanted_of(app, actor, new).await?;
+    let (wanted, notes) = wanted_of(app, actor, new).await?;
     let (_, in_force) = rows::holds_known(app.store.read(), app.store.hold_cache()).await?;
     // A drill gives no reason: whatever it would be placed for, it would stop the same.
     let wanted = tidegate_orchestrator::hold::Wanted {
@@ -196,6 +203,10 @@ pub async fn preview(
         );
         people.sentences.insert(0, sentence);
     }
+    let part = match &wanted.part {
+        Some(condition) => matching::of(app, &wanted.scope, condition).await?,
+        None => None,
+    };
     let now = app.clock.now();
     Ok(HoldPreview {
         dry_run: true,
@@ -203,10 +214,12 @@ pub async fn preview(
         hold: joined,
         kind: wanted.kind.name().to_owned(),
         scope: ScopeView::of(&wanted.scope).asked(wanted.part.as_ref()),
+        part,
         effect: wanted.effect.name().to_owned(),
         review_at: wanted
             .review_at
             .or_else(|| wanted.kind.review_by_default(now)),
         people,
+        notes,
     })
 }

@@ -18,6 +18,7 @@ use tidegate_orchestrator::roster;
 use tidegate_orchestrator::sentence::people as counted;
 use tidegate_policy::Condition;
 
+use super::join;
 use super::rows::{self, HoldRow};
 use crate::app::App;
 use crate::operations::slots::{decide_after_lapse, is_lease_over};
@@ -57,6 +58,10 @@ pub(super) async fn show(app: &App, hold: &Hold) -> Result<Option<PartView>, Ope
     };
     let (condition, people) = (&part.condition, counted(part.people.unwrap_or(0)));
     let sentence = match (hold.is_in_force(), part.is_sorted) {
+        (true, true) if part.people == Some(0) => format!(
+            "keeps nobody back: of those of the wave with whom nobody has begun, there is nobody for whom {condition}; \
+             check the value, or release it"
+        ),
         (true, true) => format!(
             "keeps {people} of the wave back, those with whom nobody has begun and for whom {condition}; the \
              others go on, and the wave does not pass without them"
@@ -381,7 +386,9 @@ async fn narrow(
             };
             let narrowed = hold.narrowed(people);
             rows::hold_save(txn, &HoldRow::of(&narrowed)?, row.generation).await?;
-            let detail = json!({"scope": narrowed.scope, "people": people, "epoch": epoch});
+            let detail = json!({
+                "scope": narrowed.scope, "where": join::whom(hold), "people": people, "epoch": epoch,
+            });
             entries.push(Actor::task("park").entry(action, format!("hold:{}", hold.id), detail));
         }
         for entry in entries {
@@ -424,7 +431,7 @@ pub async fn widen(
             false => continue,
         };
         rows::hold_save(txn, &HoldRow::of(&widened)?, row.generation).await?;
-        let detail = json!({"scope": widened.scope, "epoch": epoch});
+        let detail = json!({"scope": widened.scope, "where": join::whom(&hold), "epoch": epoch});
         let subject = format!("hold:{}", hold.id);
         entries.push(Actor::task("park").entry("hold.widen", subject, detail));
     }

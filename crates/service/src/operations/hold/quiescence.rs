@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use tidegate_orchestrator::hold::Hold;
-use tidegate_orchestrator::ids::HoldId;
+use tidegate_orchestrator::hold::{Exemption, Hold};
+use tidegate_orchestrator::ids::{HoldId, Timestamp};
 use tidegate_orchestrator::quiesce::{Facts, Quiescence, Standing, Stop, WorkerJudged, judge};
 
 use super::part;
 use crate::app::App;
 use crate::operations::OperationError;
 use crate::operations::view::WorkerView;
-use crate::store::{StoreTime, exemption, hold, lease, worker};
+use crate::store::{StoreError, StoreTime, exemption, hold, lease, rollout, worker};
 
 /// How often it is looked whether it is quiet, by whoever waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -27,13 +27,39 @@ pub(super) async fn of(app: &App, hold: &Hold) -> Result<Quiescence, OperationEr
         exemption::exemptions_from(app.store.read(), hold.id),
         app.store.time(),
     )?;
+    let (mut overrides, mut open) = (Vec::new(), 0_usize);
     for row in exemptions {
         match row.ended {
             Some((at, epoch)) => stop = stop.again(epoch, at),
-            None => stop.exempt_until = stop.exempt_until.max(Some(row.exemption.until)),
+            None => {
+                stop.exempt_until = stop.exempt_until.max(Some(row.exemption.until));
+                open += 1;
+                overrides.extend(overriding(app, &row.exemption, time.at()).await?);
+            }
         }
     }
+    // Only when everything that goes on under it stands still all the same.
+    stop.overridden_by = overrides
+        .first()
+        .copied()
+        .filter(|_| overrides.len() == open);
     judged(app, &stop, time).await
+}
+
+/// Returns the hold under which everything that an exemption lets go on stands still all the same.
+async fn overriding(
+    app: &App,
+    exemption: &Exemption,
+    now: Timestamp,
+) -> Result<Option<HoldId>, StoreError> {
+    let row = rollout::rollout_load(app.store.read(), exemption.rollout).await?;
+    let (_, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let over = row.and_then(|row| {
+        holds
+            .overrides(exemption, row.target, now)
+            .map(|hold| hold.id)
+    });
+    Ok(over)
 }
 
 /// Judges a hold that was placed a moment ago: nothing can have been exempted from it, and what the time was
@@ -56,6 +82,7 @@ fn placed(hold: &Hold) -> Stop {
         epoch: hold.placed_epoch,
         placed_at: hold.placed_at,
         exempt_until: None,
+        overridden_by: None,
     };
     match part::whole_since(hold) {
         Some(part) => stop.again(part.whole_epoch, part.whole_at),

@@ -11,8 +11,8 @@ use tidegate_orchestrator::hold::preflight::{
 use tidegate_orchestrator::hold::release::{Approval, Case, Checked, Part, Request, Substance};
 use tidegate_orchestrator::hold::requirement::Requirement;
 use tidegate_orchestrator::hold::terms::Terms;
-use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, Place, Scope};
-use tidegate_orchestrator::ids::{Generation, Principal, TargetId, Timestamp};
+use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, HoldSet, InForce, Place, Scope};
+use tidegate_orchestrator::ids::{Generation, Principal, TargetId, Timestamp, WaveNumber};
 use tidegate_orchestrator::ledger::{SlotState, Tally};
 use tidegate_orchestrator::sentence::instant;
 
@@ -95,6 +95,7 @@ pub(super) async fn look<C: Connection>(
     };
     let preflight_at = preflight.map(|(at, _)| at);
     let (mut rollouts, mut found, mut others) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    let mut goes_on = Vec::new();
     let in_force = holds::hold_set_for(db).await?;
     for row in drift::covered(db, &hold.scope).await? {
         bind(db, &mut substance, hold, &row).await?;
@@ -102,13 +103,21 @@ pub(super) async fn look<C: Connection>(
         rollouts.push(of_rollout(db, hold, &row, (quiesced, now, days)).await?);
         found.insert(row.target, tested(db, &row, &seen, preflight_at).await?);
         let place = Place::rollout(row.target, row.id);
-        for other in in_force
-            .covering(&place)
-            .filter(|other| other.id != hold.id)
-        {
-            others.insert(other.id, other.kind.name());
+        for other in in_force.covering(&place) {
+            others.insert(other.id, (other.kind.name(), "some of it too".to_owned()));
         }
+        // Narrower ones stand as well when this one has ended, unless it is on another wave alone.
+        let of_it = |one: &&InForce| {
+            hold.scope
+                .wave()
+                .is_none_or(|wave| one.scope.wave() == Some(wave))
+        };
+        for other in in_force.within(row.id).filter(of_it) {
+            others.insert(other.id, (other.kind.name(), narrower(other, &row.name)));
+        }
+        goes_on.extend(exempt(hold, &row, &in_force, now));
     }
+    others.remove(&hold.id);
     let request = request_of(db, hold).await?;
     let placer = placer_of(db, hold).await?;
     Ok(Looked {
@@ -130,16 +139,45 @@ pub(super) async fn look<C: Connection>(
             terms,
             requirements,
             quiesced,
+            goes_on,
             rollouts,
             targets: found.into_values().collect(),
             others: others
                 .into_iter()
-                .map(|(id, kind)| OtherHold { id, kind })
+                .map(|(id, (kind, covers))| OtherHold { id, kind, covers })
                 .collect(),
         },
         preflight_at,
         now,
     })
+}
+
+/// Says what a hold on a wave, or on some of its people, covers.
+fn narrower(hold: &InForce, rollout: &str) -> String {
+    let wave = hold.scope.wave().map_or(0, WaveNumber::get);
+    match &hold.part {
+        Some(condition) => format!("some people of wave {wave} of `{rollout}` ({condition})"),
+        None => format!("wave {wave} of `{rollout}`"),
+    }
+}
+
+/// Says what of a rollout goes on under a halt by an exemption, and how that ends.
+fn exempt(hold: &Hold, row: &RolloutRow, in_force: &HoldSet, now: Timestamp) -> Vec<String> {
+    let open = in_force
+        .exemptions()
+        .filter(|one| one.until > now && one.rollout == row.id && one.holds.contains(&hold.id));
+    let name = &row.name;
+    open
+        .map(|one| match row.reverts {
+            Some(_) => format!(
+                "revert `{name}` takes people back under this halt: wait until it is over, or cancel it"
+            ),
+            None => format!(
+                "an emergency lets waves of `{name}` go on until {}: wait, or end it (`tidegate emergency end`)",
+                instant(one.until)
+            ),
+        })
+        .collect()
 }
 
 /// Takes in the halt itself, its terms, and each requirement.

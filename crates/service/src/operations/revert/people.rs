@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::{HoldKind, Place};
 use tidegate_orchestrator::ids::{BatchSeq, Ordinal, RolloutId, WaveNumber};
-use tidegate_orchestrator::ledger::{Slots, receipt};
+use tidegate_orchestrator::ledger::{SlotState, Slots, receipt};
 use tidegate_orchestrator::plan::{Order, PLAN_FORMAT, Plan, PlannedWave};
 use tidegate_orchestrator::revert::{
     self, Matching, RevertRefusal, SHEET_FORMAT, Sheet, SheetWave, basis, roster_digest, taken,
 };
 use tidegate_orchestrator::roster;
 use tidegate_orchestrator::wave::soak::Seconds;
+use tidegate_policy::Condition;
 
 use super::wish::{Settings, Wish};
 use super::{case, refused};
@@ -108,7 +109,7 @@ pub(super) async fn find(
         });
     }
     if waves.is_empty() {
-        return Err(refused(&RevertRefusal::Nobody));
+        return Err(refused(&nobody(&chosen, settings.matching.as_ref())));
     }
     check_gates(&waves)?;
     let sheet = Sheet {
@@ -131,6 +132,18 @@ pub(super) async fn find(
         basis: basis(&chosen),
         batches,
     })
+}
+
+/// Says why there is nobody to take back: nobody was moved, or the condition picks none of them.
+fn nobody(chosen: &[revert::Chosen], matching: Option<&Condition>) -> RevertRefusal {
+    let moved = chosen.iter().map(|wave| wave.tally.get(SlotState::Done));
+    match (moved.sum(), matching) {
+        (0, _) | (_, None) => RevertRefusal::Nobody,
+        (moved, Some(condition)) => RevertRefusal::NobodyMatches {
+            moved,
+            condition: condition.to_string(),
+        },
+    }
 }
 
 async fn settings(
@@ -187,7 +200,7 @@ async fn of_wave(
             original,
             Some(number),
             after,
-            Some(tidegate_orchestrator::ledger::SlotState::Done),
+            Some(SlotState::Done),
             BATCHES_PER_READ,
         )
         .await?;
