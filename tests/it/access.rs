@@ -399,7 +399,12 @@ async fn health_needs_no_token_and_the_api_does(database: Database) {
     assert_eq!(described.body, reviewed, "the API is as it was reviewed");
     assert_eq!(described.headers["content-type"], "application/json");
     for (path, calls) in described.body["paths"].as_object().unwrap() {
-        for method in calls.as_object().unwrap().keys() {
+        for (method, call) in calls.as_object().unwrap() {
+            if call["security"] == json!([{}]) {
+                // The signature says who it is.
+                assert_eq!(path, "/v1/sources/{name}/events");
+                continue;
+            }
             let path = path
                 .replace("{wave}", "1")
                 .replace("{id}", "none")

@@ -48,6 +48,7 @@ mod quiet;
 mod racing;
 mod releasing;
 mod repeating;
+mod reported;
 mod resting;
 mod restoring;
 mod reverting;

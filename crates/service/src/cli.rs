@@ -23,6 +23,7 @@ pub mod revert;
 pub mod screen;
 pub mod serve;
 pub mod signal;
+pub mod source;
 pub mod steer;
 pub mod table;
 pub mod tame;
@@ -140,6 +141,9 @@ enum Command {
     /// Signals: send, list
     #[command(subcommand)]
     Signal(signal::SignalCommand),
+    /// Sources that report by signed webhooks: create, list, revoke
+    #[command(subcommand)]
+    Source(source::SourceCommand),
     /// Policy sets: test, diff, propose, approve, list, show
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -233,6 +237,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Emergency(command) => emergency::run(&context, command).await,
         Command::Release(command) => hold::release(&context, &command).await,
         Command::Signal(command) => signal::run(&context, command).await,
+        Command::Source(command) => source::run(&context, command).await,
         Command::Policy(command) => policy::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,

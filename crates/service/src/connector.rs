@@ -26,6 +26,7 @@ use crate::tasks::dispatch::rate::Pace;
 use crate::tasks::permit::PermitCell;
 use grants::Grants;
 use sandbox::Sandbox;
+pub use scim::Credential;
 use scim::Scim;
 
 /// What is done with people.
@@ -337,6 +338,15 @@ const PACE_AHEAD_MAX: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT_LEAST: Duration = Duration::from_secs(30);
 
 impl Connectors {
+    /// Reads a secret from where it is kept: a variable or a file that the operator granted.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or not granted. The message never shows it.
+    pub fn secret(&self, from: &Credential) -> Result<String, ConfigError> {
+        self.grants.secret(from)
+    }
+
     /// Lets targets reach what the operator grants.
     #[must_use]
     pub fn granting(grants: Grants) -> Self {

@@ -24,6 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::operations::signal;
 use crate::store::hold;
 use error::Problem;
 pub use openapi::openapi;
@@ -82,7 +83,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(v1::emergency::confirm))
         .routes(routes!(v1::emergency::end))
         .routes(routes!(v1::emergency::review))
-        .routes(routes!(v1::signal::list, v1::signal::send))
+        .routes(routes!(v1::source::list, v1::source::create))
+        .routes(routes!(v1::source::revoke))
         .routes(routes!(v1::policy::list, v1::policy::propose))
         .routes(routes!(v1::policy::show))
         .routes(routes!(v1::policy::approve))
@@ -100,6 +102,13 @@ fn streams() -> OpenApiRouter<App> {
         .routes(routes!(events::events))
 }
 
+/// What others report: known by its own id when it comes again, and never large.
+fn reports() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(v1::signal::list, v1::signal::send))
+        .routes(routes!(v1::source::receive))
+}
+
 /// Puts the router together.
 pub fn router(app: App) -> Router {
     let (api, _) = api().split_for_parts();
@@ -110,10 +119,13 @@ pub fn router(app: App) -> Router {
             idempotency::remember,
         ))
         .layer(DefaultBodyLimit::max(BODY_MAX));
+    let (reports, _) = reports().split_for_parts();
+    let reports = reports.layer(DefaultBodyLimit::max(signal::BODY_MAX));
     let streams = streams.layer(DefaultBodyLimit::disable());
     Router::new()
         .merge(api)
         .merge(streams)
+        .merge(reports)
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::metrics))

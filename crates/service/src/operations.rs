@@ -27,6 +27,7 @@ pub mod revert;
 pub mod rollout;
 pub mod signal;
 pub mod slots;
+pub mod source;
 pub mod status;
 pub mod target;
 pub mod token;

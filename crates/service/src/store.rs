@@ -31,6 +31,7 @@ pub mod rollout;
 pub mod signal;
 pub mod snapshot;
 mod sole;
+pub mod source;
 pub mod standing;
 pub mod target;
 pub mod timeline;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::tally::Tally;
 use super::{Counted, Effect, Rule, SignalTest, TextField, When};
 use crate::named::named;
-use crate::signal::Signal;
+use crate::signal::{Severity, Signal};
 use crate::time::Timestamp;
 
 /// What rules know of a target.
@@ -164,10 +164,12 @@ impl Rule {
             (true, _) => Outcome::Applies,
             (false, _) => return RuleVerdict::CLEAR,
         };
+        // Not more than its signals are worth: whoever may only gate does not pause by leaving a field out.
+        let unsure = Effect::Pause.min(self.trust_at_least.most(Severity::Critical));
         let effect = match (outcome, applies) {
             // It might have applied: then as if it had.
-            (Outcome::Faulty, true) => self.then.effect.max(Effect::Pause),
-            (Outcome::Faulty, false) => Effect::Pause,
+            (Outcome::Faulty, true) => self.then.effect.max(unsure),
+            (Outcome::Faulty, false) => unsure,
             (Outcome::Applies | Outcome::Clear, _) => self.then.effect,
         };
         RuleVerdict {

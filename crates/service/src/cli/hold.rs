@@ -129,6 +129,18 @@ fn shown(hold: &Value) -> Vec<String> {
         text_of(hold, "/epoch"),
         text_of(hold, "/effect")
     ));
+    if has("/reported") {
+        lines.push(format!(
+            "  rule {} · {} signals, the worst {} · policy {}",
+            text_of(hold, "/reported/rule"),
+            count_of(hold, "/reported/signals"),
+            text_of(hold, "/reported/worst"),
+            text_of(hold, "/reported/policy")
+                .chars()
+                .take(12)
+                .collect::<String>()
+        ));
+    }
     if has("/review_at") {
         lines.push(format!(
             "  somebody must look at it again by {}",

@@ -5,7 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::ConfigError;
+use super::{ConfigError, Credential};
 
 /// What an environment variable begins with that targets may name.
 pub const CREDENTIAL_PREFIX: &str = "TIDEGATE_CREDENTIAL_";
@@ -32,6 +32,34 @@ impl Grants {
             "credential",
             "--credentials",
         )
+    }
+
+    /// Reads a secret from where it is kept.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or not granted. The message never shows it.
+    pub fn secret(&self, from: &Credential) -> Result<String, ConfigError> {
+        let found = match from {
+            Credential::Env(name) if name.starts_with(CREDENTIAL_PREFIX) => std::env::var(name)
+                .map_err(|_| {
+                    ConfigError(format!("the variable `{name}` is not set for this service"))
+                })?,
+            Credential::Env(_) => {
+                return Err(ConfigError(format!(
+                    "a variable with a credential begins with `{CREDENTIAL_PREFIX}`"
+                )));
+            }
+            Credential::File(name) => {
+                std::fs::read_to_string(self.credential(name)?).map_err(|error| {
+                    ConfigError(format!(
+                        "the credential `{}` cannot be read: {error}",
+                        name.display()
+                    ))
+                })?
+            }
+        };
+        Ok(found.trim().to_owned())
     }
 
     /// Returns the file of a sandbox's journal.

@@ -83,6 +83,9 @@ impl From<OperationError> for Problem {
             OperationError::Invalid { code, details, .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, &code, sentence).with_errors(details)
             }
+            OperationError::Unproved { code, .. } => {
+                Self::new(StatusCode::UNAUTHORIZED, code, sentence)
+            }
             OperationError::NotFound { what, .. } => Self::new(
                 StatusCode::NOT_FOUND,
                 &format!("{what}_not_found"),

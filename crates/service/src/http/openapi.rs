@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::error::{Document, PROBLEM};
-use super::{api, streams};
+use super::{api, reports, streams};
 
 /// What the description says about the API as a whole.
 #[derive(Debug, OpenApi)]
@@ -22,6 +22,8 @@ pub(super) struct Description;
 pub fn openapi() -> String {
     let (_, mut description) = api().split_for_parts();
     let (_, more) = streams().split_for_parts();
+    description.merge(more);
+    let (_, more) = reports().split_for_parts();
     description.merge(more);
     let mut document = serde_json::to_value(&description).unwrap_or_default();
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);

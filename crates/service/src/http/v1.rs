@@ -11,6 +11,7 @@ pub(super) mod release;
 pub(super) mod revert;
 pub(super) mod rollout;
 pub(super) mod signal;
+pub(super) mod source;
 pub(super) mod target;
 pub(super) mod token;
 

@@ -64,6 +64,14 @@ pub enum OperationError {
         /// Each thing that is wrong.
         details: Vec<Detail>,
     },
+    /// Nothing proves that it comes from whom it says.
+    #[error("{sentence}")]
+    Unproved {
+        /// The stable code.
+        code: &'static str,
+        /// The sentence for people.
+        sentence: String,
+    },
     /// Nothing has this name.
     #[error("there is no {what} `{name}`")]
     NotFound {

@@ -23,7 +23,7 @@ use tidegate_orchestrator::hold::{
 use tidegate_orchestrator::ids::{Generation, HoldId, Principal, Timestamp};
 use tidegate_orchestrator::quiesce::Quiescence;
 
-use super::view::{HoldView, ScopeView};
+use super::view::{HoldView, ReportedView, ScopeView};
 use super::{Actor, OperationError, Page, restored};
 pub(super) use join::whom;
 pub use quiescence::wait;
@@ -33,7 +33,8 @@ use crate::app::App;
 use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow, Listed};
 use crate::store::{
-    Connection, Lane, StoreError, StoreTime, Txn, review as reviews, rollout as rollouts, transact,
+    Connection, Lane, StoreError, StoreTime, Txn, policy as policies, review as reviews,
+    rollout as rollouts, transact,
 };
 
 /// The longest reason, in characters: a paragraph, not a document.
@@ -442,6 +443,29 @@ pub async fn list(
     }))
 }
 
+/// Shows what was reported of a hold, when a rule placed it.
+async fn reported(app: &App, hold: &Hold) -> Result<Option<ReportedView>, StoreError> {
+    let Cause::Rule {
+        rule,
+        policy,
+        signal,
+        faults,
+        ..
+    } = &hold.cause
+    else {
+        return Ok(None);
+    };
+    let report = policies::report_load(app.store.read(), hold.id).await?;
+    Ok(Some(ReportedView {
+        rule: rule.clone(),
+        policy: *policy,
+        signal: signal.clone(),
+        faults: faults.clone(),
+        signals: report.as_ref().map_or(0, |report| report.signals),
+        worst: report.map_or_else(String::new, |report| report.worst.name().to_owned()),
+    }))
+}
+
 fn named(id: &str) -> Result<HoldId, OperationError> {
     id.parse()
         .map_err(|_| OperationError::not_found("hold", id))
@@ -490,6 +514,7 @@ async fn show_judged(
         covers,
         part: part::show(app, hold).await?,
         reason: hold.reason.clone(),
+        reported: reported(app, hold).await?,
         owner: hold.owner.to_string(),
         owner_gone,
         effect: hold.effect.name().to_owned(),

@@ -43,7 +43,7 @@ pub struct Admitted {
     pub ids: Vec<Uuid>,
 }
 
-fn unreadable(error: &Unreadable) -> OperationError {
+pub(super) fn unreadable(error: &Unreadable) -> OperationError {
     OperationError::invalid(error.code, error.sentence.clone())
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::{Part, Scope};
 use tidegate_orchestrator::ids::{
     Epoch, Generation, HoldId, PlanId, PopulationId, PopulationVersionId, RolloutId, TargetId,
@@ -154,6 +155,9 @@ pub struct HoldView {
     pub part: Option<PartView>,
     /// Why.
     pub reason: String,
+    /// What was reported, when a rule placed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<ReportedView>,
     /// Who may be asked about it.
     pub owner: String,
     /// Whether nobody can be asked: the owner's token was revoked, and no other one of that person is left.
@@ -209,6 +213,24 @@ pub struct HoldView {
     /// What of the call that placed it was not taken as it was said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// What was reported of a hold that a rule placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReportedView {
+    /// The rule.
+    pub rule: String,
+    /// The digest of its policy set.
+    #[schema(value_type = String)]
+    pub policy: Digest,
+    /// The signal that decided first.
+    pub signal: Option<String>,
+    /// Facts that were missing, by their codes; empty: the rule applied.
+    pub faults: Vec<String>,
+    /// How many signals have decided so since.
+    pub signals: u64,
+    /// The worst severity among them.
+    pub worst: String,
 }
 
 /// What a hold covers. An unknown field is refused: a misspelt `wave` must not stop a whole rollout.

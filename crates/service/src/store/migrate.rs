@@ -64,6 +64,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../../migrations/sqlite/0009_signal.sql"),
         include_str!("../../../../migrations/postgres/0009_signal.sql"),
     ),
+    (
+        10,
+        "source",
+        include_str!("../../../../migrations/sqlite/0010_source.sql"),
+        include_str!("../../../../migrations/postgres/0010_source.sql"),
+    ),
 ];
 
 /// Brings a database to this version. Processes that start together wait for one another.

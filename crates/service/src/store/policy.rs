@@ -333,3 +333,15 @@ pub async fn report_put<C: ConnectionTrait>(db: &C, row: &ReportRow) -> Result<(
     query::execute(db, sql, values).await?;
     Ok(())
 }
+
+/// Makes the active set one that nobody can read.
+#[cfg(test)]
+pub(crate) async fn testing_damage<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
+    query::execute(
+        db,
+        "UPDATE policy_set SET text = 'rules: [' WHERE status = 'active'",
+        [],
+    )
+    .await?;
+    Ok(())
+}

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::operations::policy::judging::{self, Judging};
+use crate::store::StoreError;
+
+/// Of so many looks in a row that failed, one says so: about every ten seconds.
+const SAID_EVERY: u32 = 40;
 
 /// The longest sleep between two looks: another process may have admitted something.
 const SLEEP: Duration = Duration::from_millis(250);
@@ -14,16 +18,33 @@ const SLEEP: Duration = Duration::from_millis(250);
 /// Looks whenever there is something to judge, for ever.
 pub async fn run(app: App) {
     let mut judging: Option<Judging> = None;
+    let mut failed = 0_u32;
     loop {
-        if let Err(error) = judging::look(&app, &mut judging).await {
-            // What was counted in memory may be ahead of what was written: it is read again.
-            judging = None;
-            tracing::warn!(%error, "signals could not be judged; they wait");
+        match judging::look(&app, &mut judging).await {
+            Ok(()) => failed = 0,
+            Err(error) => {
+                // What was counted in memory may be ahead of what was written: it is read again.
+                judging = None;
+                if failed.is_multiple_of(SAID_EVERY) {
+                    say(&app, &error).await;
+                }
+                failed = failed.wrapping_add(1);
+            }
         }
         tokio::select! {
             () = app.wake.judging() => {}
             () = tokio::time::sleep(SLEEP) => {}
         }
+    }
+}
+
+/// A store that is away comes back, and signals wait. What cannot be read stays so: then everything waits.
+async fn say(app: &App, error: &StoreError) {
+    tracing::warn!(%error, "signals could not be judged; they wait");
+    if let StoreError::Corrupt(what) = error
+        && let Err(error) = judging::cannot_judge(app, what).await
+    {
+        tracing::error!(%error, "signals cannot be judged, and nothing could be paused for that");
     }
 }
 
@@ -42,6 +63,7 @@ mod tests {
     use crate::operations::view::HoldView;
     use crate::operations::{Actor, signal, target, token};
     use crate::store::testing::{apps_standing, each_app};
+    use crate::store::{Lane, transact};
 
     fn ann() -> Actor {
         Actor::person("ann", None)
@@ -126,6 +148,27 @@ mod tests {
             assert!(judged(&app).await.is_empty());
             let listed = signal::list(&app, None, 10).await.unwrap().items;
             assert_eq!(listed.first().unwrap().outcome, "unmapped");
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rules_that_cannot_be_read_pause_everything_once_and_say_why() {
+        each_app!(app => {
+            let damaged: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
+                crate::store::policy::testing_damage(txn).await
+            });
+            damaged.unwrap();
+            let mut judging = None;
+            for _ in 0..2 {
+                let error = judging::look(&app, &mut judging).await.unwrap_err();
+                let StoreError::Corrupt(what) = error else { panic!("{error}") };
+                judging::cannot_judge(&app, &what).await.unwrap();
+            }
+            let holds = in_force(&app).await;
+            assert_eq!(holds.len(), 1, "{holds:#?}");
+            let hold = holds.first().unwrap();
+            assert_eq!((hold.kind.as_str(), hold.scope.scope_type.as_str()), ("pause", "everything"));
+            assert!(hold.reason.contains("cannot be judged"), "{}", hold.reason);
         });
     }
 

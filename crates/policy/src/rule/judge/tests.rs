@@ -104,6 +104,27 @@ fn a_missing_fact_holds_and_never_hides_behind_a_branch_that_decided() {
 }
 
 #[test]
+fn a_signal_that_may_only_gate_does_not_pause_by_leaving_a_field_out() {
+    let asks = When::Signal(SignalTest::VendorOfTarget);
+    for (trust, effect) in [
+        (Trust::Signed, Effect::Gate),
+        (Trust::AuthenticatedChannel, Effect::Pause),
+        (Trust::SignedFresh, Effect::Pause),
+    ] {
+        let rule = Rule {
+            trust_at_least: trust,
+            ..rule(asks.clone(), Effect::Gate)
+        };
+        let nobodys = Signal {
+            vendor: None,
+            ..signal(1)
+        };
+        let verdict = rule.take(&mut rule.memory(), &nobodys, &acme());
+        assert_eq!((verdict.outcome, verdict.effect), (Outcome::Faulty, effect));
+    }
+}
+
+#[test]
 fn unknown_severity_is_what_the_rule_says_it_is() {
     for (unknown_is, outcome) in [
         (Severity::High, Outcome::Applies),

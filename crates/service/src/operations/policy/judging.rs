@@ -25,7 +25,7 @@ use tidegate_policy::time::Seconds;
 use super::read;
 use crate::app::App;
 use crate::operations::signal::counted_since;
-use crate::operations::{Actor, hold as holds};
+use crate::operations::{Actor, OperationError, hold as holds};
 use crate::store::audit::Entry;
 use crate::store::policy::{self as rows, ReportRow, Standing};
 use crate::store::signal::{self as signals, SignalRow};
@@ -82,8 +82,34 @@ pub async fn look(app: &App, judging: &mut Option<Judging>) -> Result<(), StoreE
             }
             return Ok(());
         }
-        known.judge_batch(app, &found).await?;
+        known.judge_batch(app, &found, standing.judged_seq).await?;
     }
+}
+
+/// Pauses everything because what is reported cannot be judged: a set or a signal that this program cannot
+/// read would otherwise be silence. Asked again, it is the same pause.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn cannot_judge(app: &App, what: &str) -> Result<(), OperationError> {
+    let actor = Actor::task(TASK);
+    let wanted = Wanted {
+        kind: HoldKind::Pause,
+        scope: Scope::Everything,
+        part: None,
+        cause: Cause::People {
+            principals: vec![Principal::new(actor.principal.clone())],
+        },
+        reason: format!(
+            "what is reported cannot be judged: {what}. Put a policy set in force that this version reads, or run the version that wrote it"
+        ),
+        effect: MovedPeople::Keep,
+        review_at: None,
+    };
+    holds::place_wanted(app, &actor, wanted).await?;
+    app.wake.ring();
+    Ok(())
 }
 
 impl Judging {
@@ -135,7 +161,12 @@ impl Judging {
         self.judge.rules().get(decision.rule)
     }
 
-    async fn judge_batch(&mut self, app: &App, found: &[SignalRow]) -> Result<(), StoreError> {
+    async fn judge_batch(
+        &mut self,
+        app: &App,
+        found: &[SignalRow],
+        judged: i64,
+    ) -> Result<(), StoreError> {
         let mut decided: Vec<(SignalRow, Vec<Decision>)> = Vec::new();
         for row in found {
             let decisions = self.judge.take(&row.signal);
@@ -145,6 +176,10 @@ impl Judging {
         }
         let last = found.last().map_or(self.folded, |row| row.seq);
         self.folded = last;
+        if last <= judged {
+            // Another process has decided them: here they only count.
+            return Ok(());
+        }
         let placed = decide(app, self, &decided, last).await?;
         for hold in &placed {
             holds::stand(app, hold);
@@ -278,7 +313,8 @@ async fn hold(
         let same = reports.iter().find(|report| {
             let hold = in_force.get(report.hold);
             report.rule == rule.id
-                && report.target == *target
+                // Everything is everything, whichever target it began with.
+                && (report.target == *target || scope == Scope::Everything)
                 && hold.is_some_and(|hold| hold.scope == scope && hold.kind >= kind)
         });
         if let Some(report) = same {

@@ -1,0 +1,212 @@
+//! What others report stops what it is about, at once and for good, and nothing else.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::api::{Api, send};
+use crate::support::database::Database;
+use crate::support::on_each_database;
+use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
+use crate::support::service::Service;
+use crate::support::until;
+
+on_each_database!(
+    a_reported_breach_halts_people_on_their_way_and_stays,
+    what_was_answered_is_judged_after_a_kill,
+    whoever_reports_may_do_nothing_else,
+    a_report_that_cannot_be_read_holds_nothing,
+    a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing,
+);
+
+/// Says that the target `box` is a product of `acme`.
+async fn of_acme(api: &Api) {
+    let facts = json!({"vendor": "Acme"});
+    send(
+        api.request(Method::PUT, "/v1/targets/box/facts")
+            .json(&facts),
+    )
+    .await
+    .ok();
+}
+
+fn breach(id: &str) -> Value {
+    json!({"id": id, "kind": "vendor_breach", "severity": "critical", "vendor": "acme", "title": "they are in"})
+}
+
+async fn halts(api: &Api) -> Vec<Value> {
+    let holds = api.get("/v1/holds?in_force=true").await.ok();
+    let items = holds["items"].as_array().unwrap().clone();
+    items
+        .into_iter()
+        .filter(|hold| hold["kind"] == "halt")
+        .collect()
+}
+
+async fn a_reported_breach_halts_people_on_their_way_and_stays(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 5_000).await;
+    sandbox(api, json!({"latency_ms": 20, "concurrency": 8})).await;
+    of_acme(api).await;
+    started(api, &two_waves()).await;
+    until_done(api, "move", 100, 30).await;
+    let siem = api.as_role("siem", "signal_source").await;
+    siem.post("/v1/signals", breach("1")).await.ok();
+    until_status(api, "move", "halted", 5).await;
+    until("what had come back is written", 5, async || {
+        api.get("/v1/rollouts/move").await.ok()["in_flight"] == 0
+    })
+    .await;
+    let done = api.get("/v1/rollouts/move").await.ok()["totals"]["done"].clone();
+    let again = siem.post("/v1/signals", breach("1")).await.ok();
+    assert_eq!(
+        (&again["admitted"], &again["repeated"]),
+        (&json!(0), &json!(1))
+    );
+    let closed = json!({"id": "2", "kind": "vendor_breach", "severity": "low", "vendor": "acme", "lifecycle": "closed"});
+    siem.post("/v1/signals", closed).await.ok();
+    until("the end of the matter is judged", 5, async || {
+        let listed = api.get("/v1/signals").await.ok();
+        listed["items"][0]["outcome"] == "unmapped"
+    })
+    .await;
+    let halts = halts(api).await;
+    assert_eq!(halts.len(), 1, "{halts:#?}");
+    let id = halts[0]["id"].as_str().unwrap();
+    let release = json!({"reason": "it is over"});
+    let answer = api.post(&format!("/v1/holds/{id}/release"), release).await;
+    answer.refused(409, "release_needs_procedure");
+    let requirements = api.get(&format!("/v1/holds/{id}/requirements")).await.ok();
+    assert_eq!(
+        requirements.as_array().map(Vec::len),
+        Some(4),
+        "{requirements:#}"
+    );
+    let halted = api.get("/v1/rollouts/move").await.ok();
+    assert_eq!(halted["totals"]["done"], done, "nobody moved meanwhile");
+    service.end_and_fsck();
+}
+
+async fn what_was_answered_is_judged_after_a_kill(database: Database) {
+    let mut service = Service::start(&database);
+    let token = service.api.token.clone();
+    sandbox(&service.api, json!({})).await;
+    of_acme(&service.api).await;
+    let answer = service.api.post("/v1/signals", breach("1")).await;
+    service.kill();
+    assert_eq!(answer.ok()["admitted"], 1);
+    let service = Service::start_again(&database, &token);
+    until("the signal is judged", 10, async || {
+        !halts(&service.api).await.is_empty()
+    })
+    .await;
+    assert_eq!(halts(&service.api).await.len(), 1);
+    service.end_and_fsck();
+}
+
+async fn whoever_reports_may_do_nothing_else(database: Database) {
+    let service = Service::start(&database);
+    let siem = service.api.as_role("siem", "signal_source").await;
+    siem.get("/v1/signals").await.refused(403, "forbidden");
+    siem.post(
+        "/v1/holds",
+        json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "x"}),
+    )
+    .await
+    .refused(403, "forbidden");
+    siem.post("/v1/policies/starter/versions/1/approve", json!({}))
+        .await
+        .refused(403, "forbidden");
+    let manager = service.api.as_role("mo", "manager").await;
+    manager
+        .post("/v1/signals", breach("1"))
+        .await
+        .refused(403, "forbidden");
+}
+
+async fn a_report_that_cannot_be_read_holds_nothing(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    sandbox(api, json!({})).await;
+    of_acme(api).await;
+    for (body, code) in [
+        (json!([]), "field_invalid"),
+        (
+            json!({"kind": "vendor_breach", "subject": 7}),
+            "field_invalid",
+        ),
+    ] {
+        api.post("/v1/signals", body).await.refused(422, code);
+    }
+    let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    let sent = api.post_text("/v1/signals", "application/json", deep).await;
+    sent.refused(422, "too_deep");
+    let sent = api
+        .post_text("/v1/signals", "text/plain", "x".to_owned())
+        .await;
+    sent.refused(415, "media_type");
+    assert_eq!(api.get("/v1/signals").await.ok()["items"], json!([]));
+    assert!(halts(api).await.is_empty());
+}
+
+/// Signs as a sender of Standard Webhooks does.
+fn signed(secret: &str, id: &str, at: i64, body: &str) -> String {
+    let secret = STANDARD
+        .decode(secret.trim_start_matches("whsec_"))
+        .unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+    let tag = hmac::sign(&key, format!("{id}.{at}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(tag))
+}
+
+async fn a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing(database: Database) {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let variables = [("TIDEGATE_CREDENTIAL_SIEM", secret)];
+    let mut service = Service::start(&database);
+    let token = service.api.token.clone();
+    service.stop();
+    let service = Service::start_with(&database, &token, &variables);
+    let api = &service.api;
+    sandbox(api, json!({})).await;
+    of_acme(api).await;
+    let source = json!({
+        "name": "siem", "profile": "standard_webhooks",
+        "config": {"keys": [{"env": "TIDEGATE_CREDENTIAL_SIEM"}], "vendor": "acme"},
+    });
+    api.post("/v1/sources", source).await.ok();
+    let body =
+        json!({"type": "security.vendor_breach", "data": {"severity": "critical"}}).to_string();
+    let sent = async |id: &str, age: i64, secret: &str| {
+        let at = chrono::Utc::now().timestamp() - age;
+        let signature = signed(secret, id, at, &body);
+        let request = reqwest::Client::new()
+            .post(format!("{}/v1/sources/siem/events", api.url))
+            .header("content-type", "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", at.to_string())
+            .header("webhook-signature", signature)
+            .body(body.clone());
+        send(request).await
+    };
+    sent("m1", 0, "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+        .await
+        .refused(401, "forged");
+    sent("m1", 400, secret).await.refused(401, "stale");
+    assert_eq!(api.get("/v1/signals").await.ok()["items"], json!([]));
+    assert_eq!(sent("m1", 0, secret).await.ok()["admitted"], 1);
+    assert_eq!(
+        sent("m1", 10, secret).await.ok()["repeated"],
+        1,
+        "an honest repetition"
+    );
+    until("it halts", 5, async || !halts(api).await.is_empty()).await;
+    assert_eq!(halts(api).await.len(), 1);
+    let unknown = reqwest::Client::new()
+        .post(format!("{}/v1/sources/other/events", api.url))
+        .json(&json!({}));
+    send(unknown).await.refused(404, "source_not_found");
+    service.end_and_fsck();
+}
