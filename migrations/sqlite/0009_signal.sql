@@ -47,9 +47,7 @@ CREATE TABLE policy_set (
     -- Who said yes and when, as JSON.
     approvals     TEXT   NOT NULL,
     created_at    BIGINT NOT NULL,
-    activated_at  BIGINT,
-    -- The last signal that was there before it was active: what came before is counted and decides nothing.
-    activated_seq BIGINT
+    activated_at  BIGINT
 );
 CREATE UNIQUE INDEX policy_set_version ON policy_set (name, version);
 CREATE UNIQUE INDEX policy_set_active ON policy_set (status) WHERE status = 'active';

@@ -11,6 +11,7 @@ use crate::support::people::{
     EASY, import, import_csv, sandbox, started, until_done, until_status,
 };
 use crate::support::service::Service;
+use crate::support::some_people::{ONE_WAVE, country, place, some, until_sorted};
 use crate::support::until;
 
 on_each_database!(
@@ -26,33 +27,6 @@ on_each_database!(
     a_condition_that_nobody_can_ask_is_refused_and_holds_nothing,
     a_stop_of_some_people_is_one_line,
 );
-
-/// Everybody in one wave that only ends when everybody has answered.
-const ONE_WAVE: &str =
-    "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  - {name: all, rest: true}\n";
-
-fn country(name: &str) -> Value {
-    json!({"attribute": "country", "equals": name})
-}
-
-fn some(kind: &str, condition: &Value) -> Value {
-    let scope = json!({"type": "wave", "id": "move", "wave": 1, "where": condition});
-    json!({"kind": kind, "scope": scope, "reason": "the works council asks"})
-}
-
-async fn place(api: &Api, hold: Value) -> String {
-    let placed = api.post("/v1/holds", hold).await.ok();
-    placed["id"].as_str().unwrap().to_owned()
-}
-
-async fn until_sorted(api: &Api, hold: &str) -> Value {
-    let path = format!("/v1/holds/{hold}");
-    until("its people are sorted out", 20, async || {
-        api.get(&path).await.ok()["part"]["sorted"] == true
-    })
-    .await;
-    api.get(&path).await.ok()
-}
 
 async fn release(api: &Api, hold: &str) {
     let reason = json!({"reason": "agreed"});

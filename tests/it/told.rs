@@ -3,45 +3,17 @@
 
 use serde_json::{Value, json};
 
-use crate::support::api::Api;
 use crate::support::database::Database;
 use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, until_done};
 use crate::support::service::Service;
-use crate::support::until;
+use crate::support::some_people::{ONE_WAVE, country, place, some, until_sorted};
 
 on_each_database!(
     a_condition_that_means_nobody_says_so,
     what_is_said_with_a_hold_that_is_in_force_is_not_lost,
     a_resume_says_what_it_lets_go_and_what_stays,
 );
-
-/// Everybody in one wave that only ends when everybody has answered.
-const ONE_WAVE: &str =
-    "rollout: move\npopulation: staff\ntarget: box\nwaves:\n  - {name: all, rest: true}\n";
-
-fn country(name: &str) -> Value {
-    json!({"attribute": "country", "equals": name})
-}
-
-fn some(kind: &str, condition: &Value) -> Value {
-    let scope = json!({"type": "wave", "id": "move", "wave": 1, "where": condition});
-    json!({"kind": kind, "scope": scope, "reason": "the works council asks"})
-}
-
-async fn place(api: &Api, hold: Value) -> String {
-    let placed = api.post("/v1/holds", hold).await.ok();
-    placed["id"].as_str().unwrap().to_owned()
-}
-
-async fn until_sorted(api: &Api, hold: &str) -> Value {
-    let path = format!("/v1/holds/{hold}");
-    until("its people are sorted out", 20, async || {
-        api.get(&path).await.ok()["part"]["sorted"] == true
-    })
-    .await;
-    api.get(&path).await.ok()
-}
 
 async fn a_condition_that_means_nobody_says_so(database: Database) {
     let service = Service::start(&database);

@@ -21,6 +21,7 @@ pub(crate) mod relay;
 pub(crate) mod release;
 pub(crate) mod revert;
 pub(crate) mod service;
+pub(crate) mod some_people;
 pub(crate) mod targets;
 pub(crate) mod trail;
 pub(crate) mod wire;

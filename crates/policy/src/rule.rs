@@ -206,8 +206,6 @@ pub struct Then {
     pub reaches: Reaches,
     /// What becomes of people already moved: keep, freeze or revert.
     pub moved: Option<String>,
-    /// Who answers for the hold; `None`: whoever the service says.
-    pub owner: Option<String>,
     /// How often somebody must look at it again.
     pub review_every: Option<Seconds>,
     /// What a release needs; of a halt only.

@@ -361,7 +361,6 @@ pub fn tightens(old: &Rule, new: &Rule) -> bool {
         && new.then.effect >= then.effect
         && new.then.reaches >= then.reaches
         && (new.then.moved == then.moved || then.moved.is_none())
-        && new.then.owner == then.owner
         && new.then.review_every.unwrap_or(REVIEW_DEFAULT)
             <= then.review_every.unwrap_or(REVIEW_DEFAULT)
         && soon(then.lift_after_clear_for, new.then.lift_after_clear_for)

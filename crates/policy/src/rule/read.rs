@@ -307,7 +307,6 @@ fn then(node: Node, path: &str, errors: &mut Errors, places: &mut Places) -> Opt
     let effect = effect(&mut fields, errors);
     let reaches = must_parse::<Reaches>(&mut fields, "scope", errors);
     let moved = fields.maybe_text("moved", errors);
-    let owner = fields.maybe_text("owner", errors);
     let review_every = fields.seconds("review_every", errors);
     let release_path = fields.at("release");
     let release = fields
@@ -319,7 +318,6 @@ fn then(node: Node, path: &str, errors: &mut Errors, places: &mut Places) -> Opt
         effect: effect?,
         reaches: reaches?,
         moved,
-        owner,
         review_every,
         release,
         lift_after_clear_for,

@@ -17,7 +17,7 @@ fn in_force(view: &RolloutView) -> impl Iterator<Item = &HoldView> {
 fn is_lifted(view: &RolloutView, hold: &HoldView) -> bool {
     let is_own = hold.scope.id.as_deref() == Some(view.id.to_string().as_str());
     let is_of_it = matches!(hold.scope.scope_type.as_str(), "rollout" | "wave");
-    hold.kind == "pause" && is_own && is_of_it
+    hold.kind == "pause" && hold.reported.is_none() && is_own && is_of_it
 }
 
 /// Names a hold: what it is, on what, whose and why.

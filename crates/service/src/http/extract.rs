@@ -10,8 +10,8 @@ use tidegate_orchestrator::spec::SpecFormat;
 
 use super::App;
 use super::error::Problem;
-use crate::operations::Detail;
 use crate::operations::token::{Permission, Role, identify};
+use crate::operations::{Detail, signal};
 
 /// The media type of a request's body in small letters, without its parameters.
 pub(super) fn media_type(headers: &HeaderMap) -> String {
@@ -110,7 +110,8 @@ fn check_length(headers: &HeaderMap) -> Result<(), Problem> {
 /// The body is larger than an ordinary call takes.
 fn too_large() -> Problem {
     let detail = format!(
-        "the body is larger than {} MiB, which is all this call takes",
+        "the body is larger than this call takes: a signal has at most {} KiB, anything else {} MiB",
+        signal::BODY_MAX >> 10,
         super::BODY_MAX >> 20
     );
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)

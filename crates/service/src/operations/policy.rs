@@ -37,6 +37,10 @@ pub struct Yes {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub at: tidegate_orchestrator::ids::Timestamp,
+    /// By which token.
+    pub token: String,
+    /// The digest of the set that was active then: what was said yes to is the change from that one.
+    pub instead_of: String,
 }
 
 /// A version of a policy set as it is shown.
@@ -123,7 +127,9 @@ fn show(
         Some(active) if row.status == "draft" => active.changes(set),
         _ => Vec::new(),
     };
-    let loosens = changes.iter().any(|change| change.change.loosens());
+    // Beside a set that cannot be read nothing can be shown to tighten.
+    let loosens = row.status == "draft"
+        && (active.is_none() || changes.iter().any(|change| change.change.loosens()));
     let needed = match (row.status.as_str(), loosens) {
         ("draft", true) => YES_TO_LOOSEN.saturating_sub(approvals.len()),
         ("draft", false) => 1_usize.saturating_sub(approvals.len()),
@@ -186,7 +192,6 @@ pub async fn propose(
                 approvals: "[]".to_owned(),
                 created_at: txn.now().timestamp_millis(),
                 activated_at: None,
-                activated_seq: None,
             };
             rows::policy_insert(txn, &row).await?;
             let detail =
@@ -253,11 +258,16 @@ async fn say_yes(
     if shown.loosens {
         in_use(txn, &shown.changes).await?;
     }
-    let mut approvals = shown.approvals;
+    let instead_of = was
+        .as_ref()
+        .map_or_else(String::new, |was| was.digest().to_string());
+    let mut approvals = counted(txn, shown.approvals, &instead_of).await?;
     if !approvals.iter().any(|yes| yes.person == seat.person) {
         approvals.push(Yes {
             person: seat.person.clone(),
             at: txn.now(),
+            token: seat.token.to_string(),
+            instead_of,
         });
     }
     let written = serde_json::to_string(&approvals).map_err(StoreError::corrupt)?;
@@ -280,6 +290,18 @@ async fn say_yes(
         .await?;
     let row = rows::policy_find(txn, name, Some(version)).await?;
     row.ok_or_else(|| OperationError::not_found("policy", name))
+}
+
+/// Returns who still counts: their yes was to this change and no other, and they still have their seat.
+async fn counted(txn: &Txn, given: Vec<Yes>, instead_of: &str) -> Result<Vec<Yes>, OperationError> {
+    let mut counted = Vec::new();
+    for yes in given {
+        let seat = seat_of(txn, &Actor::person(&yes.token, None)).await?;
+        if yes.instead_of == instead_of && seat.group == Some(Group::Security) {
+            counted.push(yes);
+        }
+    }
+    Ok(counted)
 }
 
 /// Refuses to loosen a rule while a hold of it is in force: that would be a release without its procedure.

@@ -323,7 +323,9 @@ pub async fn stop(
         effect: MovedPeople::Keep,
         review_at: None,
     };
+    let before_others = app.store.stopping();
     hold::place_wanted(app, actor, wanted).await?;
+    drop(before_others);
     app.wake.ring();
     // The hold stands, whatever the rest looks like.
     status::of(app, &row).await.map_err(|error| {

@@ -58,7 +58,8 @@ pub async fn send(app: &App, actor: &Actor, body: &[u8]) -> Result<Admitted, Ope
         return Err(OperationError::invalid("too_large", sentence));
     }
     let origin = Origin {
-        source: actor.principal.clone(),
+        // Not the name alone: a signed source may have the same, and its ids are its own.
+        source: format!("token:{}", actor.principal),
         // Whoever holds the token: known, over a channel that is authenticated.
         trust: Trust::AuthenticatedChannel,
         vendor: None,

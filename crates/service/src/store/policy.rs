@@ -34,16 +34,15 @@ pub struct PolicyRow {
     pub created_at: i64,
     /// When it became active.
     pub activated_at: Option<i64>,
-    /// The last signal before that.
-    pub activated_seq: Option<i64>,
 }
 
-const COLUMNS: &str = "id, name, version, format, text, digest, status, author, approvals, created_at, activated_at, activated_seq";
+const COLUMNS: &str =
+    "id, name, version, format, text, digest, status, author, approvals, created_at, activated_at";
 
 /// Writes a version of a set.
 pub async fn policy_insert<C: ConnectionTrait>(db: &C, row: &PolicyRow) -> Result<(), StoreError> {
     let sql = format!(
-        "INSERT INTO policy_set ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+        "INSERT INTO policy_set ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
     );
     let values = [
         row.id.clone().into(),
@@ -57,7 +56,6 @@ pub async fn policy_insert<C: ConnectionTrait>(db: &C, row: &PolicyRow) -> Resul
         row.approvals.clone().into(),
         row.created_at.into(),
         row.activated_at.into(),
-        row.activated_seq.into(),
     ];
     query::execute(db, sql, values).await?;
     Ok(())
@@ -83,7 +81,6 @@ impl PolicyRow {
             approvals: "[]".to_owned(),
             created_at: 0,
             activated_at: None,
-            activated_seq: Some(0),
         })
     }
 }
@@ -148,7 +145,7 @@ pub async fn policy_approve<C: ConnectionTrait>(
     }
 }
 
-/// Makes one version the active one: signals after the last one of now are judged by it.
+/// Makes one version the active one: whatever has not been judged by now is judged by it.
 pub async fn policy_activate<C: ConnectionTrait>(
     db: &C,
     id: &str,
@@ -156,8 +153,7 @@ pub async fn policy_activate<C: ConnectionTrait>(
 ) -> Result<(), StoreError> {
     let sql = "UPDATE policy_set SET status = 'replaced' WHERE status = 'active'";
     query::execute(db, sql, []).await?;
-    let sql = "UPDATE policy_set SET status = 'active', activated_at = $2, \
-               activated_seq = (SELECT seq FROM signal_head WHERE id = 1) WHERE id = $1 AND status = 'draft'";
+    let sql = "UPDATE policy_set SET status = 'active', activated_at = $2 WHERE id = $1 AND status = 'draft'";
     match query::execute(db, sql, [id.into(), millis(now).into()]).await? {
         1 => Ok(()),
         _ => Err(StoreError::Conflict),
@@ -199,10 +195,15 @@ pub async fn judged_lock<C: ConnectionTrait>(db: &C) -> Result<i64, StoreError> 
     row.map(|row| row.number).ok_or(StoreError::NotFound)
 }
 
-/// Writes how far signals have been judged.
-pub async fn judged_set<C: ConnectionTrait>(db: &C, seq: i64) -> Result<(), StoreError> {
-    let sql = "UPDATE policy_state SET judged_seq = $1 WHERE id = 1 AND judged_seq < $1";
-    query::execute(db, sql, [seq.into()]).await?;
+/// Writes how far signals have been judged, by the set that is still active; otherwise by the next one.
+pub async fn judged_set<C: ConnectionTrait>(
+    db: &C,
+    seq: i64,
+    policy: &str,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE policy_state SET judged_seq = $1 WHERE id = 1 AND judged_seq < $1 \
+               AND EXISTS (SELECT 1 FROM policy_set WHERE id = $2 AND status = 'active')";
+    query::execute(db, sql, [seq.into(), policy.into()]).await?;
     Ok(())
 }
 

@@ -152,6 +152,46 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_when_another_set_becomes_active_is_judged_by_that() {
+        each_app!(app => {
+            boxed(&app, "ours", "microsoft").await;
+            token::create(&app, &ann(), ("sue", None), "security").await.unwrap();
+            reported(&app, "1", json!({"kind": "advisory", "severity": "high", "vendor": "microsoft"})).await;
+            let more = tidegate_policy::set::STARTER.replace("\ntests:", "
+  - id: advisory-pauses
+    says: An advisory pauses.
+    when: {all: [{signal: kind, equals: advisory}, {signal: vendor, is: target.vendor}]}
+    trust_at_least: signed_fresh
+    then: {verdict: hold, kind: pause, scope: target}
+
+tests:");
+            let sue = Actor::person("sue", None);
+            let draft = policy::propose(&app, &sue, &more, Format::Yaml).await.unwrap();
+            assert!(!draft.loosens, "{draft:#?}");
+            assert_eq!(policy::approve(&app, &sue, "starter", 2).await.unwrap().status, "active");
+            let holds = judged(&app).await;
+            assert_eq!(holds.len(), 1, "it was admitted before, and nobody had judged it: {holds:#?}");
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_stands_for_a_missing_fact_is_not_lifted_by_time() {
+        for app in apps_standing().await {
+            boxed(&app, "ours", "microsoft").await;
+            reported(
+                &app,
+                "1",
+                json!({"kind": "session_theft", "severity": "high"}),
+            )
+            .await;
+            let before = judged(&app).await;
+            assert!(!before.is_empty());
+            app.clock.advance(30 * 3_600_000);
+            assert_eq!(judged(&app).await.len(), before.len());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn rules_that_cannot_be_read_pause_everything_once_and_say_why() {
         each_app!(app => {
             let damaged: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
@@ -221,7 +261,7 @@ mod tests {
     async fn a_set_that_loosens_takes_two_others_and_never_frees_what_its_rule_holds() {
         each_app!(app => {
             boxed(&app, "ours", "microsoft").await;
-            for name in ["sue", "sam", "sid"] {
+            for name in ["sue", "sam", "sid", "sol"] {
                 token::create(&app, &ann(), (name, None), "security").await.unwrap();
             }
             let as_sec = |name: &str| Actor::person(name, None);
@@ -235,14 +275,16 @@ mod tests {
             assert!(approve("sue").await.is_err(), "she wrote it");
             assert_eq!(approve("sam").await.unwrap().status, "draft");
             assert_eq!(approve("sam").await.unwrap().needed, 1, "the same yes again");
-            assert_eq!(approve("sid").await.unwrap().status, "active");
+            token::revoke(&app, &ann(), "sam", "left").await.unwrap();
+            assert_eq!(approve("sid").await.unwrap().status, "draft", "sam has no seat any more");
+            assert_eq!(approve("sol").await.unwrap().status, "active");
             reported(&app, "1", json!({"kind": "vendor_breach", "severity": "critical", "vendor": "microsoft"})).await;
             assert!(!judged(&app).await.is_empty());
             let without = looser.replace("kind, equals: vendor_breach}\n        - {signal: severity, at_least: high, unknown_is: high}", "kind, equals: vendor_breach}\n        - {signal: severity, at_least: critical, unknown_is: critical}")
                 .replace("given: [{kind: vendor_breach, severity: high}]", "given: [{kind: vendor_breach, severity: critical}]")
                 .replace("given: [{kind: vendor_breach, vendor: microsoft}]", "given: [{kind: vendor_breach, severity: critical, vendor: microsoft}]");
             policy::propose(&app, &as_sec("sue"), &without, Format::Yaml).await.unwrap();
-            let refused = policy::approve(&app, &as_sec("sam"), "starter", 3).await.unwrap_err();
+            let refused = policy::approve(&app, &as_sec("sid"), "starter", 3).await.unwrap_err();
             assert!(refused.to_string().contains("while its hold"), "{refused}");
         });
     }

@@ -52,7 +52,6 @@ fn rule(when: When, effect: Effect) -> Rule {
             effect,
             reaches: Reaches::Target,
             moved: None,
-            owner: None,
             review_every: None,
             release: None,
             lift_after_clear_for: None,

@@ -205,7 +205,14 @@ impl<'a> Story<'a> {
         let running = self.millis() - begun;
         let hold = self.halt(rollout).await?;
         self.say("A second look: halted means halted");
-        let before = self.view(rollout).await?;
+        // Who had been sent before the halt comes back after its answer, and is written then.
+        let before = loop {
+            let view = self.view(rollout).await?;
+            if view.in_flight == 0 {
+                break view;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
         tokio::time::sleep(Duration::from_secs(2)).await;
         let after = self.view(rollout).await?;
         for line in screen::render(

@@ -29,7 +29,9 @@ use crate::operations::{Actor, OperationError, hold as holds};
 use crate::store::audit::Entry;
 use crate::store::policy::{self as rows, ReportRow, Standing};
 use crate::store::signal::{self as signals, SignalRow};
-use crate::store::{Lane, StoreError, Txn, hold as hold_rows, release, rollout, transact};
+use crate::store::{
+    Connection, Lane, StoreError, Txn, hold as hold_rows, release, rollout, transact,
+};
 
 /// How many signals are judged in one transaction.
 const BATCH: usize = 500;
@@ -46,8 +48,6 @@ pub struct Judging {
     judge: Judge,
     /// The last signal that was counted.
     folded: i64,
-    /// The last signal that was there before the set was active.
-    activated: i64,
 }
 
 /// What rules say of one target, of all the signals of a batch.
@@ -140,7 +140,6 @@ impl Judging {
             targets,
             judge: Judge::new(set.rules, facts),
             folded: standing.judged_seq,
-            activated: row.activated_seq.unwrap_or(0),
         };
         if let Some(longest) = longest.filter(|longest| *longest > Seconds(0)) {
             let since = counted_since(app.store.now().await?, longest);
@@ -161,6 +160,41 @@ impl Judging {
         self.judge.rules().get(decision.rule)
     }
 
+    /// Says whether what a hold of a rule stands for has been clear for as long as the rule says.
+    async fn is_clear(
+        &self,
+        app: &App,
+        report: &ReportRow,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut rules = self.judge.rules().iter().enumerate();
+        let found = rules.find(|(_, rule)| rule.id == report.rule);
+        let Some((place, rule)) = found else {
+            // The rule is gone: people end it.
+            return Ok(false);
+        };
+        let Some(after) = rule.then.lift_after_clear_for else {
+            return Ok(false);
+        };
+        // Time adds no missing fact.
+        if is_for_a_fault(app.store.read(), report.hold).await? {
+            return Ok(false);
+        }
+        let is_meant = |target: &TargetId| {
+            *target == report.target || rule.then.reaches == Reaches::Everything
+        };
+        let meant = (0..)
+            .zip(&self.targets)
+            .filter(|(_, target)| is_meant(target));
+        // Of a hold on everything each target must be clear.
+        let reached = meant.filter_map(|(target, _)| self.judge.reached_until(place, target));
+        let until = match reached.max() {
+            Some(until) => until,
+            None => reached_at_most_until(app, rule, report).await?,
+        };
+        Ok(now >= after.after(until))
+    }
+
     async fn judge_batch(
         &mut self,
         app: &App,
@@ -170,7 +204,7 @@ impl Judging {
         let mut decided: Vec<(SignalRow, Vec<Decision>)> = Vec::new();
         for row in found {
             let decisions = self.judge.take(&row.signal);
-            if row.seq > self.activated && !decisions.is_empty() {
+            if !decisions.is_empty() {
                 decided.push((row.clone(), decisions));
             }
         }
@@ -203,7 +237,7 @@ async fn decide(
 ) -> Result<Vec<Hold>, StoreError> {
     if decided.is_empty() {
         transact!(app.store, Lane::Ordinary, "policy_judged", |txn| {
-            rows::judged_set(txn, last).await
+            rows::judged_set(txn, last, &known.policy).await
         })?;
         return Ok(Vec::new());
     }
@@ -243,7 +277,7 @@ async fn decide(
         for (outcome, seqs) in &outcomes {
             signals::outcome_set(txn, outcome, seqs).await?;
         }
-        rows::judged_set(txn, last).await?;
+        rows::judged_set(txn, last, &known.policy).await?;
         for entry in entries {
             txn.audit(entry).await?;
         }
@@ -310,13 +344,20 @@ async fn hold(
     let reports = rows::reports_in_force(txn).await?;
     let now = txn.now();
     for scope in scopes(txn, rule, *target).await? {
-        let same = reports.iter().find(|report| {
-            let hold = in_force.get(report.hold);
-            report.rule == rule.id
-                // Everything is everything, whichever target it began with.
-                && (report.target == *target || scope == Scope::Everything)
-                && hold.is_some_and(|hold| hold.scope == scope && hold.kind >= kind)
-        });
+        let mut same = None;
+        for report in reports.iter().filter(|report| {
+            // Everything is everything, whichever target it began with.
+            report.rule == rule.id && (report.target == *target || scope == Scope::Everything)
+        }) {
+            let is_alike = in_force
+                .get(report.hold)
+                .is_some_and(|hold| hold.scope == scope && hold.kind == kind);
+            // What stands for a missing fact is never lifted, and what applies may be: they are two.
+            if is_alike && is_for_a_fault(txn, report.hold).await? != said.faults.is_empty() {
+                same = Some(report);
+                break;
+            }
+        }
         if let Some(report) = same {
             let more = ReportRow {
                 signals: report.signals + said.signals,
@@ -347,6 +388,13 @@ async fn hold(
         placed.push(hold);
     }
     Ok(())
+}
+
+/// Says whether a hold by a rule stands for a fact that was missing.
+async fn is_for_a_fault<C: Connection>(db: &C, hold: HoldId) -> Result<bool, StoreError> {
+    let row = hold_rows::hold_load(db, hold).await?;
+    let hold = row.ok_or(StoreError::NotFound)?.hold()?;
+    Ok(matches!(hold.cause, Cause::Rule { faults, .. } if !faults.is_empty()))
 }
 
 /// Returns what a rule holds, starting from a target.
@@ -473,30 +521,7 @@ async fn lift(app: &App, known: &Judging) -> Result<(), StoreError> {
     let now = app.store.now().await?;
     let reports = rows::reports_in_force(app.store.read()).await?;
     for report in reports {
-        let rule = known
-            .judge
-            .rules()
-            .iter()
-            .position(|rule| rule.id == report.rule);
-        let target = known
-            .targets
-            .iter()
-            .position(|target| *target == report.target);
-        let (Some(rule), Some(target)) = (rule, target) else {
-            // The rule or the target is gone: people end it.
-            continue;
-        };
-        let Some(found) = known.judge.rules().get(rule) else {
-            continue;
-        };
-        let Some(after) = found.then.lift_after_clear_for else {
-            continue;
-        };
-        let until = match known.judge.reached_until(rule, target) {
-            Some(until) => until,
-            None => reached_at_most_until(app, found, &report).await?,
-        };
-        if now < after.after(until) {
+        if !known.is_clear(app, &report, now).await? {
             continue;
         }
         let ended: Result<Option<Hold>, StoreError> =
