@@ -1,10 +1,11 @@
 //! A policy set: rules that are written, tested, approved and replaced together.
 //!
 //! It is known by the digest of what it says, however it is written. `case` is about the tests that stand
-//! beside the rules, `change` about what one set changes in another.
+//! beside the rules, `change` about what one set changes in another, `replay` about what it would have done.
 
 pub mod case;
 pub mod change;
+pub mod replay;
 
 use std::collections::BTreeSet;
 

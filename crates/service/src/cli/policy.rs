@@ -1,4 +1,7 @@
-//! Commands about policy sets. `test` and `diff` need no service: whoever writes rules tries them at once.
+//! Commands about policy sets. `test`, `diff` and most of `replay` need no service: whoever writes rules tries
+//! them at once.
+
+mod replay;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +30,8 @@ pub enum PolicyCommand {
         /// The set as it would be
         new: PathBuf,
     },
+    /// Say what a set would have done, over signals of a file, of the service, or of a told scenario
+    Replay(replay::Replay),
     /// Propose a version: a draft until people say yes
     Propose {
         /// The file
@@ -73,6 +78,7 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
     match command {
         PolicyCommand::Test { file } => test(context, &file),
         PolicyCommand::Diff { old, new } => diff(context, &old, &new),
+        PolicyCommand::Replay(command) => replay::run(context, &command).await,
         PolicyCommand::Propose { file } => {
             let (text, content_type) = text(&file)?;
             let document = Document { text, content_type };

@@ -1,0 +1,232 @@
+//! `tidegate policy replay`: what a set would have done, told as a table of what it would have held.
+//!
+//! Over a file of signals nothing but the files is needed; over what the service keeps, it is asked.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tidegate_orchestrator::ids::Timestamp;
+use tidegate_policy::rule::judge::TargetFacts;
+use tidegate_policy::set::PolicySet;
+use tidegate_policy::set::replay::difference::{Held, Step, differences};
+use tidegate_policy::set::replay::line::{Written, history};
+use tidegate_policy::set::replay::{Replay as Replaying, Stop, Timeline};
+use tidegate_policy::signal::folded;
+
+use super::super::context::Context;
+use super::super::error::{CliError, Exit};
+use super::super::table::{Table, cut, grouped};
+use super::{parsed, text};
+
+/// What is replayed, and over which signals.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The set: a file
+    #[arg(required = true)]
+    file: Option<PathBuf>,
+    /// A file of signals, one JSON object a line: as `signal list -o json` has them, or reports with `received_at`
+    #[arg(long, value_name = "FILE", requires = "target")]
+    signals: Option<PathBuf>,
+    /// A target: its name, vendor and products, such as suite:microsoft:email,identity; may be given again
+    #[arg(long, value_name = "NAME:VENDOR[:PRODUCT,…]")]
+    target: Vec<String>,
+    /// Another set to compare with, as the one that was in force
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+}
+
+/// Replays a set.
+///
+/// # Errors
+/// When a file cannot be read. With code 2 when it differs from the set that it is compared with.
+pub(super) async fn run(context: &Context, command: &Replay) -> Result<(), CliError> {
+    let Some(file) = &command.file else {
+        return Err(usage("name the set to replay: a file"));
+    };
+    let Some(signals) = &command.signals else {
+        return Err(usage("say which signals: --signals FILE"));
+    };
+    let set = parsed(file)?;
+    let (text, _) = text(signals)?;
+    let signals = history(&text)
+        .map_err(|error| CliError::Usage(format!("{}: {error}", signals.display())))?;
+    let targets: Result<Vec<TargetFacts>, CliError> =
+        command.target.iter().map(|text| facts(text)).collect();
+    let targets = targets?;
+    let candidate = replayed(&set, &targets, &signals);
+    let active = match &command.against {
+        Some(path) => Some(replayed(&parsed(path)?, &targets, &signals)),
+        None => None,
+    };
+    let steps = active
+        .as_ref()
+        .map(|active| differences(active, &candidate));
+    let answer = json!({"candidate": candidate, "active": active, "differences": steps});
+    context.show(&answer, |_| {
+        told(&candidate, steps.as_deref(), context.width())
+    });
+    ended(steps.as_deref())
+}
+
+fn usage(sentence: &str) -> CliError {
+    CliError::Usage(sentence.to_owned())
+}
+
+/// A difference is said by the exit code as well, so that a pipeline can stop at one.
+fn ended(steps: Option<&[Step]>) -> Result<(), CliError> {
+    match steps {
+        Some(steps) if !steps.is_empty() => Err(CliError::Silent(Exit::Difference)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Reads `suite:microsoft:email,identity`.
+fn facts(text: &str) -> Result<TargetFacts, CliError> {
+    let wrong = || {
+        usage(&format!(
+            "--target: `{text}` is not name:vendor or name:vendor:product,product"
+        ))
+    };
+    let mut parts = text.splitn(3, ':');
+    let name = parts.next().map(str::trim).filter(|name| !name.is_empty());
+    let vendor = parts.next().map(folded).filter(|vendor| !vendor.is_empty());
+    let products: BTreeSet<String> = parts
+        .next()
+        .into_iter()
+        .flat_map(|list| list.split(','))
+        .map(folded)
+        .filter(|one| !one.is_empty())
+        .collect();
+    Ok(TargetFacts {
+        name: name.ok_or_else(wrong)?.to_owned(),
+        vendor: Some(vendor.ok_or_else(wrong)?),
+        products,
+        ..TargetFacts::default()
+    })
+}
+
+fn replayed(set: &PolicySet, targets: &[TargetFacts], signals: &[Written]) -> Timeline {
+    let mut replay = Replaying::new(set, targets.to_vec());
+    for one in signals {
+        replay.take(&one.id, &one.signal);
+    }
+    let last = signals.last().map(|one| one.signal.received_at);
+    replay.end(last.unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// Writes a timeline, and how it differs from the active one, for people.
+fn told(candidate: &Timeline, steps: Option<&[Step]>, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !candidate.stops.is_empty() {
+        let mut table = Table::new(&[
+            "since",
+            "until",
+            "kind",
+            "target",
+            "rule",
+            ">signals",
+            "worst",
+            "began with",
+        ]);
+        for stop in &candidate.stops {
+            table.row(row(stop));
+        }
+        lines.extend(table.lines(width));
+    }
+    for stop in candidate
+        .stops
+        .iter()
+        .filter(|stop| !stop.faults.is_empty())
+    {
+        let facts = stop.faults.join(", ");
+        lines.push(cut(
+            &format!(
+                "rule `{}` could not say at `{}`: {facts}",
+                stop.rule, stop.target
+            ),
+            width,
+        ));
+    }
+    if candidate.left_out > 0 {
+        let more = grouped(candidate.left_out);
+        lines.push(format!("and {more} decisions more that are not told"));
+    }
+    lines.push(summary(candidate));
+    if let Some(steps) = steps {
+        lines.extend(differing(steps, width));
+    }
+    lines
+}
+
+fn row(stop: &Stop) -> [String; 8] {
+    let kind = match stop.shadow {
+        true => format!("({})", stop.kind),
+        false => stop.kind.name().to_owned(),
+    };
+    [
+        minute(stop.since),
+        stop.lifted_at.map_or_else(|| "stands".to_owned(), minute),
+        kind,
+        stop.target.clone(),
+        stop.rule.clone(),
+        grouped(stop.signals),
+        stop.worst.name().to_owned(),
+        match stop.title.is_empty() {
+            true => format!("{} of {}", stop.first, stop.source),
+            false => stop.title.clone(),
+        },
+    ]
+}
+
+fn minute(at: Timestamp) -> String {
+    at.format("%Y-%m-%d %H:%MZ").to_string()
+}
+
+fn summary(told: &Timeline) -> String {
+    let holds = told.stops.iter().filter(|stop| stop.holds()).count();
+    let shadow = told.stops.iter().filter(|stop| stop.shadow).count();
+    let mut text = format!(
+        "`{}`: {} signals, {} of them of no rule; {holds} held",
+        told.policy,
+        grouped(told.signals),
+        grouped(told.unmapped)
+    );
+    if shadow > 0 {
+        text = format!("{text}, {shadow} in shadow, in brackets, held nothing");
+    }
+    text
+}
+
+fn differing(steps: &[Step], width: usize) -> Vec<String> {
+    if steps.is_empty() {
+        return vec!["over these signals nothing differs from the set in force".to_owned()];
+    }
+    let mut table = Table::new(&["differs", "kind", "target", "in force", "this set"]);
+    let span = |held: &Option<Held>| {
+        held.as_ref().map_or_else(
+            || "–".to_owned(),
+            |held| {
+                let until = held.until.map_or_else(|| "stands".to_owned(), minute);
+                format!("{} – {until}", minute(held.since))
+            },
+        )
+    };
+    for step in steps {
+        table.row([
+            step.difference.name().to_owned(),
+            step.kind.name().to_owned(),
+            step.target.clone(),
+            span(&step.active),
+            span(&step.candidate),
+        ]);
+    }
+    let mut lines = vec![String::new()];
+    lines.extend(table.lines(width));
+    lines.push(match steps.iter().any(|step| step.loosens) {
+        true => "at some time less would have been held".to_owned(),
+        false => "nothing would have been held less".to_owned(),
+    });
+    lines
+}
