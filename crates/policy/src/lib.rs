@@ -11,6 +11,7 @@ pub mod digest;
 pub mod document;
 mod named;
 pub mod rule;
+pub mod scenario;
 pub mod set;
 pub mod signal;
 pub mod time;

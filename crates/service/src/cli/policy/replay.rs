@@ -5,10 +5,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use chrono::NaiveDate;
 use clap::Args;
 use serde_json::json;
 use tidegate_orchestrator::ids::Timestamp;
 use tidegate_policy::rule::judge::TargetFacts;
+use tidegate_policy::scenario::{self, Scenario};
 use tidegate_policy::set::PolicySet;
 use tidegate_policy::set::replay::difference::{Held, Step, differences};
 use tidegate_policy::set::replay::line::{Written, history};
@@ -20,14 +22,22 @@ use super::super::error::{CliError, Exit};
 use super::super::table::{Table, cut, grouped};
 use super::{parsed, text};
 
+/// A story is read line by line: wider is not easier.
+const STORY_WIDTH: usize = 100;
+
 /// What is replayed, and over which signals.
 #[derive(Debug, Args)]
 pub struct Replay {
     /// The set: a file
-    #[arg(required = true)]
+    #[arg(required_unless_present = "scenario", conflicts_with = "scenario")]
     file: Option<PathBuf>,
     /// A file of signals, one JSON object a line: as `signal list -o json` has them, or reports with `received_at`
-    #[arg(long, value_name = "FILE", requires = "target")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "target",
+        conflicts_with = "scenario"
+    )]
     signals: Option<PathBuf>,
     /// A target: its name, vendor and products, such as suite:microsoft:email,identity; may be given again
     #[arg(long, value_name = "NAME:VENDOR[:PRODUCT,…]")]
@@ -35,6 +45,12 @@ pub struct Replay {
     /// Another set to compare with, as the one that was in force
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    /// Tell a scenario that comes with the program, with the rules and the signals of it
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(scenario::NAMES))]
+    scenario: Option<String>,
+    /// The day on which people stop in the scenario, which is not public; 2024-01-22 unless said
+    #[arg(long, value_name = "DAY", requires = "scenario")]
+    stopped_on: Option<NaiveDate>,
 }
 
 /// Replays a set.
@@ -42,6 +58,9 @@ pub struct Replay {
 /// # Errors
 /// When a file cannot be read. With code 2 when it differs from the set that it is compared with.
 pub(super) async fn run(context: &Context, command: &Replay) -> Result<(), CliError> {
+    if command.scenario.is_some() {
+        return tell(context, command.stopped_on);
+    }
     let Some(file) = &command.file else {
         return Err(usage("name the set to replay: a file"));
     };
@@ -68,6 +87,18 @@ pub(super) async fn run(context: &Context, command: &Replay) -> Result<(), CliEr
         told(&candidate, steps.as_deref(), context.width())
     });
     ended(steps.as_deref())
+}
+
+/// Tells the story of the scenario.
+fn tell(context: &Context, stopped_on: Option<NaiveDate>) -> Result<(), CliError> {
+    let stopped_on = stopped_on.unwrap_or_else(scenario::stopped_on_default);
+    let story = Scenario::midnight_blizzard()
+        .and_then(|scenario| scenario.play(stopped_on))
+        .map_err(|error| CliError::Failed(error.to_string()))?;
+    context.show(&json!(story), |_| {
+        scenario::tell::tell(&story, context.width().min(STORY_WIDTH))
+    });
+    Ok(())
 }
 
 fn usage(sentence: &str) -> CliError {
@@ -121,19 +152,22 @@ fn told(candidate: &Timeline, steps: Option<&[Step]>, width: usize) -> Vec<Strin
     let mut lines = Vec::new();
     if !candidate.stops.is_empty() {
         let mut table = Table::new(&[
-            "since",
-            "until",
-            "kind",
-            "target",
-            "rule",
-            ">signals",
-            "worst",
-            "began with",
+            "since", "until", "kind", "target", "rule", ">signals", "worst",
         ]);
         for stop in &candidate.stops {
             table.row(row(stop));
         }
-        lines.extend(table.lines(width));
+        let mut rows = table.lines(width).into_iter();
+        lines.extend(rows.next());
+        for (row, stop) in rows.zip(&candidate.stops) {
+            lines.push(row);
+            let title = match stop.title.as_str() {
+                "" => String::new(),
+                title => format!(": {title}"),
+            };
+            let begun = format!("    began with {} of {}{title}", stop.first, stop.source);
+            lines.push(cut(&begun, width));
+        }
     }
     for stop in candidate
         .stops
@@ -160,7 +194,7 @@ fn told(candidate: &Timeline, steps: Option<&[Step]>, width: usize) -> Vec<Strin
     lines
 }
 
-fn row(stop: &Stop) -> [String; 8] {
+fn row(stop: &Stop) -> [String; 7] {
     let kind = match stop.shadow {
         true => format!("({})", stop.kind),
         false => stop.kind.name().to_owned(),
@@ -173,10 +207,6 @@ fn row(stop: &Stop) -> [String; 8] {
         stop.rule.clone(),
         grouped(stop.signals),
         stop.worst.name().to_owned(),
-        match stop.title.is_empty() {
-            true => format!("{} of {}", stop.first, stop.source),
-            false => stop.title.clone(),
-        },
     ]
 }
 
