@@ -14,9 +14,11 @@
 //! There are no names to resolve, no arithmetic and no loops, so nothing can fail but a fact that is
 //! missing, and that holds (`judge`). Every branch is looked at: a fault never hides behind a branch that
 //! decided. A signal added never lowers what a rule says: what counts signals may not stand under `not`,
-//! and `check` refuses a rule where it does. `read` is about how rules are written, `tally` about windows.
+//! and `check` refuses a rule where it does. `read` is about how rules are written, `tally` about
+//! windows, `explain` about why a rule says what it says.
 
 pub mod check;
+pub mod explain;
 pub mod judge;
 pub mod read;
 pub mod tally;

@@ -95,7 +95,7 @@ impl RuleVerdict {
 
 /// What the windows of a rule have counted at one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleMemory(Vec<Tally>);
+pub struct RuleMemory(pub(super) Vec<Tally>);
 
 /// How the windows of a rule are answered.
 #[derive(Clone, Copy)]
@@ -442,6 +442,12 @@ impl Judge {
             }
         }
         decisions
+    }
+
+    /// Returns what the windows of a rule have counted at a target.
+    #[must_use]
+    pub fn memory(&self, rule: usize, target: usize) -> Option<&RuleMemory> {
+        self.memory.get(rule * self.targets.len() + target)
     }
 
     /// Returns until when the windows of a rule are reached at a target, by what was counted.

@@ -62,6 +62,13 @@ impl Tally {
         Some(self.window.within.after(*oldest))
     }
 
+    /// Returns how many fall within the window that ends at an instant, and no more than are waited for.
+    #[must_use]
+    pub fn counted_at(&self, at: Timestamp) -> usize {
+        let is_within = |(seen, _): &&(Timestamp, String)| at < self.window.within.after(*seen);
+        self.order.iter().filter(is_within).count()
+    }
+
     /// Says whether so many fall within the window that ends at an instant, at or after everything counted.
     #[must_use]
     pub fn is_reached(&self, at: Timestamp) -> bool {

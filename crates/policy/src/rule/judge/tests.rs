@@ -357,6 +357,39 @@ proptest! {
     }
 
     #[test]
+    fn an_explanation_says_what_the_judge_says(
+        rules in prop::collection::vec(any_rule(), 1..4),
+        targets in prop::collection::vec(any_target(), 1..3),
+        signals in prop::collection::vec(any_signal(), 1..8),
+        trusts in prop::collection::vec(any_of(Trust::ALL), 8),
+    ) {
+        let mut signals = signals;
+        signals.sort_by_key(|signal| signal.received_at);
+        let mut judge = Judge::new(rules.clone(), targets.clone());
+        for (signal, trust) in signals.iter().zip(trusts) {
+            let signal = Signal { trust, ..signal.clone() };
+            let explained = judge.explain(&signal);
+            prop_assert_eq!(explained.len(), rules.len() * targets.len());
+            let decided = judge.take(&signal);
+            for (place, one) in explained.iter().enumerate() {
+                let (rule, target) = (place / targets.len(), place % targets.len());
+                let found = decided.iter().find(|decision| (decision.rule, decision.target) == (rule, target));
+                prop_assert_eq!(found.map(|found| found.verdict.outcome), Some(one.outcome).filter(|said| *said != Outcome::Clear));
+                prop_assert_eq!(found.map(|found| found.verdict.effect), one.effect);
+                // The tree is worked out on its own: it must come to the same.
+                let tree = one.condition.as_ref().map(|asked| (asked.holds, asked.is_unsure()));
+                let outcome = match tree {
+                    None | Some((false, false)) => Outcome::Clear,
+                    Some((_, true)) if rules[rule].trust_at_least.is_authenticated() => Outcome::Faulty,
+                    Some((true, _)) => Outcome::Applies,
+                    Some((false, true)) => Outcome::Clear,
+                };
+                prop_assert_eq!(outcome, one.outcome, "{:#?}", one);
+            }
+        }
+    }
+
+    #[test]
     fn signals_about_another_vendor_are_skipped_only_where_they_say_nothing(
         rules in prop::collection::vec(any_rule(), 1..4),
         targets in prop::collection::vec(any_target(), 1..4),
