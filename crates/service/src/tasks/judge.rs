@@ -59,7 +59,8 @@ mod tests {
 
     use super::*;
     use crate::operations::hold;
-    use crate::operations::policy::{self, FactsView};
+    use crate::operations::policy;
+    use crate::operations::policy::facts::{self, FactsView};
     use crate::operations::view::HoldView;
     use crate::operations::{Actor, signal, target, token};
     use crate::store::testing::{apps_standing, each_app};
@@ -78,8 +79,9 @@ mod tests {
             vendor: Some(vendor.to_owned()),
             products: Vec::new(),
             tenant: None,
+            sources: Vec::new(),
         };
-        policy::facts_set(app, &ann(), name, &facts).await.unwrap();
+        facts::set(app, &ann(), name, &facts).await.unwrap();
         made.id
     }
 
