@@ -22,9 +22,11 @@ CREATE TABLE signal_source_state (
 INSERT INTO signal_source_state (name, heard_at, due_at, failures)
 SELECT name, created_at, created_at, 0 FROM signal_source;
 
--- A target that was not there, or was another's, when something was reported: what was reported since
--- then is judged there once.
+-- A target that became another vendor's after something was reported: what was judged by then is judged
+-- there once more.
 CREATE TABLE target_rejudge (
     target_id TEXT   NOT NULL PRIMARY KEY,
-    since_seq BIGINT NOT NULL
+    -- The signals after the first and up to the second.
+    since_seq BIGINT NOT NULL,
+    until_seq BIGINT NOT NULL
 );

@@ -271,25 +271,28 @@ pub async fn recoveries<C: ConnectionTrait>(
     Ok(recovered.collect())
 }
 
-/// What a target was not there for, or was another's: judged there once.
+/// What was judged before a target became another vendor's: judged there once more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejudge {
     /// The target.
     pub target: TargetId,
-    /// The signals after this one.
+    /// The signals after this one,
     pub since: i64,
+    /// and up to this one.
+    pub until: i64,
 }
 
-/// Has signals that were reported after one of them judged at a target again, once.
-pub async fn rejudge_put<C: ConnectionTrait>(
-    db: &C,
-    target: TargetId,
-    since: i64,
-) -> Result<(), StoreError> {
-    let sql = "INSERT INTO target_rejudge (target_id, since_seq) VALUES ($1, $2) \
-               ON CONFLICT (target_id) DO UPDATE SET since_seq = \
+/// Has signals that were judged before judged at a target again, once.
+pub async fn rejudge_put<C: ConnectionTrait>(db: &C, row: &Rejudge) -> Result<(), StoreError> {
+    let sql = "INSERT INTO target_rejudge (target_id, since_seq, until_seq) VALUES ($1, $2, $3) \
+               ON CONFLICT (target_id) DO UPDATE SET until_seq = $3, since_seq = \
                CASE WHEN target_rejudge.since_seq < $2 THEN target_rejudge.since_seq ELSE $2 END";
-    query::execute(db, sql, [target.to_string().into(), since.into()]).await?;
+    let values = [
+        row.target.to_string().into(),
+        row.since.into(),
+        row.until.into(),
+    ];
+    query::execute(db, sql, values).await?;
     Ok(())
 }
 
@@ -297,16 +300,18 @@ pub async fn rejudge_put<C: ConnectionTrait>(
 struct RawRejudge {
     target_id: String,
     since_seq: i64,
+    until_seq: i64,
 }
 
 /// Lists the targets at which signals are to be judged again.
 pub async fn rejudges<C: ConnectionTrait>(db: &C) -> Result<Vec<Rejudge>, StoreError> {
-    let sql = "SELECT target_id, since_seq FROM target_rejudge ORDER BY target_id";
+    let sql = "SELECT target_id, since_seq, until_seq FROM target_rejudge ORDER BY target_id";
     let raws: Vec<RawRejudge> = query::all(db, sql, []).await?;
     let rows = raws.into_iter().map(|raw| {
         Ok(Rejudge {
             target: query::id(&raw.target_id)?,
             since: raw.since_seq,
+            until: raw.until_seq,
         })
     });
     rows.collect()
@@ -314,8 +319,13 @@ pub async fn rejudges<C: ConnectionTrait>(db: &C) -> Result<Vec<Rejudge>, StoreE
 
 /// Keeps that signals were judged at a target; says whether nobody else has, or asked for more meanwhile.
 pub async fn rejudge_done<C: ConnectionTrait>(db: &C, row: &Rejudge) -> Result<bool, StoreError> {
-    let sql = "DELETE FROM target_rejudge WHERE target_id = $1 AND since_seq = $2";
-    let values = [row.target.to_string().into(), row.since.into()];
+    let sql =
+        "DELETE FROM target_rejudge WHERE target_id = $1 AND since_seq = $2 AND until_seq = $3";
+    let values = [
+        row.target.to_string().into(),
+        row.since.into(),
+        row.until.into(),
+    ];
     Ok(query::execute(db, sql, values).await? == 1)
 }
 

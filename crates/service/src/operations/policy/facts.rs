@@ -8,12 +8,11 @@ use tidegate_policy::signal::folded;
 
 use crate::app::App;
 use crate::operations::{Actor, OperationError, source, target};
-use crate::store::{
-    Lane, StoreError, Txn, policy as rows, signal as signals, source as source_rows, transact,
-};
+use crate::store::policy::{self as rows, Rejudge};
+use crate::store::{Lane, StoreError, Txn, signal as signals, source as source_rows, transact};
 
 /// What rules know of a target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FactsView {
     /// Whose product it is.
@@ -86,11 +85,12 @@ pub async fn set(
             let is_another = (&before.vendor, &before.products, &before.tenant)
                 != (&known.vendor, &known.products, &known.tenant);
             if is_another {
-                not_held_by_facts(txn, row.id).await?;
-                let since = reported_since(txn).await?;
-                rows::rejudge_put(txn, row.id, since).await?;
+                not_held_by_facts(txn, row.id, &before).await?;
             }
             rows::facts_put(txn, row.id, &known).await?;
+            if is_another {
+                judge_again(txn, row.id).await?;
+            }
             let detail = json!({
                 "vendor": known.vendor, "products": known.products, "tenant": known.tenant, "sources": known.needs,
             });
@@ -108,16 +108,30 @@ pub async fn set(
 /// where a hold in force goes back further.
 const LOOK_BACK: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
-/// Returns the last signal that does not matter to a target that is new or has become another one.
-pub(in crate::operations) async fn reported_since(txn: &Txn) -> Result<i64, StoreError> {
+/// Has what was judged by now judged at a target that has become another one.
+async fn judge_again(txn: &Txn, target: TargetId) -> Result<(), StoreError> {
     let since = txn.now().checked_sub_signed(LOOK_BACK).unwrap_or_default();
     let recent = signals::number_at(txn, since).await?;
     let held = rows::first_in_force(txn).await?;
-    Ok(held.map_or(recent, |first| recent.min(first - 1)))
+    let wanted = Rejudge {
+        target,
+        since: held.map_or(recent, |first| recent.min(first - 1)),
+        // What comes later is judged by what is known now.
+        until: rows::judged_lock(txn).await?,
+    };
+    rows::rejudge_put(txn, &wanted).await
 }
 
-/// Whoever says that a target is another vendor's frees it from what was reported of this one.
-async fn not_held_by_facts(txn: &Txn, target: TargetId) -> Result<(), OperationError> {
+/// Whoever says that a target is another vendor's frees it from what was reported of this one. Of whose nothing
+/// was known, it can only come under more.
+async fn not_held_by_facts(
+    txn: &Txn,
+    target: TargetId,
+    before: &TargetFacts,
+) -> Result<(), OperationError> {
+    if before.vendor.is_none() && before.products.is_empty() && before.tenant.is_none() {
+        return Ok(());
+    }
     let reports = rows::reports_in_force(txn).await?;
     // What holds for a silent source goes back to no signal, and does not ask whose the target is.
     let mut held = reports.iter().filter(|report| report.first_seq > 0);

@@ -1,4 +1,4 @@
-//! Judging again: a target that was not there, or was another vendor's, when something was reported.
+//! Judging again: what was reported before a target became what it is now.
 
 use tidegate_policy::rule::judge::Judge;
 
@@ -18,8 +18,6 @@ pub(super) struct Again {
     /// The rules beside this target alone.
     judge: Judge,
     counted: i64,
-    /// The last signal before those that the target is asked about anyway.
-    until: i64,
     said: Sayings,
 }
 
@@ -34,7 +32,7 @@ impl Judging {
             },
         };
         let found = signals::signals_after(app.store.read(), again.counted, BATCH).await?;
-        let left = found.iter().filter(|row| row.seq <= again.until);
+        let left = found.iter().filter(|row| row.seq <= again.wanted.until);
         for row in left {
             let mut decisions = again.judge.take(&row.signal);
             // Of what was reported before, only what applies, or would if the fact were there.
@@ -45,7 +43,7 @@ impl Judging {
             gather(&mut again.said, self, row, &decisions);
         }
         let last = found.last().map(|row| row.seq);
-        match last.filter(|last| *last < again.until) {
+        match last.filter(|last| *last < again.wanted.until) {
             Some(last) => {
                 again.counted = last;
                 self.again = Some(again);
@@ -75,7 +73,6 @@ impl Judging {
             target,
             judge,
             counted: wanted.since,
-            until: self.folded,
             said: Sayings::new(),
             wanted,
         }))
