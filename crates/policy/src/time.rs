@@ -28,3 +28,17 @@ impl Seconds {
         now >= self.after(since)
     }
 }
+
+/// `90s`, `30m`, `6h`, `3d`, or several of these one after the other, largest first.
+impl std::str::FromStr for Seconds {
+    type Err = NoTime;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        crate::document::reader::seconds_of(text).ok_or(NoTime)
+    }
+}
+
+/// A text is no length of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a length of time is written as 90s, 30m, 6h or 3d")]
+pub struct NoTime;

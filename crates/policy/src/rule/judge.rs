@@ -26,7 +26,10 @@ pub struct TargetFacts {
     pub products: BTreeSet<String>,
     /// Its tenant at the vendor; `None`: any.
     pub tenant: Option<String>,
-    /// Sources that it needs and that have fallen silent.
+    /// Sources that it needs.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<String>,
+    /// Those of them that have fallen silent.
     pub blind: BTreeSet<String>,
 }
 
@@ -81,12 +84,15 @@ pub struct RuleVerdict {
     pub outcome: Outcome,
     /// What follows; of a rule in shadow, what would.
     pub effect: Effect,
+    /// Whether it applies, a missing fact counted as true.
+    pub applies: bool,
     /// The facts that are missing.
     pub faults: BTreeSet<Fault>,
 }
 
 impl RuleVerdict {
     const CLEAR: Self = Self {
+        applies: false,
         outcome: Outcome::Clear,
         effect: Effect::Review,
         faults: BTreeSet::new(),
@@ -175,6 +181,7 @@ impl Rule {
         RuleVerdict {
             outcome,
             effect,
+            applies,
             faults,
         }
     }

@@ -204,6 +204,7 @@ fn target(node: Node, path: &str, errors: &mut Errors) -> Option<TargetFacts> {
             .map(|vendor| folded(&vendor)),
         products: folded_texts(&mut fields, "products", errors),
         tenant: fields.maybe_text("tenant", errors),
+        needs: BTreeSet::new(),
         blind: fields
             .texts("blind", errors)
             .unwrap_or_default()

@@ -54,7 +54,7 @@ pub enum PolicyCommand {
         #[arg(long)]
         version: Option<i64>,
     },
-    /// Say what rules know of a target: its vendor, products and tenant
+    /// Say what rules know of a target: its vendor, products, tenant and sources
     Target {
         /// The name or id of the target
         target: String,
@@ -67,6 +67,9 @@ pub enum PolicyCommand {
         /// Its tenant at the vendor; any unless said
         #[arg(long)]
         tenant: Option<String>,
+        /// The sources that it needs: when one is blind, rules about that hold
+        #[arg(long, value_delimiter = ',')]
+        sources: Vec<String>,
     },
 }
 
@@ -136,8 +139,9 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
             vendor,
             products,
             tenant,
+            sources,
         } => {
-            let facts = json!({"vendor": vendor, "products": products, "tenant": tenant});
+            let facts = json!({"vendor": vendor, "products": products, "tenant": tenant, "sources": sources});
             know(context, &target, &facts).await
         }
     }

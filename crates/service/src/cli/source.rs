@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
+use tidegate_policy::time::Seconds;
 
 use super::client::escape;
 use super::context::{Context, text_of};
 use super::error::CliError;
+use super::screen;
 use super::table::Table;
 
 /// What to do with sources.
@@ -32,6 +34,9 @@ pub enum SourceCommand {
         /// The products of what names none
         #[arg(long, value_delimiter = ',')]
         products: Vec<String>,
+        /// It is blind when nothing was heard of it for so long, such as 1h; nobody notices unless said
+        #[arg(long, value_name = "TIME")]
+        silent_after: Option<Seconds>,
     },
     /// List the sources
     List,
@@ -55,11 +60,15 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
             key_variables,
             vendor,
             products,
+            silent_after,
         } => {
             let files = key_files.iter().map(|file| json!({"file": file}));
             let variables = key_variables.iter().map(|name| json!({"env": name}));
             let keys: Vec<Value> = files.chain(variables).collect();
-            let config = json!({"keys": keys, "vendor": vendor, "products": products});
+            let config = json!({
+                "keys": keys, "vendor": vendor, "products": products,
+                "silent_after_seconds": silent_after.map(|after| after.0),
+            });
             let body = json!({"name": name, "profile": profile, "config": config});
             let answer: Value = context.client.post("/v1/sources", &body).await?;
             context.show(&answer, |answer| {
@@ -73,14 +82,14 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
         SourceCommand::List => {
             let answer: Value = context.client.get("/v1/sources").await?;
             context.show(&answer, |answer| {
-                let mut table = Table::new(&["name", "profile", "vendor", "path", "revoked"]);
+                let mut table = Table::new(&["name", "profile", "vendor", "heard", "state"]);
                 for item in answer.as_array().into_iter().flatten() {
                     table.row([
                         text_of(item, "/name"),
                         text_of(item, "/profile"),
                         text_of(item, "/config/vendor"),
-                        text_of(item, "/path"),
-                        text_of(item, "/revoked_at"),
+                        heard(item),
+                        state(item),
                     ]);
                 }
                 table.lines(context.width())
@@ -98,4 +107,19 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
         }
     }
     Ok(())
+}
+
+fn heard(source: &Value) -> String {
+    let at = source.pointer("/heard_at").and_then(Value::as_str);
+    at.and_then(|at| at.parse().ok())
+        .map_or_else(String::new, screen::instant)
+}
+
+fn state(source: &Value) -> String {
+    let is = |field: &str| source.pointer(field).is_some_and(|at| !at.is_null());
+    match (is("/revoked_at"), is("/blind_since")) {
+        (true, _) => "out of use".to_owned(),
+        (false, true) => format!("BLIND: {}", text_of(source, "/blind_why")),
+        (false, false) => "heard".to_owned(),
+    }
 }

@@ -1,9 +1,10 @@
-//! Policy sets: proposed, tested, approved, active; and what rules know of targets.
+//! Policy sets: proposed, tested, approved, active.
 //!
 //! A set is proposed as a draft and becomes active by the yes of people from security: one where it only
 //! tightens, two who did not write it where anything may slip through that did not before. `judging` is about
-//! what the active set makes of signals.
+//! what the active set makes of signals, and `facts` about what it knows of targets.
 
+pub mod facts;
 pub mod judging;
 
 use serde::{Deserialize, Serialize};
@@ -11,14 +12,12 @@ use serde_json::json;
 use tidegate_orchestrator::hold::terms::Group;
 use tidegate_orchestrator::ids::{Principal, from_millis};
 use tidegate_policy::document::{DocumentErrors, Format};
-use tidegate_policy::rule::judge::TargetFacts;
 use tidegate_policy::set::PolicySet;
 use tidegate_policy::set::case::Failure;
 use tidegate_policy::set::change::Change;
-use tidegate_policy::signal::folded;
 
 use super::release::seat_of;
-use super::{Actor, Detail, OperationError, target};
+use super::{Actor, Detail, OperationError};
 use crate::app::App;
 use crate::store::policy::{self as rows, PolicyRow};
 use crate::store::{Connection, Lane, StoreError, Txn, transact};
@@ -355,82 +354,4 @@ pub async fn list(app: &App) -> Result<Vec<PolicyView>, OperationError> {
         views.push(show(&row, &set, active.as_ref())?);
     }
     Ok(views)
-}
-
-/// What rules know of a target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FactsView {
-    /// Whose product it is.
-    #[serde(default)]
-    pub vendor: Option<String>,
-    /// Which products it uses; empty: all of the vendor.
-    #[serde(default)]
-    pub products: Vec<String>,
-    /// Its tenant at the vendor; none: any.
-    #[serde(default)]
-    pub tenant: Option<String>,
-}
-
-/// Returns what rules know of a target.
-///
-/// # Errors
-///
-/// When there is no such target.
-pub async fn facts(app: &App, name: &str) -> Result<FactsView, OperationError> {
-    let row = target::find(app, name).await?;
-    let known = rows::facts_load(app.store.read()).await?;
-    let facts = known.into_iter().find(|(id, _)| *id == row.id);
-    let facts = facts.map(|(_, facts)| facts).unwrap_or_default();
-    Ok(FactsView {
-        vendor: facts.vendor,
-        products: facts.products.into_iter().collect(),
-        tenant: facts.tenant,
-    })
-}
-
-/// Writes what rules know of a target.
-///
-/// # Errors
-///
-/// When there is no such target, or the store cannot be reached.
-pub async fn facts_set(
-    app: &App,
-    actor: &Actor,
-    name: &str,
-    facts: &FactsView,
-) -> Result<FactsView, OperationError> {
-    let row = target::find(app, name).await?;
-    let named = |text: &Option<String>| {
-        let text = text.as_deref().map(folded);
-        text.filter(|text| !text.is_empty())
-    };
-    let known = TargetFacts {
-        name: String::new(),
-        vendor: named(&facts.vendor),
-        products: facts.products.iter().map(|one| folded(one)).collect(),
-        tenant: named(&facts.tenant),
-        blind: Default::default(),
-    };
-    let done: Result<(), OperationError> =
-        transact!(app.store, Lane::Ordinary, "target_facts", |txn| {
-            // Whoever says that it is another vendor's frees it from what was reported of this one.
-            let reports = rows::reports_in_force(txn).await?;
-            if let Some(report) = reports.iter().find(|report| report.target == row.id) {
-                let sentence = format!(
-                    "rule `{}` holds this target (`{}`) by what is known of it: release that first",
-                    report.rule, report.hold
-                );
-                return Err(OperationError::refused("rule_in_use", sentence));
-            }
-            rows::facts_put(txn, row.id, &known).await?;
-            let detail =
-                json!({"vendor": known.vendor, "products": known.products, "tenant": known.tenant});
-            txn.audit(actor.entry("target.facts", format!("target:{}", row.id), detail))
-                .await?;
-            Ok(())
-        });
-    done?;
-    app.wake.judge();
-    self::facts(app, name).await
 }

@@ -1,5 +1,7 @@
 //! Signals: admitted once, kept for ever, and shown with what rules made of them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_orchestrator::ids::Timestamp;
@@ -11,7 +13,7 @@ use uuid::Uuid;
 use super::{Actor, OperationError, Page};
 use crate::app::App;
 use crate::store::signal::{self as rows, SignalRow};
-use crate::store::{Lane, StoreError, policy, transact};
+use crate::store::{Lane, StoreError, policy, source, transact};
 
 /// The largest report, in bytes.
 pub const BODY_MAX: usize = 256 * 1024;
@@ -111,6 +113,8 @@ pub async fn admit(
                 })
                 .collect();
             let fresh = rows::signals_insert(txn, &new).await?;
+            let names: BTreeSet<&str> = signals.iter().map(|one| one.source.as_str()).collect();
+            source::heard(txn, &names.into_iter().collect::<Vec<_>>(), now).await?;
             let fresh: Vec<&SignalRow> =
                 new.iter().filter(|row| fresh.contains(&row.seq)).collect();
             let Some(first) = fresh.first() else {

@@ -1,25 +1,24 @@
-//! Sources that report without a token: what they send is checked by its signature, and admitted.
+//! Sources: who reports without a token of ours, how that is proved, and whether it is still heard.
 //!
-//! From cheap to costly: size, source, signature, freshness, reading; then it is durable, and only then
-//! answered. Whatever fails is refused and leaves nothing behind: nobody stops anything by writing
-//! nonsense. Keys are references to files or variables that the operator granted, never stored.
+//! `receive` checks and admits what a source sends; `silence` notices when nothing comes any more. Keys
+//! are references to files or variables that the operator granted, never stored.
+
+pub mod receive;
+pub mod silence;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::ids::{Timestamp, from_millis};
-use tidegate_policy::Signal;
-use tidegate_policy::dialect::{Origin, webhook};
 use tidegate_policy::signal::Trust;
+use tidegate_policy::time::Seconds;
 
-use super::signal::{self, Admitted, BODY_MAX, unreadable};
 use super::{Actor, OperationError, population};
 use crate::app::App;
 use crate::connector::Credential;
-use crate::signal::verify::{Secret, WebhookRefusal, github, standard_webhooks, stripe};
-use crate::store::source::{self as rows, SourceRow};
-use crate::store::{Lane, StoreError, transact};
+use crate::store::source::{self as rows, SourceRow, StateRow};
+use crate::store::{Lane, StoreError, policy, transact};
 
 /// The most keys of one source: an old and a new one, and some to spare.
 const KEYS_MAX: usize = 8;
@@ -67,6 +66,17 @@ pub struct SourceConfig {
     /// The products of what names none.
     #[serde(default)]
     pub products: BTreeSet<String>,
+    /// It is blind when nothing was heard of it for so many seconds; without it nobody notices its silence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_after_seconds: Option<u32>,
+}
+
+impl SourceConfig {
+    /// Returns after how long without a word it is blind; `None`: nobody would notice.
+    #[must_use]
+    pub fn silent_after(&self) -> Option<Seconds> {
+        self.silent_after_seconds.map(Seconds)
+    }
 }
 
 /// A source as it is shown. Its keys are references, so there is nothing to hide.
@@ -86,17 +96,40 @@ pub struct SourceView {
     /// When it was taken out of use.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub revoked_at: Option<Timestamp>,
+    /// When something that proves itself last came from it, or it last answered; since it was created.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub heard_at: Option<Timestamp>,
+    /// Since when it is blind: what it should report is not heard.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub blind_since: Option<Timestamp>,
+    /// Why it is blind.
+    pub blind_why: Option<String>,
+    /// What was wrong with the last question that it did not answer.
+    pub trouble: Option<String>,
 }
 
-fn show(row: &SourceRow) -> Result<SourceView, StoreError> {
+/// Returns what is kept of a source.
+pub(crate) fn config_of(row: &SourceRow) -> Result<(Profile, SourceConfig), StoreError> {
     let profile = serde_json::from_value(json!(row.profile)).map_err(StoreError::corrupt)?;
+    let config = serde_json::from_str(&row.config).map_err(StoreError::corrupt)?;
+    Ok((profile, config))
+}
+
+fn show(row: &SourceRow, state: Option<&StateRow>) -> Result<SourceView, StoreError> {
+    let (profile, config) = config_of(row)?;
+    let at = |of: fn(&StateRow) -> Option<i64>| state.and_then(of).and_then(from_millis);
+    let said = |of: fn(&StateRow) -> &Option<String>| state.and_then(|state| of(state).clone());
     Ok(SourceView {
         name: row.name.clone(),
         profile,
-        config: serde_json::from_str(&row.config).map_err(StoreError::corrupt)?,
+        config,
         path: format!("/v1/sources/{}/events", row.name),
         created_at: from_millis(row.created_at),
         revoked_at: row.revoked_at.and_then(from_millis),
+        heard_at: at(|state| Some(state.heard_at)),
+        blind_since: at(|state| state.blind_since),
+        blind_why: said(|state| &state.blind_why),
+        trouble: said(|state| &state.trouble),
     })
 }
 
@@ -121,9 +154,12 @@ pub async fn create(
         let sentence = "what this profile sends never names a vendor: say which one it is about";
         return Err(OperationError::invalid("config_invalid", sentence));
     }
-    let keys = Keys::read(app, profile, config)
+    receive::check_keys(app, profile, config)
         .map_err(|sentence| OperationError::invalid("config_invalid", sentence))?;
-    drop(keys);
+    if config.silent_after_seconds == Some(0) {
+        let sentence = "`silent_after_seconds` is how long nothing may be heard: at least 1";
+        return Err(OperationError::invalid("config_invalid", sentence));
+    }
     let row = SourceRow {
         name: name.to_owned(),
         profile: profile.name().to_owned(),
@@ -133,14 +169,14 @@ pub async fn create(
     };
     let done: Result<(), StoreError> =
         transact!(app.store, Lane::Ordinary, "source_create", |txn| {
-            rows::source_insert(txn, &row).await?;
+            rows::source_insert(txn, &row, txn.now()).await?;
             let detail = json!({"profile": row.profile, "config": config});
             txn.audit(actor.entry("source.create", format!("source:{name}"), detail))
                 .await?;
             Ok(())
         });
     match done {
-        Ok(()) => Ok(show(&row)?),
+        Ok(()) => view(app, name).await,
         Err(StoreError::Taken | StoreError::Conflict) => {
             Err(OperationError::name_taken("source", name))
         }
@@ -155,7 +191,12 @@ pub async fn create(
 /// When the store cannot be reached.
 pub async fn list(app: &App) -> Result<Vec<SourceView>, OperationError> {
     let found = rows::sources(app.store.read()).await?;
-    Ok(found.iter().map(show).collect::<Result<_, _>>()?)
+    let states = rows::states(app.store.read()).await?;
+    let views = found
+        .iter()
+        .map(|row| show(row, states.get(&row.name)))
+        .collect::<Result<_, _>>()?;
+    Ok(views)
 }
 
 /// Takes a source out of use: what it sends from now on is refused.
@@ -168,145 +209,21 @@ pub async fn revoke(app: &App, actor: &Actor, name: &str) -> Result<SourceView, 
         transact!(app.store, Lane::Ordinary, "source_revoke", |txn| {
             let now = txn.now();
             if rows::source_revoke(txn, name, now).await? {
+                // Whoever needs it is blind from now on.
+                policy::facts_changed(txn).await?;
                 txn.audit(actor.entry("source.revoke", format!("source:{name}"), json!({})))
                     .await?;
             }
             Ok(())
         });
     done?;
+    app.wake.judge();
+    view(app, name).await
+}
+
+async fn view(app: &App, name: &str) -> Result<SourceView, OperationError> {
     let row = rows::source_find(app.store.read(), name).await?;
     let row = row.ok_or_else(|| OperationError::not_found("source", name))?;
-    Ok(show(&row)?)
-}
-
-/// The keys of a source, as they are now.
-enum Keys {
-    Webhooks(Vec<standard_webhooks::Key>),
-    Secrets(Vec<Secret>),
-}
-
-impl Keys {
-    fn read(app: &App, profile: Profile, config: &SourceConfig) -> Result<Self, String> {
-        let texts: Vec<String> = config
-            .keys
-            .iter()
-            .map(|key| {
-                app.connectors
-                    .secret(key)
-                    .map_err(|error| error.to_string())
-            })
-            .collect::<Result<_, _>>()?;
-        let said = |error: crate::signal::verify::KeyRefused| error.to_string();
-        match profile {
-            Profile::StandardWebhooks => {
-                let keys = texts.iter().map(|text| standard_webhooks::Key::parse(text));
-                Ok(Self::Webhooks(
-                    keys.collect::<Result<_, _>>().map_err(said)?,
-                ))
-            }
-            Profile::Github | Profile::Stripe => {
-                let secrets = texts.iter().map(|text| Secret::from_text(text));
-                Ok(Self::Secrets(
-                    secrets.collect::<Result<_, _>>().map_err(said)?,
-                ))
-            }
-        }
-    }
-}
-
-/// Checks and admits what a source sent. `header` finds a header by its name in lower case.
-///
-/// # Errors
-///
-/// When there is no such source, nothing proves that it sent this, it cannot be read, or it could not be
-/// made durable: then it was not admitted, and the source must send it again.
-pub async fn receive(
-    app: &App,
-    name: &str,
-    header: impl Fn(&str) -> Option<String> + Send,
-    body: &[u8],
-) -> Result<Admitted, OperationError> {
-    if body.len() > BODY_MAX {
-        let sentence = format!("a report has at most {BODY_MAX} bytes");
-        return Err(OperationError::invalid("too_large", sentence));
-    }
-    let row = rows::source_find(app.store.read(), name).await?;
-    let row = row.filter(|row| row.revoked_at.is_none());
-    let row = row.ok_or_else(|| OperationError::not_found("source", name))?;
-    let source = show(&row)?;
-    let keys = Keys::read(app, source.profile, &source.config).map_err(|sentence| {
-        tracing::error!(
-            source = name,
-            sentence,
-            "the keys of a source cannot be read: it is not heard"
-        );
-        OperationError::refused(
-            "keys_unreadable",
-            "the keys of this source cannot be read here",
-        )
-    })?;
-    let origin = Origin {
-        source: source.name.clone(),
-        trust: source.profile.trust(),
-        vendor: source.config.vendor.clone(),
-        products: source.config.products.clone(),
-        received_at: app.store.now().await?,
-    };
-    let found = checked(source.profile, &keys, header, body, &origin)?;
-    signal::admit(
-        app,
-        &Actor::task(&format!("source:{name}")),
-        vec![found],
-        body,
-    )
-    .await
-}
-
-fn checked(
-    profile: Profile,
-    keys: &Keys,
-    header: impl Fn(&str) -> Option<String>,
-    body: &[u8],
-    origin: &Origin,
-) -> Result<Signal, OperationError> {
-    let forged = |refusal: WebhookRefusal| OperationError::Unproved {
-        code: refusal.code(),
-        sentence: refusal.to_string(),
-    };
-    let now = origin.received_at;
-    let read = match (profile, keys) {
-        (Profile::StandardWebhooks, Keys::Webhooks(keys)) => {
-            let (id, timestamp, signature) = (
-                header(standard_webhooks::ID),
-                header(standard_webhooks::TIMESTAMP),
-                header(standard_webhooks::SIGNATURE),
-            );
-            let headers = standard_webhooks::Headers {
-                id: id.as_deref(),
-                timestamp: timestamp.as_deref(),
-                signature: signature.as_deref(),
-            };
-            let id = standard_webhooks::verify(keys, headers, body, now).map_err(forged)?;
-            webhook::standard(body, id, origin)
-        }
-        (Profile::Github, Keys::Secrets(secrets)) => {
-            let signature = header(github::SIGNATURE);
-            github::verify(secrets, signature.as_deref(), body).map_err(forged)?;
-            let event = header(github::EVENT).unwrap_or_default();
-            webhook::github(body, &event, origin)
-        }
-        (Profile::Stripe, Keys::Secrets(secrets)) => {
-            let signature = header(stripe::SIGNATURE);
-            stripe::verify(secrets, signature.as_deref(), body, now).map_err(forged)?;
-            webhook::stripe(body, origin)
-        }
-        (Profile::StandardWebhooks, Keys::Secrets(_))
-        | (Profile::Github | Profile::Stripe, Keys::Webhooks(_)) => {
-            return Err(OperationError::refused(
-                "keys_unreadable",
-                "the keys are of another profile",
-            ));
-        }
-    };
-    read.map_err(|error| unreadable(&error))
+    let states = rows::states(app.store.read()).await?;
+    Ok(show(&row, states.get(name))?)
 }

@@ -70,6 +70,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../../migrations/sqlite/0010_source.sql"),
         include_str!("../../../../migrations/postgres/0010_source.sql"),
     ),
+    (
+        11,
+        "source_state",
+        include_str!("../../../../migrations/sqlite/0011_source_state.sql"),
+        include_str!("../../../../migrations/postgres/0011_source_state.sql"),
+    ),
 ];
 
 /// Brings a database to this version. Processes that start together wait for one another.

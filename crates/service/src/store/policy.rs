@@ -1,13 +1,15 @@
 //! Policy sets and their versions, how far signals have been judged, and what rules have held.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{ConnectionTrait, FromQueryResult};
-use tidegate_orchestrator::ids::{HoldId, TargetId, Timestamp, millis};
+use tidegate_orchestrator::ids::{HoldId, TargetId, Timestamp, from_millis, millis};
 use tidegate_policy::document::Format;
 use tidegate_policy::rule::judge::TargetFacts;
 use tidegate_policy::set::{PolicySet, STARTER};
 use tidegate_policy::signal::Severity;
 
-use super::{StoreError, query};
+use super::{StoreError, query, source};
 
 /// One version of a policy set.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
@@ -175,6 +177,8 @@ pub struct Standing {
     pub policy: Option<String>,
     /// How many holds by rules are in force.
     pub holds: i64,
+    /// At how many targets signals are to be judged again.
+    pub rejudges: i64,
 }
 
 /// Reads how far things have come.
@@ -182,7 +186,8 @@ pub async fn standing<C: ConnectionTrait>(db: &C) -> Result<Standing, StoreError
     let sql = "SELECT (SELECT seq FROM signal_head WHERE id = 1) AS seq, judged_seq, facts_rev, \
                (SELECT COUNT(*) FROM target) AS targets, \
                (SELECT id FROM policy_set WHERE status = 'active') AS policy, \
-               (SELECT COUNT(*) FROM hold_report r JOIN hold h ON h.id = r.hold_id WHERE h.released_at IS NULL) AS holds \
+               (SELECT COUNT(*) FROM hold_report r JOIN hold h ON h.id = r.hold_id WHERE h.released_at IS NULL) AS holds, \
+               (SELECT COUNT(*) FROM target_rejudge) AS rejudges \
                FROM policy_state WHERE id = 1";
     query::one(db, sql, []).await?.ok_or(StoreError::NotFound)
 }
@@ -214,10 +219,12 @@ struct RawFacts {
     body: Option<String>,
 }
 
-/// Reads what rules know of every target.
+/// Reads what rules know of every target, and which of the sources that it needs are not heard: blind, out of
+/// use, or none at all.
 pub async fn facts_load<C: ConnectionTrait>(
     db: &C,
 ) -> Result<Vec<(TargetId, TargetFacts)>, StoreError> {
+    let heard = source::heard_names(db).await?;
     let sql = "SELECT t.id, t.name, f.body FROM target t LEFT JOIN target_facts f ON f.target_id = t.id ORDER BY t.name";
     let raws: Vec<RawFacts> = query::all(db, sql, []).await?;
     let facts = raws.into_iter().map(|raw| {
@@ -227,6 +234,7 @@ pub async fn facts_load<C: ConnectionTrait>(
         };
         let facts = TargetFacts {
             name: raw.name,
+            blind: known.needs.difference(&heard).cloned().collect(),
             ..known
         };
         Ok((query::id(&raw.id)?, facts))
@@ -244,9 +252,89 @@ pub async fn facts_put<C: ConnectionTrait>(
                ON CONFLICT (target_id) DO UPDATE SET body = $2";
     let body = serde_json::to_string(facts).map_err(StoreError::corrupt)?;
     query::execute(db, sql, [target.to_string().into(), body.into()]).await?;
+    facts_changed(db).await
+}
+
+/// Has whoever judges read again what is known of targets.
+pub async fn facts_changed<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
     let sql = "UPDATE policy_state SET facts_rev = facts_rev + 1 WHERE id = 1";
     query::execute(db, sql, []).await?;
     Ok(())
+}
+
+/// Returns when each source that is heard was last found to be so again.
+pub async fn recoveries<C: ConnectionTrait>(
+    db: &C,
+) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+    let states = source::states(db).await?.into_values();
+    let recovered = states.filter_map(|row| Some((row.name, from_millis(row.recovered_at?)?)));
+    Ok(recovered.collect())
+}
+
+/// What was judged before a target became another vendor's: judged there once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejudge {
+    /// The target.
+    pub target: TargetId,
+    /// The signals after this one,
+    pub since: i64,
+    /// and up to this one.
+    pub until: i64,
+}
+
+/// Has signals that were judged before judged at a target again, once.
+pub async fn rejudge_put<C: ConnectionTrait>(db: &C, row: &Rejudge) -> Result<(), StoreError> {
+    let sql = "INSERT INTO target_rejudge (target_id, since_seq, until_seq) VALUES ($1, $2, $3) \
+               ON CONFLICT (target_id) DO UPDATE SET until_seq = $3, since_seq = \
+               CASE WHEN target_rejudge.since_seq < $2 THEN target_rejudge.since_seq ELSE $2 END";
+    let values = [
+        row.target.to_string().into(),
+        row.since.into(),
+        row.until.into(),
+    ];
+    query::execute(db, sql, values).await?;
+    Ok(())
+}
+
+#[derive(Debug, FromQueryResult)]
+struct RawRejudge {
+    target_id: String,
+    since_seq: i64,
+    until_seq: i64,
+}
+
+/// Lists the targets at which signals are to be judged again.
+pub async fn rejudges<C: ConnectionTrait>(db: &C) -> Result<Vec<Rejudge>, StoreError> {
+    let sql = "SELECT target_id, since_seq, until_seq FROM target_rejudge ORDER BY target_id";
+    let raws: Vec<RawRejudge> = query::all(db, sql, []).await?;
+    let rows = raws.into_iter().map(|raw| {
+        Ok(Rejudge {
+            target: query::id(&raw.target_id)?,
+            since: raw.since_seq,
+            until: raw.until_seq,
+        })
+    });
+    rows.collect()
+}
+
+/// Keeps that signals were judged at a target; says whether nobody else has, or asked for more meanwhile.
+pub async fn rejudge_done<C: ConnectionTrait>(db: &C, row: &Rejudge) -> Result<bool, StoreError> {
+    let sql =
+        "DELETE FROM target_rejudge WHERE target_id = $1 AND since_seq = $2 AND until_seq = $3";
+    let values = [
+        row.target.to_string().into(),
+        row.since.into(),
+        row.until.into(),
+    ];
+    Ok(query::execute(db, sql, values).await? == 1)
+}
+
+/// Returns the first signal that a hold by a rule in force goes back to.
+pub async fn first_in_force<C: ConnectionTrait>(db: &C) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT MIN(r.first_seq) AS number FROM hold_report r JOIN hold h ON h.id = r.hold_id \
+               WHERE h.released_at IS NULL AND r.first_seq > 0";
+    let row: Option<query::MaybeNumber> = query::one(db, sql, []).await?;
+    Ok(row.and_then(|row| row.number))
 }
 
 /// What was reported of a hold that a rule placed.

@@ -59,9 +59,12 @@ mod tests {
 
     use super::*;
     use crate::operations::hold;
-    use crate::operations::policy::{self, FactsView};
+    use crate::operations::policy;
+    use crate::operations::policy::facts::{self, FactsView};
+    use crate::operations::source::{self, silence};
     use crate::operations::view::HoldView;
-    use crate::operations::{Actor, signal, target, token};
+    use crate::operations::{Actor, OperationError, signal, target, token};
+    use crate::store::source::SourceRow;
     use crate::store::testing::{apps_standing, each_app};
     use crate::store::{Lane, transact};
 
@@ -74,13 +77,15 @@ mod tests {
         let made = target::create(app, &ann(), name, "sandbox", &json!({}))
             .await
             .unwrap();
-        let facts = FactsView {
-            vendor: Some(vendor.to_owned()),
-            products: Vec::new(),
-            tenant: None,
-        };
-        policy::facts_set(app, &ann(), name, &facts).await.unwrap();
+        facts::set(app, &ann(), name, &of(vendor)).await.unwrap();
         made.id
+    }
+
+    fn of(vendor: &str) -> FactsView {
+        FactsView {
+            vendor: Some(vendor.to_owned()),
+            ..FactsView::default()
+        }
     }
 
     /// Admits a report as if it had come signed and fresh.
@@ -287,5 +292,120 @@ tests:");
             let refused = policy::approve(&app, &as_sec("sid"), "starter", 3).await.unwrap_err();
             assert!(refused.to_string().contains("while its hold"), "{refused}");
         });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_reported_before_a_target_was_the_vendors_holds_it_once_it_is() {
+        each_app!(app => {
+            boxed(&app, "old", "acme").await;
+            let breach = json!({"kind": "vendor_breach", "severity": "critical", "vendor": "acme"});
+            reported(&app, "1", breach).await;
+            reported(&app, "2", json!({"kind": "vendor_breach", "severity": "critical", "vendor": "other"})).await;
+            assert_eq!(judged(&app).await.len(), 2, "a halt and the gate of what is milder");
+            let late = boxed(&app, "late", "acme").await.to_string();
+            let holds = judged(&app).await;
+            let of_late: Vec<_> = holds.iter().filter(|hold| hold.scope.id.as_ref() == Some(&late)).collect();
+            assert_eq!(of_late.len(), 2, "{holds:#?}");
+            assert!(of_late.iter().all(|hold| hold.reported.as_ref().is_some_and(|report| report.signals == 1)));
+            assert_eq!(judged(&app).await.len(), 4, "once");
+            let another = facts::set(&app, &ann(), "late", &of("other")).await;
+            assert!(matches!(another, Err(OperationError::Refused { code, .. }) if code == "rule_in_use"));
+        });
+    }
+
+    /// A source that is blind after an hour, and a target of acme that needs it.
+    async fn needed(app: &App, name: &str) {
+        let config = source::SourceConfig {
+            keys: vec![crate::connector::Credential::Env(
+                "TIDEGATE_CREDENTIAL_JUDGE".into(),
+            )],
+            vendor: Some("acme".to_owned()),
+            products: Default::default(),
+            silent_after_seconds: Some(3600),
+        };
+        let row = SourceRow {
+            name: name.to_owned(),
+            profile: "stripe".to_owned(),
+            config: serde_json::to_string(&config).unwrap(),
+            created_at: app.clock.now().timestamp_millis(),
+            revoked_at: None,
+        };
+        let put: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
+            crate::store::source::source_insert(txn, &row, txn.now()).await
+        });
+        put.unwrap();
+        boxed(app, "box", "acme").await;
+        let facts = FactsView {
+            sources: vec![name.to_owned()],
+            ..of("acme")
+        };
+        facts::set(app, &ann(), "box", &facts).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_needed_source_that_falls_silent_gates_and_lets_go_once_it_is_heard() {
+        for app in apps_standing().await {
+            needed(&app, "siem").await;
+            silence::look(&app).await.unwrap();
+            assert!(judged(&app).await.is_empty(), "it was just created");
+            app.clock.advance(61 * 60 * 1000);
+            assert_eq!(silence::look(&app).await.unwrap(), 1);
+            let holds = judged(&app).await;
+            assert_eq!(holds.len(), 1, "{holds:#?}");
+            let gate = holds.first().unwrap();
+            assert_eq!(gate.kind, "gate");
+            assert!(
+                gate.reason.contains("blind-sources-gate")
+                    && gate.reason.contains("Not heard: siem"),
+                "{}",
+                gate.reason
+            );
+            assert_eq!(judged(&app).await.len(), 1, "once");
+            let facts = facts::set(&app, &ann(), "box", &of("acme")).await;
+            assert!(facts.is_ok(), "what nobody hears need not be needed");
+            let facts = FactsView {
+                sources: vec!["siem".to_owned()],
+                ..of("acme")
+            };
+            facts::set(&app, &ann(), "box", &facts).await.unwrap();
+            reported(&app, "1", json!({"kind": "other", "vendor": "acme"})).await;
+            assert_eq!(
+                silence::look(&app).await.unwrap(),
+                1,
+                "heard by whatever proves itself"
+            );
+            assert!(judged(&app).await.is_empty());
+            let actions: Vec<String> = crate::store::audit::entries_after(app.store.read(), 0, 100)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|entry| entry.action)
+                .filter(|action| action.starts_with("source.") && action != "source.create")
+                .collect();
+            assert_eq!(actions, ["source.blind", "source.heard"]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_source_that_is_taken_out_of_use_or_that_nobody_watches_is_no_comfort() {
+        for app in apps_standing().await {
+            needed(&app, "siem").await;
+            source::revoke(&app, &ann(), "siem").await.unwrap();
+            assert_eq!(judged(&app).await.len(), 1, "it is needed and gone");
+            boxed(&app, "another", "acme").await;
+            for name in ["siem", "nobody"] {
+                let facts = FactsView {
+                    sources: vec![name.to_owned()],
+                    ..of("acme")
+                };
+                let refused = facts::set(&app, &ann(), "another", &facts)
+                    .await
+                    .unwrap_err();
+                assert!(
+                    matches!(refused, OperationError::NotFound { .. }),
+                    "{name}: {refused:?}"
+                );
+            }
+        }
     }
 }

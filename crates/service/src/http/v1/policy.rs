@@ -8,7 +8,8 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::http::error::Problem;
 use crate::http::extract::{At, Body, Caller, Query, SpecBody};
-use crate::operations::policy::{self, FactsView, PolicyView};
+use crate::operations::policy::facts::{self, FactsView};
+use crate::operations::policy::{self, PolicyView};
 use crate::operations::token::Permission;
 
 /// Which version.
@@ -72,7 +73,7 @@ pub(in crate::http) async fn facts(
     At(id): At<String>,
 ) -> Result<Json<FactsView>, Problem> {
     caller.may(Permission::Read)?;
-    Ok(Json(policy::facts(&app, &id).await?))
+    Ok(Json(facts::get(&app, &id).await?))
 }
 
 /// Say what rules know of a target: its vendor, products and tenant.
@@ -84,5 +85,5 @@ pub(in crate::http) async fn facts_set(
     Body(body): Body<FactsView>,
 ) -> Result<Json<FactsView>, Problem> {
     let actor = caller.may(Permission::Policy)?;
-    Ok(Json(policy::facts_set(&app, &actor, &id, &body).await?))
+    Ok(Json(facts::set(&app, &actor, &id, &body).await?))
 }

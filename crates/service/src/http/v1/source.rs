@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::http::error::Problem;
 use crate::http::extract::{At, Body, Caller, RawBody};
 use crate::operations::signal::Admitted;
-use crate::operations::source::{self, Profile, SourceConfig, SourceView};
+use crate::operations::source::{self, Profile, SourceConfig, SourceView, receive};
 use crate::operations::token::Permission;
 
 /// A source to create.
@@ -66,6 +66,6 @@ pub(in crate::http) async fn receive(
     body: RawBody,
 ) -> Result<(StatusCode, Json<Admitted>), Problem> {
     let header = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
-    let admitted = source::receive(&app, &name, header, &body.0).await?;
+    let admitted = receive::receive(&app, &name, header, &body.0).await?;
     Ok((StatusCode::ACCEPTED, Json(admitted)))
 }

@@ -1,0 +1,429 @@
+//! Deciding: what rules say becomes holds, once, in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+use tidegate_orchestrator::hold::requirement::{Category, Requirement, Severity as Weight, Status};
+use tidegate_orchestrator::hold::terms::{Group, Terms};
+use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, MovedPeople, Scope, Wanted};
+use tidegate_orchestrator::ids::{Generation, HoldId, RequirementId, TargetId, Timestamp};
+use tidegate_policy::rule::check::REVIEW_DEFAULT;
+use tidegate_policy::rule::judge::{Decision, Fault, TargetFacts};
+use tidegate_policy::rule::{Effect, Reaches, Rule};
+use tidegate_policy::signal::Severity;
+use tidegate_policy::time::Seconds;
+
+use super::{Judging, TASK};
+use crate::app::App;
+use crate::operations::{Actor, hold as holds};
+use crate::store::audit::Entry;
+use crate::store::policy::{self as rows, Rejudge, ReportRow};
+use crate::store::signal::{self as signals, SignalRow};
+use crate::store::{
+    Connection, Lane, StoreError, Txn, hold as hold_rows, release, rollout, transact,
+};
+
+/// What rules say of one target, of all the signals of a batch.
+#[derive(Debug)]
+pub(super) struct Said {
+    effect: Effect,
+    signals: u64,
+    worst: Severity,
+    faults: BTreeSet<Fault>,
+    /// The first of them; `None`: no signal, but the silence of a source.
+    first: Option<SignalRow>,
+    last: i64,
+}
+
+/// By the place of the rule and that of the target.
+pub(super) type Sayings = BTreeMap<(usize, usize), Said>;
+
+/// A signal, and what follows from it.
+pub(super) type Decided = (SignalRow, Vec<Decision>);
+
+/// Writes what a batch of signals came to; returns the holds that are new.
+pub(super) async fn decide(
+    app: &App,
+    known: &Judging,
+    decided: &[Decided],
+    last: i64,
+) -> Result<Vec<Hold>, StoreError> {
+    if decided.is_empty() {
+        transact!(app.store, Lane::Ordinary, "policy_judged", |txn| {
+            rows::judged_set(txn, last, &known.policy).await
+        })?;
+        return Ok(Vec::new());
+    }
+    transact!(app.store, Lane::Hold, "policy_decide", |txn| {
+        let judged = begin(txn, known).await?;
+        let mut said = Sayings::new();
+        let mut outcomes: BTreeMap<&'static str, Vec<i64>> = BTreeMap::new();
+        for (row, decisions) in decided.iter().filter(|(row, _)| row.seq > judged) {
+            outcomes
+                .entry(outcome(known, decisions))
+                .or_default()
+                .push(row.seq);
+            gather(&mut said, known, row, decisions);
+        }
+        let (placed, entries) = Placing::begin(app, txn, known).await?.all(&said).await?;
+        for (outcome, seqs) in &outcomes {
+            signals::outcome_set(txn, outcome, seqs).await?;
+        }
+        rows::judged_set(txn, last, &known.policy).await?;
+        for entry in entries {
+            txn.audit(entry).await?;
+        }
+        Ok(placed)
+    })
+}
+
+/// Holds what rules say of a target at which signals were judged again, or of sources that are silent.
+/// `done` ends what it was asked for; when somebody else has, nothing is written.
+pub(super) async fn decide_besides(
+    app: &App,
+    known: &Judging,
+    said: &Sayings,
+    done: Option<&Rejudge>,
+) -> Result<Vec<Hold>, StoreError> {
+    transact!(app.store, Lane::Hold, "policy_decide_besides", |txn| {
+        begin(txn, known).await?;
+        if let Some(done) = done
+            && !rows::rejudge_done(txn, done).await?
+        {
+            return Ok(Vec::new());
+        }
+        let (placed, entries) = Placing::begin(app, txn, known).await?.all(said).await?;
+        for entry in entries {
+            txn.audit(entry).await?;
+        }
+        Ok(placed)
+    })
+}
+
+/// Takes the locks of who decides, and returns how far signals were judged.
+async fn begin(txn: &mut Txn, known: &Judging) -> Result<i64, StoreError> {
+    hold_rows::hold_lock(txn).await?;
+    let judged = rows::judged_lock(txn).await?;
+    if !known.is_of(&rows::standing(txn).await?) {
+        // Another set is active by now, or the targets are others: they are judged by that.
+        return Err(StoreError::Conflict);
+    }
+    Ok(judged)
+}
+
+/// What sources that have fallen silent come to.
+pub(super) fn silences(known: &Judging) -> Sayings {
+    let decisions = known.judge.look().into_iter();
+    decisions
+        .filter(|decision| known.rule(decision).is_some_and(|rule| !rule.shadow))
+        .map(|decision| {
+            let said = Said {
+                effect: decision.verdict.effect,
+                signals: 0,
+                worst: Severity::Unknown,
+                faults: BTreeSet::new(),
+                first: None,
+                last: 0,
+            };
+            ((decision.rule, decision.target), said)
+        })
+        .collect()
+}
+
+fn outcome(known: &Judging, decisions: &[Decision]) -> &'static str {
+    let in_force = decisions
+        .iter()
+        .filter(|decision| known.rule(decision).is_some_and(|rule| !rule.shadow));
+    in_force
+        .map(|decision| decision.verdict.effect)
+        .max()
+        .map_or("shadow", Effect::name)
+}
+
+/// Adds what follows from a signal, but for rules in shadow.
+pub(super) fn gather(said: &mut Sayings, known: &Judging, row: &SignalRow, decisions: &[Decision]) {
+    let severity = row.signal.severity;
+    let in_force = decisions
+        .iter()
+        .filter(|decision| known.rule(decision).is_some_and(|rule| !rule.shadow));
+    for decision in in_force {
+        let verdict = &decision.verdict;
+        let one = said
+            .entry((decision.rule, decision.target))
+            .or_insert_with(|| Said {
+                effect: verdict.effect,
+                signals: 0,
+                worst: severity,
+                faults: BTreeSet::new(),
+                first: Some(row.clone()),
+                last: row.seq,
+            });
+        one.effect = one.effect.max(verdict.effect);
+        one.signals += 1;
+        one.worst = one.worst.max(severity);
+        one.faults.extend(&verdict.faults);
+        one.last = row.seq;
+    }
+}
+
+const fn kind_of(effect: Effect) -> Option<HoldKind> {
+    match effect {
+        Effect::Review => None,
+        Effect::Gate => Some(HoldKind::Gate),
+        Effect::Pause => Some(HoldKind::Pause),
+        Effect::Halt => Some(HoldKind::Halt),
+    }
+}
+
+/// A hold by a rule that is in force, and what was reported of it.
+struct Standing {
+    report: ReportRow,
+    scope: Scope,
+    kind: HoldKind,
+    is_for_a_fault: bool,
+}
+
+/// Places what rules say, beside what they have placed before.
+struct Placing<'a> {
+    app: &'a App,
+    txn: &'a mut Txn,
+    known: &'a Judging,
+    standing: Vec<Standing>,
+    placed: Vec<Hold>,
+    entries: Vec<Entry>,
+}
+
+impl<'a> Placing<'a> {
+    async fn begin(app: &'a App, txn: &'a mut Txn, known: &'a Judging) -> Result<Self, StoreError> {
+        let in_force = hold_rows::holds_for_writing(txn).await?;
+        let mut standing = Vec::new();
+        for report in rows::reports_in_force(txn).await? {
+            if let Some(hold) = in_force.get(report.hold) {
+                standing.push(Standing {
+                    scope: hold.scope,
+                    kind: hold.kind,
+                    is_for_a_fault: is_for_a_fault(txn, report.hold).await?,
+                    report,
+                });
+            }
+        }
+        Ok(Self {
+            app,
+            txn,
+            known,
+            standing,
+            placed: Vec::new(),
+            entries: Vec::new(),
+        })
+    }
+
+    async fn all(mut self, said: &Sayings) -> Result<(Vec<Hold>, Vec<Entry>), StoreError> {
+        let known = self.known;
+        for ((rule, target), said) in said {
+            let rule = known.judge.rules().get(*rule);
+            let target = known
+                .targets
+                .get(*target)
+                .zip(known.judge.targets().get(*target));
+            if let (Some(rule), Some(target), Some(kind)) = (rule, target, kind_of(said.effect)) {
+                for scope in scopes(self.txn, rule, *target.0).await? {
+                    self.one(rule, target, (kind, scope), said).await?;
+                }
+            }
+        }
+        Ok((self.placed, self.entries))
+    }
+
+    /// Holds what a rule says at a target, or counts it to the hold that stands for it already.
+    async fn one(
+        &mut self,
+        rule: &Rule,
+        (target, facts): (&TargetId, &TargetFacts),
+        (kind, scope): (HoldKind, Scope),
+        said: &Said,
+    ) -> Result<(), StoreError> {
+        let is_for_a_fault = !said.faults.is_empty();
+        let same = self.standing.iter_mut().find(|standing| {
+            // Everything is everything, whichever target it began with. What stands for a missing fact is
+            // never lifted, and what applies may be: they are two.
+            standing.report.rule == rule.id
+                && (standing.report.target == *target || scope == Scope::Everything)
+                && standing.scope == scope
+                && standing.kind == kind
+                && standing.is_for_a_fault == is_for_a_fault
+        });
+        if let Some(same) = same {
+            if said.signals == 0 {
+                return Ok(());
+            }
+            let report = &mut same.report;
+            report.signals += said.signals;
+            report.worst = report.worst.max(said.worst);
+            report.last_seq = report.last_seq.max(said.last);
+            return rows::report_put(self.txn, report).await;
+        }
+        let id: HoldId = self.app.ids.make();
+        let now = self.txn.now();
+        let wanted = wanted(self.known, rule, (*target, facts), (kind, scope), said, now);
+        let (hold, entry) = holds::put(self.txn, &Actor::task(TASK), id, wanted).await?;
+        self.entries.extend(entry);
+        let report = ReportRow {
+            hold: hold.id,
+            rule: rule.id.clone(),
+            target: *target,
+            signals: said.signals,
+            worst: said.worst,
+            first_seq: said.first.as_ref().map_or(0, |first| first.seq),
+            last_seq: said.last,
+        };
+        rows::report_put(self.txn, &report).await?;
+        if kind == HoldKind::Halt {
+            terms(self.app, self.txn, rule, &hold, said.worst).await?;
+        }
+        self.standing.push(Standing {
+            report,
+            scope: hold.scope,
+            kind,
+            is_for_a_fault,
+        });
+        self.placed.push(hold);
+        Ok(())
+    }
+}
+
+/// Says whether a hold by a rule stands for a fact that was missing.
+pub(super) async fn is_for_a_fault<C: Connection>(
+    db: &C,
+    hold: HoldId,
+) -> Result<bool, StoreError> {
+    let row = hold_rows::hold_load(db, hold).await?;
+    let hold = row.ok_or(StoreError::NotFound)?.hold()?;
+    Ok(matches!(hold.cause, Cause::Rule { faults, .. } if !faults.is_empty()))
+}
+
+/// Returns what a rule holds, starting from a target.
+async fn scopes(txn: &Txn, rule: &Rule, target: TargetId) -> Result<Vec<Scope>, StoreError> {
+    Ok(match rule.then.reaches {
+        Reaches::Everything => vec![Scope::Everything],
+        Reaches::Target => vec![Scope::Target(target)],
+        // The people of a signal are not looked up yet, so a wave is its whole rollout.
+        Reaches::Rollout | Reaches::Wave => {
+            let onto = rollout::rollouts_onto(txn, target).await?;
+            onto.into_iter().map(Scope::Rollout).collect()
+        }
+    })
+}
+
+fn wanted(
+    known: &Judging,
+    rule: &Rule,
+    (target, facts): (TargetId, &TargetFacts),
+    (kind, scope): (HoldKind, Scope),
+    said: &Said,
+    now: Timestamp,
+) -> Wanted {
+    let mut reason = format!("rule `{}`: {}", rule.id, rule.says);
+    match &said.first {
+        Some(first) => {
+            let signal = &first.signal;
+            let about = signal.vendor.as_deref().unwrap_or("no vendor");
+            reason = format!(
+                "{reason} Reported by {}: {} about {about}, severity {}",
+                signal.source, signal.kind, signal.severity
+            );
+            if !signal.title.is_empty() {
+                reason = format!("{reason}, \"{}\"", signal.title);
+            }
+        }
+        None => {
+            let silent: Vec<&str> = facts.blind.iter().map(String::as_str).collect();
+            reason = format!("{reason} Not heard: {}", silent.join(", "));
+        }
+    }
+    for fault in &said.faults {
+        reason = format!("{reason}. The rule could not say: {}", fault.sentence());
+    }
+    let every = rule.then.review_every.unwrap_or(REVIEW_DEFAULT);
+    let moved = rule.then.moved.as_deref().and_then(MovedPeople::from_name);
+    Wanted {
+        kind,
+        scope,
+        part: None,
+        cause: Cause::Rule {
+            rule: rule.id.clone(),
+            policy: known.digest,
+            target,
+            signal: said.first.as_ref().map(|first| first.id.to_string()),
+            faults: said
+                .faults
+                .iter()
+                .map(|fault| fault.code().to_owned())
+                .collect(),
+        },
+        reason,
+        effect: moved.filter(|_| kind == HoldKind::Halt).unwrap_or_default(),
+        review_at: Some(every.after(now)),
+    }
+}
+
+/// Writes what the release of a halt by a rule needs.
+async fn terms(
+    app: &App,
+    txn: &mut Txn,
+    rule: &Rule,
+    hold: &Hold,
+    worst: Severity,
+) -> Result<(), StoreError> {
+    let Some(wanted) = &rule.then.release else {
+        return Ok(());
+    };
+    let usual = Terms::default();
+    let hours = |time: Option<Seconds>, usual: u32| time.map_or(usual, |time| time.0 / 3600);
+    let groups = wanted
+        .groups
+        .iter()
+        .filter_map(|name| Group::from_name(name));
+    let terms = Terms {
+        approvals_needed: wanted.approvals.unwrap_or(0).max(usual.approvals_needed),
+        groups: usual.groups.iter().copied().chain(groups).collect(),
+        approval_hours: hours(wanted.valid_for, usual.approval_hours),
+        execution_hours: hours(wanted.execute_within, usual.execution_hours),
+        ..usual
+    };
+    release::terms_put(txn, hold.id, &terms).await?;
+    let weight = match worst {
+        Severity::Critical => Weight::Critical,
+        Severity::High | Severity::Unknown => Weight::High,
+        Severity::Medium => Weight::Medium,
+        Severity::Low | Severity::Info => Weight::Low,
+    };
+    for (number, asked) in (1..).zip(&wanted.requirements) {
+        let id: RequirementId = app.ids.make();
+        let named = json!(asked.category);
+        let requirement = Requirement {
+            id,
+            hold: hold.id,
+            number,
+            title: asked.title.clone(),
+            text: format!("{} (asked for by rule `{}`)", asked.title, rule.id),
+            category: serde_json::from_value::<Category>(named).map_err(StoreError::corrupt)?,
+            severity: weight,
+            blocking: true,
+            owners: vec![hold.owner.clone()],
+            vendor: Default::default(),
+            opened_by: hold.placed_by.clone(),
+            opened_at: hold.placed_at,
+            due: None,
+            milestones: Vec::new(),
+            checkins: Vec::new(),
+            next_checkin_due: hold.placed_at + chrono::TimeDelta::days(30),
+            status: Status::Proposed,
+            evidence: Vec::new(),
+            verified: None,
+            waiver: None,
+            generation: Generation(1),
+        };
+        release::requirement_insert(txn, &requirement).await?;
+    }
+    Ok(())
+}

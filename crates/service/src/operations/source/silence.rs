@@ -1,0 +1,97 @@
+//! Silence: whoever should report and is not heard is blind, and whoever needs it is held by a rule.
+//!
+//! Nothing is decided here but whether a source is heard. It says itself that it sends nothing, or nothing
+//! was heard for as long as it says; it is heard again by the next word that proves itself. Both are audited.
+
+use serde_json::json;
+use tidegate_orchestrator::ids::{Timestamp, from_millis};
+use tidegate_policy::time::Seconds;
+
+use super::config_of;
+use crate::app::App;
+use crate::operations::Actor;
+use crate::store::source::{self as rows, StateRow};
+use crate::store::{Lane, StoreError, policy, transact};
+
+/// Who finds that a source is blind.
+const TASK: &str = "sources";
+
+/// Says why a source is blind; `None`: it is heard.
+#[must_use]
+pub fn why_blind(
+    state: &StateRow,
+    silent_after: Option<Seconds>,
+    now: Timestamp,
+) -> Option<String> {
+    if let Some(why) = &state.stopped {
+        return Some(format!("it says that it sends nothing: {why}"));
+    }
+    let heard = from_millis(state.heard_at).unwrap_or(Timestamp::UNIX_EPOCH);
+    let after = silent_after?;
+    if !after.has_passed(heard, now) {
+        return None;
+    }
+    let silent = format!("nothing was heard of it for {} seconds", after.0);
+    Some(match &state.trouble {
+        Some(trouble) => format!("{silent}: {trouble}"),
+        None => silent,
+    })
+}
+
+/// Looks at every source in use, and writes what has changed. Returns how many did.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn look(app: &App) -> Result<usize, StoreError> {
+    let sources = rows::sources(app.store.read()).await?;
+    if sources.is_empty() {
+        return Ok(0);
+    }
+    let states = rows::states(app.store.read()).await?;
+    let now = app.store.now().await?;
+    let mut changed = 0;
+    for source in sources.iter().filter(|source| source.revoked_at.is_none()) {
+        let Some(state) = states.get(&source.name) else {
+            continue;
+        };
+        let (_, config) = config_of(source)?;
+        let silent_after = config.silent_after();
+        if why_blind(state, silent_after, now).is_some() != state.blind_since.is_some()
+            && turn(app, &source.name, silent_after).await?
+        {
+            changed += 1;
+        }
+    }
+    if changed > 0 {
+        app.wake.judge();
+    }
+    Ok(changed)
+}
+
+/// Writes that a source is blind or heard again, by what is known of it in the transaction.
+async fn turn(app: &App, name: &str, silent_after: Option<Seconds>) -> Result<bool, StoreError> {
+    transact!(app.store, Lane::Ordinary, "source_silence", |txn| {
+        let now = txn.now();
+        let states = rows::states(txn).await?;
+        let Some(state) = states.get(name) else {
+            return Ok(false);
+        };
+        let why = why_blind(state, silent_after, now);
+        if !rows::blind_set(txn, name, why.as_deref(), now).await? {
+            return Ok(false);
+        }
+        policy::facts_changed(txn).await?;
+        let action = if why.is_some() {
+            "source.blind"
+        } else {
+            "source.heard"
+        };
+        let detail = json!({
+            "why": why, "heard_at": from_millis(state.heard_at), "blind_since": state.blind_since.and_then(from_millis),
+        });
+        txn.audit(Actor::task(TASK).entry(action, format!("source:{name}"), detail))
+            .await?;
+        Ok(true)
+    })
+}
