@@ -1,11 +1,13 @@
 //! A policy set: rules that are written, tested, approved and replaced together.
 //!
 //! It is known by the digest of what it says, however it is written. `case` is about the tests that stand
-//! beside the rules, `change` about what one set changes in another, `replay` about what it would have done.
+//! beside the rules, `change` about what one set changes in another, `replay` about what it would have done,
+//! `schema` about the shape of one for editors.
 
 pub mod case;
 pub mod change;
 pub mod replay;
+pub mod schema;
 
 use std::collections::BTreeSet;
 

@@ -88,6 +88,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(v1::policy::list, v1::policy::propose))
         .routes(routes!(v1::policy::show))
         .routes(routes!(v1::policy::approve))
+        .routes(routes!(v1::policy::replay))
+        .routes(routes!(v1::signal::explain))
         .routes(routes!(v1::policy::facts, v1::policy::facts_set))
         .routes(routes!(v1::audit::list))
         .routes(routes!(v1::audit::fsck))

@@ -13,9 +13,9 @@ const DEPTH_MAX: usize = 16;
 /// How many parts a condition may have in all.
 const PARTS_MAX: usize = 200;
 /// How many words a list may have.
-const WORDS_MAX: usize = 1000;
+pub(crate) const WORDS_MAX: usize = 1000;
 /// How much a window may count.
-const COUNT_MAX: u32 = 1000;
+pub(crate) const COUNT_MAX: u32 = 1000;
 /// How long a window may be.
 const WINDOW_MAX: Seconds = Seconds(31 * 86_400);
 /// How long a hold may go without being looked at.
@@ -36,7 +36,7 @@ pub const CATEGORIES: [&str; 6] = [
 /// The seats that people approve in.
 pub const GROUPS: [&str; 3] = ["security", "operations", "approvers"];
 /// What can become of people already moved.
-const MOVED: [&str; 3] = ["keep", "freeze", "revert"];
+pub(crate) const MOVED: [&str; 3] = ["keep", "freeze", "revert"];
 
 /// Something a rule may not say.
 #[derive(Debug, Clone, PartialEq, Eq)]

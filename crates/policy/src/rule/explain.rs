@@ -12,6 +12,8 @@ use crate::named::named;
 use crate::signal::{Severity, Signal, Trust};
 use crate::time::{Seconds, Timestamp};
 
+/// What is seen of a window when the rest of the rule does not hold.
+pub const NOT_COUNTED: &str = "not counted: the rest does not hold";
 /// How many words of a list are named.
 const WORDS_SHOWN: usize = 6;
 
@@ -185,7 +187,7 @@ impl Asking<'_> {
                     (Some(tally), Some(at)) => {
                         (tally.is_reached(at), counted(tally.counted_at(at), window))
                     }
-                    (Some(_) | None, _) => (true, "not counted: the rest does not hold".to_owned()),
+                    (Some(_) | None, _) => (true, NOT_COUNTED.to_owned()),
                 };
                 leaf(window_text(window), seen, holds)
             }
@@ -243,7 +245,7 @@ fn leaf(asks: String, seen: String, holds: bool) -> Asked {
 
 /// Says what a test wants.
 fn asks(test: &SignalTest, target: &TargetFacts) -> String {
-    let named = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    let named = |text: &Option<String>, none: &str| text.clone().unwrap_or_else(|| none.to_owned());
     match test {
         SignalTest::Kind(kinds) => one_of("kind", kinds.iter().map(|one| one.name())),
         SignalTest::Severity {
@@ -260,14 +262,17 @@ fn asks(test: &SignalTest, target: &TargetFacts) -> String {
             one_of(field.name(), any_of.iter().map(String::as_str))
         }
         SignalTest::VendorOfTarget => {
-            format!("vendor is the target's, {}", named(&target.vendor))
+            format!("vendor is the target's, {}", named(&target.vendor, "none"))
         }
         SignalTest::TenantOfTarget => {
-            format!("tenant is the target's, {}", named(&target.tenant))
+            format!("tenant is the target's, {}", named(&target.tenant, "any"))
         }
         SignalTest::Products(list) => one_of("products", list.iter().map(String::as_str)),
         SignalTest::ProductsOfTarget => {
-            let ours = words(target.products.iter().map(String::as_str));
+            let ours = match target.products.is_empty() {
+                true => "all".to_owned(),
+                false => words(target.products.iter().map(String::as_str)),
+            };
             format!("products overlap the target's, {ours}")
         }
         SignalTest::Reach(reach) => format!("it is about {reach}"),

@@ -16,7 +16,7 @@ use crate::signal::{Dialect, Lifecycle, Severity, Signal, SignalKind, Subject, T
 use crate::time::{Seconds, Timestamp};
 
 /// How many signals a test may give.
-const GIVEN_MAX: usize = 1000;
+pub(super) const GIVEN_MAX: usize = 1000;
 
 named! {
     /// What a test expects.

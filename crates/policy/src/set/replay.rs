@@ -21,7 +21,7 @@ use crate::signal::{Severity, Signal};
 use crate::time::{Seconds, Timestamp};
 
 /// The most stops of one replay that are told; one more means a rule that is lifted and holds again all day.
-pub const STOPS_MAX: usize = 10_000;
+pub const STOPS_MAX: usize = 2_000;
 
 /// What a rule held, or would have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

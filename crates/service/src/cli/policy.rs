@@ -1,6 +1,7 @@
 //! Commands about policy sets. `test`, `diff` and most of `replay` need no service: whoever writes rules tries
 //! them at once.
 
+mod explain;
 mod replay;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub enum PolicyCommand {
     },
     /// Say what a set would have done, over signals of a file, of the service, or of a told scenario
     Replay(replay::Replay),
+    /// Say of each rule why it applies to a signal, or does not
+    Explain(explain::Explain),
     /// Propose a version: a draft until people say yes
     Propose {
         /// The file
@@ -82,6 +85,7 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
         PolicyCommand::Test { file } => test(context, &file),
         PolicyCommand::Diff { old, new } => diff(context, &old, &new),
         PolicyCommand::Replay(command) => replay::run(context, &command).await,
+        PolicyCommand::Explain(command) => explain::run(context, &command).await,
         PolicyCommand::Propose { file } => {
             let (text, content_type) = text(&file)?;
             let document = Document { text, content_type };

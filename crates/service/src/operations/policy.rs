@@ -2,10 +2,11 @@
 //!
 //! A set is proposed as a draft and becomes active by the yes of people from security: one where it only
 //! tightens, two who did not write it where anything may slip through that did not before. `judging` is about
-//! what the active set makes of signals, and `facts` about what it knows of targets.
+//! what the active set makes of signals, `facts` about what it knows of targets, and `replaying` about looking back.
 
 pub mod facts;
 pub mod judging;
+pub mod replaying;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,6 +25,8 @@ use crate::store::{Connection, Lane, StoreError, Txn, transact};
 
 /// How many people say yes to a set by which something may slip through that did not before.
 const YES_TO_LOOSEN: usize = 2;
+/// What stands in the place of a name in addresses of the API.
+const RESERVED: [&str; 3] = ["replay", "schema", "test"];
 /// How many versions are listed.
 const LISTED_MAX: usize = 200;
 
@@ -169,6 +172,13 @@ pub async fn propose(
     format: Format,
 ) -> Result<PolicyView, OperationError> {
     let set = PolicySet::parse(text, format).map_err(|errors| invalid(&errors))?;
+    if RESERVED.contains(&set.name.as_str()) {
+        let sentence = format!(
+            "`{}` is an address of the API: call the set otherwise",
+            set.name
+        );
+        return Err(OperationError::invalid("name_reserved", sentence));
+    }
     let failures = set.failures();
     if !failures.is_empty() {
         return Err(failing(&failures));

@@ -160,11 +160,7 @@ pub async fn list(
     let standing = policy::standing(app.store.read()).await?;
     let found = rows::signals_before(app.store.read(), before, limit + 1).await?;
     let views = found.into_iter().map(|row| SignalView {
-        outcome: match row.outcome {
-            Some(outcome) => outcome,
-            None if row.seq > standing.judged_seq => "waiting".to_owned(),
-            None => "unmapped".to_owned(),
-        },
+        outcome: outcome_of(&row, standing.judged_seq),
         seq: row.seq,
         id: row.id,
         signal: row.signal,
@@ -172,6 +168,15 @@ pub async fn list(
     Ok(Page::cut(views.collect(), limit, |view| {
         view.seq.to_string()
     }))
+}
+
+/// Says what rules made of a signal, when signals were judged up to `judged`.
+pub(super) fn outcome_of(row: &SignalRow, judged: i64) -> String {
+    match &row.outcome {
+        Some(outcome) => outcome.clone(),
+        None if row.seq > judged => "waiting".to_owned(),
+        None => "unmapped".to_owned(),
+    }
 }
 
 /// The time from which on signals may still count in a window.

@@ -160,3 +160,13 @@ pub async fn number_at<C: ConnectionTrait>(db: &C, at: Timestamp) -> Result<i64,
     let row: Option<query::MaybeNumber> = query::one(db, sql, [millis(at).into()]).await?;
     Ok(row.and_then(|row| row.number).unwrap_or(0))
 }
+
+/// Reads one signal.
+pub async fn signal_find<C: ConnectionTrait>(
+    db: &C,
+    id: Uuid,
+) -> Result<Option<SignalRow>, StoreError> {
+    let sql = "SELECT seq, id, body, outcome FROM signal WHERE id = $1";
+    let raw: Option<RawSignal> = query::one(db, sql, [id.to_string().into()]).await?;
+    raw.map(SignalRow::try_from).transpose()
+}

@@ -3,11 +3,11 @@
 //! Over a file of signals nothing but the files is needed; over what the service keeps, it is asked.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_orchestrator::ids::Timestamp;
 use tidegate_policy::rule::judge::TargetFacts;
 use tidegate_policy::scenario::{self, Scenario};
@@ -19,8 +19,10 @@ use tidegate_policy::signal::folded;
 
 use super::super::context::Context;
 use super::super::error::{CliError, Exit};
+use super::super::instant;
 use super::super::table::{Table, cut, grouped};
-use super::{parsed, text};
+use super::{format_of, parsed, text};
+use crate::operations::policy::replaying::ReplayView;
 
 /// A story is read line by line: wider is not easier.
 const STORY_WIDTH: usize = 100;
@@ -28,7 +30,7 @@ const STORY_WIDTH: usize = 100;
 /// What is replayed, and over which signals.
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// The set: a file
+    /// The set: a file; with --stored also the name of a set that is kept, or name@version
     #[arg(required_unless_present = "scenario", conflicts_with = "scenario")]
     file: Option<PathBuf>,
     /// A file of signals, one JSON object a line: as `signal list -o json` has them, or reports with `received_at`
@@ -43,8 +45,17 @@ pub struct Replay {
     #[arg(long, value_name = "NAME:VENDOR[:PRODUCT,…]")]
     target: Vec<String>,
     /// Another set to compare with, as the one that was in force
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "signals")]
     against: Option<PathBuf>,
+    /// Over the signals that the service keeps, beside the set in force
+    #[arg(long, conflicts_with = "scenario")]
+    stored: bool,
+    /// Signals received from then on: a day, or an instant
+    #[arg(long, value_name = "WHEN", requires = "stored")]
+    since: Option<String>,
+    /// Signals received before then
+    #[arg(long, value_name = "WHEN", requires = "stored")]
+    until: Option<String>,
     /// Tell a scenario that comes with the program, with the rules and the signals of it
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(scenario::NAMES))]
     scenario: Option<String>,
@@ -64,8 +75,13 @@ pub(super) async fn run(context: &Context, command: &Replay) -> Result<(), CliEr
     let Some(file) = &command.file else {
         return Err(usage("name the set to replay: a file"));
     };
+    if command.stored {
+        return stored(context, command, file).await;
+    }
     let Some(signals) = &command.signals else {
-        return Err(usage("say which signals: --signals FILE"));
+        return Err(usage(
+            "say which signals: --signals FILE, or --stored for those that the service keeps",
+        ));
     };
     let set = parsed(file)?;
     let (text, _) = text(signals)?;
@@ -89,6 +105,48 @@ pub(super) async fn run(context: &Context, command: &Replay) -> Result<(), CliEr
     ended(steps.as_deref())
 }
 
+/// Asks the service to replay a set over what it keeps.
+async fn stored(context: &Context, command: &Replay, file: &Path) -> Result<(), CliError> {
+    let mut request = match file.is_file() {
+        true => {
+            let (text, _) = text(file)?;
+            json!({"text": text, "format": format_of(file).0.name()})
+        }
+        false => named(file)?,
+    };
+    let since = instant::given("since", command.since.as_ref())?;
+    let until = instant::given("until", command.until.as_ref())?;
+    if let Some(fields) = request.as_object_mut() {
+        fields.insert("since".to_owned(), json!(since));
+        fields.insert("until".to_owned(), json!(until));
+    }
+    let answer: Value = context.client.post("/v1/policies/replay", &request).await?;
+    let view: ReplayView = serde_json::from_value(answer.clone())
+        .map_err(|error| CliError::Failed(format!("the answer cannot be read: {error}")))?;
+    context.show(&answer, |_| {
+        told(&view.candidate, Some(&view.differences), context.width())
+    });
+    ended(Some(&view.differences))
+}
+
+/// Reads `name` or `name@version`.
+fn named(file: &Path) -> Result<Value, CliError> {
+    let text = file.to_string_lossy();
+    if text.contains(['/', '\\']) || file.extension().is_some_and(|ending| ending == "yaml") {
+        return Err(CliError::File {
+            path: file.to_owned(),
+            cause: std::io::ErrorKind::NotFound.into(),
+        });
+    }
+    let Some((name, version)) = text.split_once('@') else {
+        return Ok(json!({"name": text}));
+    };
+    match version.parse::<i64>() {
+        Ok(version) => Ok(json!({"name": name, "version": version})),
+        Err(_) => Err(usage(&format!("`{version}` is no version: write {name}@3"))),
+    }
+}
+
 /// Tells the story of the scenario.
 fn tell(context: &Context, stopped_on: Option<NaiveDate>) -> Result<(), CliError> {
     let stopped_on = stopped_on.unwrap_or_else(scenario::stopped_on_default);
@@ -101,7 +159,7 @@ fn tell(context: &Context, stopped_on: Option<NaiveDate>) -> Result<(), CliError
     Ok(())
 }
 
-fn usage(sentence: &str) -> CliError {
+pub(super) fn usage(sentence: &str) -> CliError {
     CliError::Usage(sentence.to_owned())
 }
 
@@ -114,7 +172,7 @@ fn ended(steps: Option<&[Step]>) -> Result<(), CliError> {
 }
 
 /// Reads `suite:microsoft:email,identity`.
-fn facts(text: &str) -> Result<TargetFacts, CliError> {
+pub(super) fn facts(text: &str) -> Result<TargetFacts, CliError> {
     let wrong = || {
         usage(&format!(
             "--target: `{text}` is not name:vendor or name:vendor:product,product"

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::http::error::Problem;
 use crate::http::extract::{At, Body, Caller, Query, SpecBody};
 use crate::operations::policy::facts::{self, FactsView};
+use crate::operations::policy::replaying::{self, ReplayRequest, ReplayView};
 use crate::operations::policy::{self, PolicyView};
 use crate::operations::token::Permission;
 
@@ -86,4 +87,18 @@ pub(in crate::http) async fn facts_set(
 ) -> Result<Json<FactsView>, Problem> {
     let actor = caller.may(Permission::Policy)?;
     Ok(Json(facts::set(&app, &actor, &id, &body).await?))
+}
+
+/// Say what a set would have done, over signals that are kept, and how that differs from the active set.
+///
+/// Nothing changes, and nobody who writes waits. What people placed and released is not played again.
+#[utoipa::path(post, path = "/v1/policies/replay", tag = "policies", request_body = ReplayRequest, responses((status = 200, body = ReplayView)))]
+pub(in crate::http) async fn replay(
+    State(app): State<App>,
+    caller: Caller,
+    Body(body): Body<ReplayRequest>,
+) -> Result<Json<ReplayView>, Problem> {
+    // It costs time of the processor, so it is for whoever writes policies.
+    caller.may(Permission::Policy)?;
+    Ok(Json(replaying::replay(&app, &body).await?))
 }

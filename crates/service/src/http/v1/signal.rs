@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Deserialize;
 
 use super::PageQuery;
 use crate::app::App;
 use crate::http::error::Problem;
-use crate::http::extract::{Caller, Query, RawBody};
+use crate::http::extract::{At, Caller, Query, RawBody};
 use crate::operations::Page;
+use crate::operations::policy::replaying::{self, ExplainView};
 use crate::operations::signal::{self, Admitted, SignalView};
 use crate::operations::token::Permission;
 
@@ -37,4 +39,25 @@ pub(in crate::http) async fn send(
     let actor = caller.may(Permission::Report)?;
     let admitted = signal::send(&app, &actor, &body.0).await?;
     Ok((StatusCode::ACCEPTED, Json(admitted)))
+}
+
+/// At which target.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct TargetQuery {
+    /// Its name; every one unless said.
+    target: Option<String>,
+}
+
+/// Explain what every rule of the active set says of a signal at every target: each test with what it saw.
+#[utoipa::path(get, path = "/v1/signals/{id}/explain", tag = "signals", params(("id" = String, Path), TargetQuery), responses((status = 200, body = ExplainView)))]
+pub(in crate::http) async fn explain(
+    State(app): State<App>,
+    caller: Caller,
+    At(id): At<String>,
+    Query(query): Query<TargetQuery>,
+) -> Result<Json<ExplainView>, Problem> {
+    caller.may(Permission::Read)?;
+    let view = replaying::explain(&app, &id, query.target.as_deref()).await?;
+    Ok(Json(view))
 }
