@@ -20,6 +20,7 @@
 mod asking;
 mod drifting;
 mod exposing;
+mod judging;
 mod measure;
 mod moving;
 mod reference;
@@ -46,9 +47,9 @@ use support::database::Database;
 use world::{Files, World};
 
 /// What can be chosen: parts and databases.
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     "import", "plan", "drain", "looks", "halt", "exposure", "restart", "drift", "scale", "memory",
-    "replicas", "scim",
+    "replicas", "scim", "judge",
 ];
 /// How many of them need a database each.
 const ON_EACH_DATABASE: usize = 10;
@@ -138,6 +139,10 @@ async fn run(options: &Options) {
             println!("{kind}");
             scim::scim(&mut report, &files, kind).await;
         }
+    }
+    if options.part(&["judge"]) {
+        println!("judge");
+        judging::judging(&mut report);
     }
     println!("\n{}", report.table());
     let about = json!({"machine": machine, "people": options.people, "sizes": options.sizes, "chosen": options.chosen});

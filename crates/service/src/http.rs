@@ -89,6 +89,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(v1::policy::show))
         .routes(routes!(v1::policy::approve))
         .routes(routes!(v1::policy::replay))
+        .routes(routes!(v1::policy::schema))
         .routes(routes!(v1::signal::explain))
         .routes(routes!(v1::policy::facts, v1::policy::facts_set))
         .routes(routes!(v1::audit::list))

@@ -164,6 +164,32 @@ impl Rule {
             && signal.lifecycle.can_tighten()
     }
 
+    /// Says whether the rule cannot apply to a signal that names a vendor, whatever the target: a part of its
+    /// outermost `all` that asks nothing of targets does not hold. Where a target has no vendor it is not for
+    /// this to say: that fact may be missing, and that is said whatever the rest holds.
+    fn is_out_of_question(&self, signal: &Signal) -> bool {
+        let When::All(parts) = &self.when else {
+            return false;
+        };
+        let nobodys = TargetFacts::default();
+        parts.iter().any(|part| match part {
+            When::Signal(test) if !test.asks_of_target() => {
+                test.asks(signal, &nobodys) == Ok(false)
+            }
+            When::Any(_) | When::Not(_) | When::All(_) if !part.has(is_about_target) => {
+                let mut faults = BTreeSet::new();
+                let windows = &mut Windows::Reached;
+                !holds(part, (signal, &nobodys), windows, &mut faults) && faults.is_empty()
+            }
+            When::All(_)
+            | When::Any(_)
+            | When::Not(_)
+            | When::Signal(_)
+            | When::Window(_)
+            | When::SourceBlind => false,
+        })
+    }
+
     fn verdict(&self, applies: bool, faults: BTreeSet<Fault>) -> RuleVerdict {
         let outcome = match (applies, faults.is_empty()) {
             (_, false) if self.trust_at_least.is_authenticated() => Outcome::Faulty,
@@ -287,6 +313,15 @@ fn key_of(counted: Counted, signal: &Signal) -> String {
     }
 }
 
+/// Says whether a part asks something of a target, or counts at one.
+fn is_about_target(part: &When) -> bool {
+    match part {
+        When::Signal(test) => test.asks_of_target(),
+        When::Window(_) | When::SourceBlind => true,
+        When::All(_) | When::Any(_) | When::Not(_) => false,
+    }
+}
+
 fn is_one_of(text: &str, any_of: &[String]) -> bool {
     any_of.iter().any(|one| {
         one.eq_ignore_ascii_case(text)
@@ -295,6 +330,23 @@ fn is_one_of(text: &str, any_of: &[String]) -> bool {
 }
 
 impl SignalTest {
+    /// Says whether it compares the signal with a target.
+    const fn asks_of_target(&self) -> bool {
+        match self {
+            Self::VendorOfTarget | Self::TenantOfTarget | Self::ProductsOfTarget => true,
+            Self::Kind(_)
+            | Self::Severity { .. }
+            | Self::Confidence { .. }
+            | Self::Lifecycle(_)
+            | Self::Dialect(_)
+            | Self::Text { .. }
+            | Self::Products(_)
+            | Self::Reach(_)
+            | Self::Labels(_)
+            | Self::Age { .. } => false,
+        }
+    }
+
     /// Asks a signal, beside a target.
     ///
     /// # Errors
@@ -375,6 +427,7 @@ pub struct Judge {
     /// Where the targets of each vendor are; a signal about another one is not looked at there.
     by_vendor: BTreeMap<String, Vec<usize>>,
     without_vendor: Vec<usize>,
+    everywhere: Vec<usize>,
     memory: Vec<RuleMemory>,
 }
 
@@ -394,7 +447,12 @@ impl Judge {
                 None => without_vendor.push(place),
             }
         }
+        // Those of a vendor and those of none, so that whoever looks at the one needs no list of its own.
+        for theirs in by_vendor.values_mut() {
+            theirs.extend(&without_vendor);
+        }
         Self {
+            everywhere: (0..targets.len()).collect(),
             rules,
             targets,
             by_vendor,
@@ -418,18 +476,20 @@ impl Judge {
     /// Takes in a signal, and returns what follows where.
     pub fn take(&mut self, signal: &Signal) -> Vec<Decision> {
         let mut decisions = Vec::new();
-        let everywhere: Vec<usize> = (0..self.targets.len()).collect();
-        let theirs: Option<Vec<usize>> = signal.vendor.as_ref().map(|vendor| {
-            let theirs = self.by_vendor.get(vendor).into_iter().flatten();
-            theirs.chain(&self.without_vendor).copied().collect()
+        // Without a vendor it may be about any: then each target is looked at.
+        let theirs = signal.vendor.as_ref().map(|vendor| {
+            let known = self.by_vendor.get(vendor);
+            known.unwrap_or(&self.without_vendor)
         });
         for (place, rule) in self.rules.iter().enumerate() {
             if !rule.looks_at(signal) {
                 continue;
             }
-            let places = match &theirs {
+            let places = match theirs {
+                // What can be said without any target is said once, and not once for each.
+                Some(_) if rule.is_out_of_question(signal) => &self.without_vendor,
                 Some(theirs) if rule.asks_vendor_of_target() => theirs,
-                _ => &everywhere,
+                _ => &self.everywhere,
             };
             for target in places {
                 let known = place * self.targets.len() + target;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tidegate_policy::document::Format;
-use tidegate_policy::set::PolicySet;
+use tidegate_policy::set::{PolicySet, schema};
 
 use super::client::{Document, escape};
 use super::context::{Context, text_of};
@@ -35,6 +35,8 @@ pub enum PolicyCommand {
     Replay(replay::Replay),
     /// Say of each rule why it applies to a signal, or does not
     Explain(explain::Explain),
+    /// Print the JSON Schema of policy sets, for editors
+    Schema,
     /// Propose a version: a draft until people say yes
     Propose {
         /// The file
@@ -86,6 +88,11 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
         PolicyCommand::Diff { old, new } => diff(context, &old, &new),
         PolicyCommand::Replay(command) => replay::run(context, &command).await,
         PolicyCommand::Explain(command) => explain::run(context, &command).await,
+        PolicyCommand::Schema => {
+            // The same in every form: it is JSON.
+            print!("{}", schema::text());
+            Ok(())
+        }
         PolicyCommand::Propose { file } => {
             let (text, content_type) = text(&file)?;
             let document = Document { text, content_type };

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::app::App;
 use crate::http::error::Problem;
@@ -101,4 +102,11 @@ pub(in crate::http) async fn replay(
     // It costs time of the processor, so it is for whoever writes policies.
     caller.may(Permission::Policy)?;
     Ok(Json(replaying::replay(&app, &body).await?))
+}
+
+/// Return the JSON Schema of policy sets, for editors.
+#[utoipa::path(get, path = "/v1/policies/schema", tag = "policies", responses((status = 200, body = Object)))]
+pub(in crate::http) async fn schema(caller: Caller) -> Result<Json<Value>, Problem> {
+    caller.may(Permission::Read)?;
+    Ok(Json(tidegate_policy::set::schema::schema()))
 }
