@@ -107,14 +107,14 @@ fn by_hand(signal: &Signal, target: &TargetFacts) -> bool {
     let age = signal
         .issued_at
         .is_none_or(|issued| (signal.received_at - issued).num_days() <= 30);
-    matches!(
-        signal.kind,
-        SignalKind::VendorBreach | SignalKind::Advisory
-    ) && signal.severity.or(Severity::High) >= Severity::High
+    matches!(signal.kind, SignalKind::VendorBreach | SignalKind::Advisory)
+        && signal.severity.or(Severity::High) >= Severity::High
         && signal.confidence.unwrap_or(100) >= 50
         && matches!(signal.lifecycle, Lifecycle::Opened | Lifecycle::Updated)
         && signal.vendor == target.vendor
-        && signal.subject.touches_tenant(target.tenant.as_deref().unwrap_or_default())
+        && signal
+            .subject
+            .touches_tenant(target.tenant.as_deref().unwrap_or_default())
         && !signal.products.is_disjoint(&target.products)
         && signal.subject.reach() == Reach::Everybody
         && (signal.labels.contains("confirmed") || signal.labels.contains("urgent"))
@@ -183,7 +183,10 @@ fn all_rules(report: &mut Report, vendors: usize) {
     }
     let ours = begun.elapsed().as_secs_f64();
     let pass = best(|| {
-        let seen: usize = signals.iter().map(|signal| black_box(signal).title.len()).sum();
+        let seen: usize = signals
+            .iter()
+            .map(|signal| black_box(signal).title.len())
+            .sum();
         black_box(seen);
     })
     .as_secs_f64();

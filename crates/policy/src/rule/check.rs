@@ -365,6 +365,32 @@ pub fn tightens(old: &Rule, new: &Rule) -> bool {
             <= then.review_every.unwrap_or(REVIEW_DEFAULT)
         && soon(then.lift_after_clear_for, new.then.lift_after_clear_for)
         && releases_no_easier(old, new)
+        && asks_no_less(old, new)
+}
+
+/// A fact that is missing holds, so a rule that no longer asks for it, or for which less follows then, may
+/// hold less.
+fn asks_no_less(old: &Rule, new: &Rule) -> bool {
+    let asks = |rule: &Rule, is: fn(&When) -> bool| rule.when.has(is);
+    let asks_signal = asks(old, asks_vendor_of_signal);
+    let is_asked = (!asks_signal || asks(new, asks_vendor_of_signal))
+        && (!asks(old, asks_vendor_of_target) || asks(new, asks_vendor_of_target));
+    is_asked && (!asks_signal || new.unsure() >= old.unsure())
+}
+
+const fn asks_vendor_of_target(part: &When) -> bool {
+    matches!(part, When::Signal(SignalTest::VendorOfTarget))
+}
+
+const fn asks_vendor_of_signal(part: &When) -> bool {
+    asks_vendor_of_target(part)
+        || matches!(
+            part,
+            When::Signal(SignalTest::Text {
+                field: TextField::Vendor,
+                ..
+            })
+        )
 }
 
 fn releases_no_easier(old: &Rule, new: &Rule) -> bool {

@@ -103,6 +103,14 @@ impl RuleVerdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleMemory(pub(super) Vec<Tally>);
 
+/// What is known of a signal before any target is looked at.
+#[derive(Clone, Copy)]
+enum Known {
+    Nothing,
+    /// Every part of the outermost `all` that asks nothing of targets holds, and no fact is missing in them.
+    RestHolds,
+}
+
 /// How the windows of a rule are answered.
 #[derive(Clone, Copy)]
 enum Windows<'a> {
@@ -132,21 +140,47 @@ impl Rule {
         if !self.looks_at(signal) {
             return RuleVerdict::CLEAR;
         }
+        self.take_known(memory, signal, target, Known::Nothing)
+    }
+
+    /// The same, of a signal that the rule looks at and of which something is known already.
+    fn take_known(
+        &self,
+        memory: &mut RuleMemory,
+        signal: &Signal,
+        target: &TargetFacts,
+        known: Known,
+    ) -> RuleVerdict {
         let mut faults = BTreeSet::new();
-        let mut applies = holds(
-            &self.when,
-            (signal, target),
-            &mut Windows::Reached,
-            &mut faults,
-        );
+        let windows = &mut Windows::Reached;
+        let mut applies = self.asks((signal, target), windows, &mut faults, known);
         if applies && !memory.0.is_empty() {
             for tally in &mut memory.0 {
                 tally.count(&key_of(tally.counted(), signal), signal.received_at);
             }
-            let mut windows = Windows::At(&memory.0, signal.received_at);
-            applies = holds(&self.when, (signal, target), &mut windows, &mut faults);
+            let windows = &mut Windows::At(&memory.0, signal.received_at);
+            applies = self.asks((signal, target), windows, &mut faults, known);
         }
         self.verdict(applies, faults)
+    }
+
+    fn asks(
+        &self,
+        about: (&Signal, &TargetFacts),
+        windows: &mut Windows<'_>,
+        faults: &mut BTreeSet<Fault>,
+        known: Known,
+    ) -> bool {
+        match (&self.when, known) {
+            (When::All(parts), Known::RestHolds) => {
+                let mut all = true;
+                for part in parts.iter().filter(|part| part.has(is_about_target)) {
+                    all &= holds(part, about, windows, faults);
+                }
+                all
+            }
+            (when, Known::Nothing | Known::RestHolds) => holds(when, about, windows, faults),
+        }
     }
 
     /// Says what follows at a target whose sources have fallen silent, for a rule that is about sources.
@@ -164,30 +198,25 @@ impl Rule {
             && signal.lifecycle.can_tighten()
     }
 
-    /// Says whether the rule cannot apply to a signal that names a vendor, whatever the target: a part of its
-    /// outermost `all` that asks nothing of targets does not hold. Where a target has no vendor it is not for
-    /// this to say: that fact may be missing, and that is said whatever the rest holds.
-    fn is_out_of_question(&self, signal: &Signal) -> bool {
+    /// Says whether every part of the outermost `all` that asks nothing of targets holds; `None`: that cannot
+    /// be said without a target.
+    fn holds_without_target(&self, signal: &Signal) -> Option<bool> {
         let When::All(parts) = &self.when else {
-            return false;
+            return None;
         };
         let nobodys = TargetFacts::default();
-        parts.iter().any(|part| match part {
-            When::Signal(test) if !test.asks_of_target() => {
-                test.asks(signal, &nobodys) == Ok(false)
-            }
-            When::Any(_) | When::Not(_) | When::All(_) if !part.has(is_about_target) => {
-                let mut faults = BTreeSet::new();
-                let windows = &mut Windows::Reached;
-                !holds(part, (signal, &nobodys), windows, &mut faults) && faults.is_empty()
-            }
-            When::All(_)
-            | When::Any(_)
-            | When::Not(_)
-            | When::Signal(_)
-            | When::Window(_)
-            | When::SourceBlind => false,
-        })
+        let mut faults = BTreeSet::new();
+        let mut all = true;
+        for part in parts.iter().filter(|part| !part.has(is_about_target)) {
+            all &= holds(part, (signal, &nobodys), &mut Windows::Reached, &mut faults);
+        }
+        faults.is_empty().then_some(all)
+    }
+
+    /// Returns what follows when a fact is missing. Not more than its signals are worth: whoever may only gate
+    /// does not pause by leaving a field out.
+    pub(super) fn unsure(&self) -> Effect {
+        Effect::Pause.min(self.trust_at_least.most(Severity::Critical))
     }
 
     fn verdict(&self, applies: bool, faults: BTreeSet<Fault>) -> RuleVerdict {
@@ -196,8 +225,7 @@ impl Rule {
             (true, _) => Outcome::Applies,
             (false, _) => return RuleVerdict::CLEAR,
         };
-        // Not more than its signals are worth: whoever may only gate does not pause by leaving a field out.
-        let unsure = Effect::Pause.min(self.trust_at_least.most(Severity::Critical));
+        let unsure = self.unsure();
         let effect = match (outcome, applies) {
             // It might have applied: then as if it had.
             (Outcome::Faulty, true) => self.then.effect.max(unsure),
@@ -485,20 +513,27 @@ impl Judge {
             if !rule.looks_at(signal) {
                 continue;
             }
-            let places = match theirs {
-                // What can be said without any target is said once, and not once for each.
-                Some(_) if rule.is_out_of_question(signal) => &self.without_vendor,
-                Some(theirs) if rule.asks_vendor_of_target() => theirs,
+            // What can be said without any target is said once, and not once for each.
+            let rest = rule.holds_without_target(signal);
+            let places = match (theirs, rest) {
+                // It does not apply. Where a target has no vendor that fact may be missing, which is said
+                // whatever the rest holds.
+                (Some(_), Some(false)) => &self.without_vendor,
+                (Some(theirs), _) if rule.asks_vendor_of_target() => theirs,
                 _ => &self.everywhere,
             };
+            let known = match rest {
+                Some(true) => Known::RestHolds,
+                Some(false) | None => Known::Nothing,
+            };
             for target in places {
-                let known = place * self.targets.len() + target;
+                let at = place * self.targets.len() + target;
                 let (Some(memory), Some(facts)) =
-                    (self.memory.get_mut(known), self.targets.get(*target))
+                    (self.memory.get_mut(at), self.targets.get(*target))
                 else {
                     continue;
                 };
-                let verdict = rule.take(memory, signal, facts);
+                let verdict = rule.take_known(memory, signal, facts, known);
                 if verdict.outcome != Outcome::Clear {
                     decisions.push(Decision {
                         rule: place,

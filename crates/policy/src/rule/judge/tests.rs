@@ -124,6 +124,33 @@ fn a_signal_that_may_only_gate_does_not_pause_by_leaving_a_field_out() {
 }
 
 #[test]
+fn a_rule_that_no_longer_asks_for_a_fact_loosens_for_whoever_leaves_it_out() {
+    let kind = When::Signal(SignalTest::Kind(vec![SignalKind::VendorBreach]));
+    let vendor = When::Signal(SignalTest::Text {
+        field: TextField::Vendor,
+        any_of: vec!["acme".to_owned()],
+    });
+    let old = rule(When::All(vec![kind.clone(), vendor]), Effect::Review);
+    let new = rule(kind, Effect::Review);
+    let nobodys = Signal {
+        vendor: None,
+        ..signal(1)
+    };
+    let effect = |rule: &Rule| rule.take(&mut rule.memory(), &nobodys, &acme()).effect;
+    assert_eq!(
+        (effect(&old), effect(&new)),
+        (Effect::Pause, Effect::Review)
+    );
+    assert!(!tightens(&old, &new), "it pauses for a missing vendor");
+    let less = Rule {
+        trust_at_least: Trust::Signed,
+        ..old.clone()
+    };
+    assert_eq!(effect(&less), Effect::Gate);
+    assert!(!tightens(&old, &less), "less follows from a missing vendor");
+}
+
+#[test]
 fn unknown_severity_is_what_the_rule_says_it_is() {
     for (unknown_is, outcome) in [
         (Severity::High, Outcome::Applies),
