@@ -40,6 +40,7 @@ mod generations;
 mod halting;
 mod importing;
 mod late;
+mod looking_back;
 mod misuse;
 mod paging;
 mod parting;

@@ -10,6 +10,7 @@ mod field;
 pub mod graph;
 pub mod kev;
 pub mod ocsf;
+pub mod parser;
 pub mod report;
 pub mod security_event;
 pub mod taxii;

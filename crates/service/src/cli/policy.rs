@@ -114,25 +114,7 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
             });
             Ok(())
         }
-        PolicyCommand::List => {
-            let answer: Value = context.client.get("/v1/policies").await?;
-            context.show(&answer, |answer| {
-                let mut table =
-                    Table::new(&["name", "version", "status", "rules", "author", "digest"]);
-                for item in answer.as_array().into_iter().flatten() {
-                    table.row([
-                        text_of(item, "/name"),
-                        text_of(item, "/version"),
-                        text_of(item, "/status"),
-                        text_of(item, "/rules"),
-                        text_of(item, "/author"),
-                        text_of(item, "/digest").chars().take(12).collect(),
-                    ]);
-                }
-                table.lines(context.width())
-            });
-            Ok(())
-        }
+        PolicyCommand::List => list(context).await,
         PolicyCommand::Show { name, version } => {
             let query = version.map_or(String::new(), |version| format!("?version={version}"));
             let path = format!("/v1/policies/{}{query}", escape(&name));
@@ -156,6 +138,25 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
             know(context, &target, &facts).await
         }
     }
+}
+
+async fn list(context: &Context) -> Result<(), CliError> {
+    let answer: Value = context.client.get("/v1/policies").await?;
+    context.show(&answer, |answer| {
+        let mut table = Table::new(&["name", "version", "status", "rules", "author", "digest"]);
+        for item in answer.as_array().into_iter().flatten() {
+            table.row([
+                text_of(item, "/name"),
+                text_of(item, "/version"),
+                text_of(item, "/status"),
+                text_of(item, "/rules"),
+                text_of(item, "/author"),
+                text_of(item, "/digest").chars().take(12).collect(),
+            ]);
+        }
+        table.lines(context.width())
+    });
+    Ok(())
 }
 
 async fn know(context: &Context, target: &str, facts: &Value) -> Result<(), CliError> {

@@ -59,7 +59,11 @@ fn is_valid(schema: &Value, whole: &Value, value: &Value) -> bool {
             ("const", _) => wanted == value,
             ("type", _) => match wanted {
                 Value::Array(types) => types.iter().any(|one| is_of(one, value)),
-                one => is_of(one, value),
+                one @ (Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Object(_)) => is_of(one, value),
             },
             ("required", Value::Object(fields)) => wanted
                 .as_array()
@@ -124,8 +128,10 @@ fn matches(pattern: &str, text: &str) -> bool {
             let mut rest = text;
             for unit in ['d', 'h', 'm', 's'] {
                 let after = rest.trim_start_matches(|one: char| one.is_ascii_digit());
-                if after.len() < rest.len() && after.starts_with(unit) {
-                    rest = &after[1..];
+                if after.len() < rest.len()
+                    && let Some(after) = after.strip_prefix(unit)
+                {
+                    rest = after;
                 }
             }
             rest.is_empty() && !text.is_empty()
