@@ -36,6 +36,7 @@ mod events;
 mod evidence;
 mod exit_codes;
 mod exposure;
+mod flood;
 mod generations;
 mod halting;
 mod importing;

@@ -1,8 +1,5 @@
 //! What others report stops what it is about, at once and for good, and nothing else.
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -12,6 +9,7 @@ use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
 use crate::support::service::Service;
 use crate::support::until;
+use crate::support::webhooks::{SECRET, Sender, service_with_key, source};
 
 on_each_database!(
     a_reported_breach_halts_people_on_their_way_and_stays,
@@ -152,53 +150,26 @@ async fn a_report_that_cannot_be_read_holds_nothing(database: Database) {
     assert!(halts(api).await.is_empty());
 }
 
-/// Signs as a sender of Standard Webhooks does.
-fn signed(secret: &str, id: &str, at: i64, body: &str) -> String {
-    let secret = STANDARD
-        .decode(secret.trim_start_matches("whsec_"))
-        .unwrap();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-    let tag = hmac::sign(&key, format!("{id}.{at}.{body}").as_bytes());
-    format!("v1,{}", STANDARD.encode(tag))
-}
-
 async fn a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing(database: Database) {
-    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let variables = [("TIDEGATE_CREDENTIAL_SIEM", secret)];
-    let mut service = Service::start(&database);
-    let token = service.api.token.clone();
-    service.stop();
-    let service = Service::start_with(&database, &token, &variables);
+    let service = service_with_key(&database);
     let api = &service.api;
     sandbox(api, json!({})).await;
     of_acme(api).await;
-    let source = json!({
-        "name": "siem", "profile": "standard_webhooks",
-        "config": {"keys": [{"env": "TIDEGATE_CREDENTIAL_SIEM"}], "vendor": "acme"},
-    });
-    api.post("/v1/sources", source).await.ok();
+    source(api, "siem", "acme").await;
     let body =
         json!({"type": "security.vendor_breach", "data": {"severity": "critical"}}).to_string();
+    let sender = Sender::new(api, "siem");
     let sent = async |id: &str, age: i64, secret: &str| {
-        let at = chrono::Utc::now().timestamp() - age;
-        let signature = signed(secret, id, at, &body);
-        let request = reqwest::Client::new()
-            .post(format!("{}/v1/sources/siem/events", api.url))
-            .header("content-type", "application/json")
-            .header("webhook-id", id)
-            .header("webhook-timestamp", at.to_string())
-            .header("webhook-signature", signature)
-            .body(body.clone());
-        send(request).await
+        send(sender.message((id, age), secret, &body)).await
     };
     sent("m1", 0, "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
         .await
         .refused(401, "forged");
-    sent("m1", 400, secret).await.refused(401, "stale");
+    sent("m1", 400, SECRET).await.refused(401, "stale");
     assert_eq!(api.get("/v1/signals").await.ok()["items"], json!([]));
-    assert_eq!(sent("m1", 0, secret).await.ok()["admitted"], 1);
+    assert_eq!(sent("m1", 0, SECRET).await.ok()["admitted"], 1);
     assert_eq!(
-        sent("m1", 10, secret).await.ok()["repeated"],
+        sent("m1", 10, SECRET).await.ok()["repeated"],
         1,
         "an honest repetition"
     );

@@ -1,5 +1,7 @@
 //! Signals that were admitted, in the order in which their transactions committed.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidegate_orchestrator::digest::{Digest, DigestBuilder};
 use tidegate_orchestrator::ids::{Timestamp, millis};
@@ -95,20 +97,28 @@ pub async fn signals_insert<C: ConnectionTrait>(
     Ok(fresh)
 }
 
-/// Keeps the bytes that signals were read from.
-pub async fn raw_keep<C: ConnectionTrait>(
+/// Keeps the bytes that signals were read from, by their digest.
+pub async fn raws_keep<C: ConnectionTrait>(
     db: &C,
-    digest: Digest,
-    body: &[u8],
+    raws: &BTreeMap<Digest, &[u8]>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO signal_raw (digest, body, received_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-    let values = [
-        digest.to_string().into(),
-        body.to_vec().into(),
-        millis(now).into(),
-    ];
-    query::execute(db, sql, values).await?;
+    let raws: Vec<(&Digest, &&[u8])> = raws.iter().collect();
+    for part in raws.chunks(64) {
+        let mut values: Vec<Value> = Vec::with_capacity(part.len() * 3);
+        for (digest, body) in part {
+            values.extend([
+                digest.to_string().into(),
+                body.to_vec().into(),
+                millis(now).into(),
+            ]);
+        }
+        let sql = format!(
+            "INSERT INTO signal_raw (digest, body, received_at) VALUES {} ON CONFLICT DO NOTHING",
+            query::rows_for(part.len(), 3)
+        );
+        query::execute(db, sql, values).await?;
+    }
     Ok(())
 }
 
