@@ -100,7 +100,10 @@ pub async fn cannot_judge(app: &App, what: &str) -> Result<(), OperationError> {
         effect: MovedPeople::Keep,
         review_at: None,
     };
-    holds::place_wanted(app, &actor, wanted).await?;
+    let (hold, new_at) = holds::place_wanted(app, &actor, wanted).await?;
+    if new_at.is_some() {
+        holds::count(app, &hold);
+    }
     app.wake.ring();
     Ok(())
 }
