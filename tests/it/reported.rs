@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use crate::support::api::{Api, send};
 use crate::support::database::Database;
 use crate::support::on_each_database;
-use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
+use crate::support::people::{
+    import, planned, sandbox, started, two_waves, until_done, until_status,
+};
 use crate::support::service::Service;
 use crate::support::until;
 use crate::support::webhooks::{SECRET, Sender, service_with_key, source};
@@ -17,6 +19,7 @@ on_each_database!(
     whoever_reports_may_do_nothing_else,
     a_report_that_cannot_be_read_holds_nothing,
     a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing,
+    a_rule_about_waves_holds_the_wave_of_whom_a_signal_names_and_all_of_it_for_strangers,
 );
 
 /// Says that the target `box` is a product of `acme`.
@@ -179,5 +182,62 @@ async fn a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing(da
         .post(format!("{}/v1/sources/other/events", api.url))
         .json(&json!({}));
     send(unknown).await.refused(404, "source_not_found");
+    service.end_and_fsck();
+}
+
+async fn a_rule_about_waves_holds_the_wave_of_whom_a_signal_names_and_all_of_it_for_strangers(
+    database: Database,
+) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 300).await;
+    sandbox(api, json!({})).await;
+    of_acme(api).await;
+    planned(api, &two_waves()).await;
+    let rules = "policy_set: waves\nrules:\n  - id: theft\n    says: A stolen account holds its wave.\n    when:\n      all:\n        \
+        - {signal: kind, equals: account_compromise}\n        - {signal: severity, at_least: high, unknown_is: high}\n        \
+        - {signal: vendor, is: target.vendor}\n    trust_at_least: authenticated_channel\n    \
+        then: {verdict: hold, kind: pause, scope: wave}\n";
+    let draft = api
+        .post_text("/v1/policies", "application/yaml", rules)
+        .await
+        .ok();
+    let path = format!("/v1/policies/waves/versions/{}/approve", draft["version"]);
+    for who in ["sam", "kim"] {
+        let security = api.as_role(who, "security").await;
+        security.post(&path, json!({})).await.ok();
+    }
+    let stolen = async |id: &str, user: &str| {
+        let report = json!({"id": id, "kind": "account_compromise", "severity": "high", "vendor": "acme", "subject": {"user": user}});
+        api.post("/v1/signals", report).await.ok();
+    };
+    let scopes = async || {
+        let holds = api.get("/v1/holds?in_force=true").await.ok();
+        let items = holds["items"].as_array().unwrap().clone();
+        let mut scopes: Vec<String> = items
+            .iter()
+            .map(|hold| {
+                format!(
+                    "{} {}",
+                    hold["scope"]["type"].as_str().unwrap(),
+                    hold["scope"]["wave"]
+                )
+            })
+            .collect();
+        scopes.sort();
+        scopes
+    };
+    let member = api.get("/v1/rollouts/move/members/e0000007").await.ok();
+    let wave = member["wave"]["number"].clone();
+    stolen("1", "e0000007").await;
+    until("their wave is held", 10, async || {
+        scopes().await == [format!("wave {wave}")]
+    })
+    .await;
+    stolen("2", "stranger").await;
+    until("the rollout is held", 10, async || {
+        scopes().await == ["rollout null".to_owned(), format!("wave {wave}")]
+    })
+    .await;
     service.end_and_fsck();
 }

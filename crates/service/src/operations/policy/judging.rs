@@ -8,6 +8,7 @@
 mod again;
 mod deciding;
 mod lifting;
+mod waves;
 
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, MovedPeople, Scope, Wanted};
