@@ -191,9 +191,10 @@ async fn a_rule_about_waves_holds_the_wave_of_whom_a_signal_names_and_all_of_it_
     let service = Service::start(&database);
     let api = &service.api;
     import(api, 300).await;
-    sandbox(api, json!({})).await;
+    sandbox(api, json!({"latency_ms": 500, "concurrency": 2})).await;
     of_acme(api).await;
-    planned(api, &two_waves()).await;
+    started(api, &two_waves()).await;
+    until_done(api, "move", 1, 30).await;
     let rules = "policy_set: waves\nrules:\n  - id: theft\n    says: A stolen account holds its wave.\n    when:\n      all:\n        \
         - {signal: kind, equals: account_compromise}\n        - {signal: severity, at_least: high, unknown_is: high}\n        \
         - {signal: vendor, is: target.vendor}\n    trust_at_least: authenticated_channel\n    \

@@ -43,6 +43,16 @@ pub(super) struct Said {
 /// By the place of the rule and that of the target.
 pub(super) type Sayings = BTreeMap<(usize, usize), Said>;
 
+/// What rules made of signals, by their numbers.
+pub(super) type Outcomes = BTreeMap<&'static str, Vec<i64>>;
+
+async fn outcomes_set(txn: &Txn, outcomes: &Outcomes) -> Result<(), StoreError> {
+    for (outcome, seqs) in outcomes {
+        signals::outcome_set(txn, outcome, seqs).await?;
+    }
+    Ok(())
+}
+
 /// A signal, and what follows from it.
 pub(super) type Decided = (SignalRow, Vec<Decision>);
 
@@ -67,7 +77,7 @@ pub(super) async fn decide(
     transact!(app.store, Lane::Hold, "policy_decide", |txn| {
         let judged = begin(txn, known).await?;
         let mut said = Sayings::new();
-        let mut outcomes: BTreeMap<&'static str, Vec<i64>> = BTreeMap::new();
+        let mut outcomes = Outcomes::new();
         for (row, decisions) in decided.iter().filter(|(row, _)| row.seq > judged) {
             outcomes
                 .entry(outcome(known, decisions))
@@ -79,9 +89,7 @@ pub(super) async fn decide(
             .await?
             .all(&said)
             .await?;
-        for (outcome, seqs) in &outcomes {
-            signals::outcome_set(txn, outcome, seqs).await?;
-        }
+        outcomes_set(txn, &outcomes).await?;
         rows::judged_set(txn, last, &known.policy).await?;
         for entry in entries {
             txn.audit(entry).await?;
@@ -91,20 +99,21 @@ pub(super) async fn decide(
 }
 
 /// Holds what rules say of a target at which signals were judged again, or of sources that are silent.
-/// `done` ends what it was asked for; when somebody else has, nothing is written.
+/// `done` ends what it was asked for, with what it made of signals; when somebody else has, nothing is written.
 pub(super) async fn decide_besides(
     app: &App,
     known: &Judging,
     said: &Sayings,
-    done: Option<&Rejudge>,
+    done: Option<(&Rejudge, &Outcomes)>,
 ) -> Result<Vec<Hold>, StoreError> {
     let waves = waves::look_up(app, known, said).await?;
     transact!(app.store, Lane::Hold, "policy_decide_besides", |txn| {
         begin(txn, known).await?;
-        if let Some(done) = done
-            && !rows::rejudge_done(txn, done).await?
-        {
-            return Ok(Vec::new());
+        if let Some((done, outcomes)) = done {
+            if !rows::rejudge_done(txn, done).await? {
+                return Ok(Vec::new());
+            }
+            outcomes_set(txn, outcomes).await?;
         }
         let (placed, entries) = Placing::begin(app, txn, known, &waves)
             .await?
@@ -148,7 +157,8 @@ pub(super) fn silences(known: &Judging) -> Sayings {
         .collect()
 }
 
-fn outcome(known: &Judging, decisions: &[Decision]) -> &'static str {
+/// Returns the word for what follows from a signal.
+pub(super) fn outcome(known: &Judging, decisions: &[Decision]) -> &'static str {
     let in_force = decisions
         .iter()
         .filter(|decision| known.rule(decision).is_some_and(|rule| !rule.shadow));
