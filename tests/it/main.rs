@@ -27,6 +27,7 @@ mod support;
 mod access;
 mod approving;
 mod bad_rows;
+mod bombs;
 mod books;
 mod commands;
 mod crowd;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::api::{Answer, Api};
+use crate::support::api::{Answer, Api, send};
 use crate::support::database::Database;
 use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
@@ -25,6 +25,7 @@ on_each_database!(
     a_halt_of_one_wave_is_released_while_another_goes_on,
     people_imported_again_unchanged_are_known_as_of_then,
     every_refused_step_is_in_the_trail,
+    what_is_reported_after_the_approvals_voids_them_though_it_holds_nothing_new,
 );
 
 const GO: &str = "the vendor delivered";
@@ -446,4 +447,39 @@ async fn people_imported_again_unchanged_are_known_as_of_then(database: Database
     let import = crate::support::people::import_csv(api, again).await;
     assert_eq!(import["status"], "unchanged", "{import:#}");
     assert_eq!(look(api, &hold).await["ok"], true);
+}
+
+async fn what_is_reported_after_the_approvals_voids_them_though_it_holds_nothing_new(
+    database: Database,
+) {
+    let (service, hold) = halted(&database).await;
+    let api = &service.api;
+    let facts = json!({"vendor": "acme"});
+    let path = "/v1/targets/box/facts";
+    send(api.request(reqwest::Method::PUT, path).json(&facts))
+        .await
+        .ok();
+    let digest = ready(api, &hold).await;
+    // Of nobody's interest here, and then a weakness that people should look at: it holds nothing.
+    for (id, vendor) in [("1", "else"), ("2", "acme")] {
+        let report = json!({"id": id, "kind": "exploited_vulnerability", "severity": "critical", "vendor": vendor});
+        api.post("/v1/signals", report).await.ok();
+    }
+    until("both are judged", 10, async || {
+        let listed = api.get("/v1/signals").await.ok();
+        let outcomes = listed["items"].as_array().unwrap().iter();
+        outcomes
+            .map(|one| one["outcome"].as_str().unwrap())
+            .eq(["review", "unmapped"])
+    })
+    .await;
+    let refused = execute(api, &hold, &digest).await;
+    refused.refused(409, "release_configuration_changed");
+    let said = refused.body["detail"].as_str().unwrap();
+    assert!(
+        said.contains("what was reported about target `box` changed"),
+        "{said}"
+    );
+    assert_eq!(said.matches("changed").count(), 2, "nothing else: {said}");
+    service.end_and_fsck();
 }

@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use crate::support::api::{Api, send};
 use crate::support::database::Database;
 use crate::support::on_each_database;
-use crate::support::people::{
-    import, planned, sandbox, started, two_waves, until_done, until_status,
-};
+use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
 use crate::support::service::Service;
 use crate::support::until;
 use crate::support::webhooks::{SECRET, Sender, service_with_key, source};

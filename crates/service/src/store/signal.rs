@@ -170,3 +170,27 @@ pub async fn number_at<C: ConnectionTrait>(db: &C, at: Timestamp) -> Result<i64,
     let row: Option<query::MaybeNumber> = query::one(db, sql, [millis(at).into()]).await?;
     Ok(row.and_then(|row| row.number).unwrap_or(0))
 }
+
+/// Returns the number of the last signal that rules in force have made something of, about a vendor or about none in
+/// particular; without a vendor, about any. 0 when there is none.
+pub async fn last_decided<C: ConnectionTrait>(
+    db: &C,
+    vendor: Option<&str>,
+) -> Result<i64, StoreError> {
+    const DECIDED: &str =
+        "SELECT MAX(seq) AS number FROM signal WHERE outcome IS NOT NULL AND outcome <> 'shadow'";
+    // One question for each, so that each is the end of an index.
+    let asked: Vec<(String, Vec<Value>)> = match vendor {
+        Some(vendor) => vec![
+            (format!("{DECIDED} AND vendor = $1"), vec![vendor.into()]),
+            (format!("{DECIDED} AND vendor IS NULL"), Vec::new()),
+        ],
+        None => vec![(DECIDED.to_owned(), Vec::new())],
+    };
+    let mut last = 0;
+    for (sql, values) in asked {
+        let row: Option<query::MaybeNumber> = query::one(db, sql, values).await?;
+        last = last.max(row.and_then(|row| row.number).unwrap_or(0));
+    }
+    Ok(last)
+}
