@@ -54,6 +54,7 @@ mod restoring;
 mod reverting;
 mod reviewing;
 mod schema;
+mod sending;
 mod specs;
 mod stopping;
 mod storm;

@@ -15,6 +15,7 @@ use crate::meter::Meter;
 use crate::operations::exposure::ExposureCell;
 use crate::operations::load::PlanCache;
 use crate::operations::member::MemberCache;
+use crate::outgoing::Outgoing;
 use crate::store::Store;
 use crate::tasks::permit::PermitCell;
 
@@ -156,6 +157,8 @@ pub struct App {
     pub plans: PlanCache,
     /// The ways to targets.
     pub connectors: Connectors,
+    /// The way to endpoints that are told what happens.
+    pub outgoing: Arc<Outgoing>,
     /// This process's right to send.
     pub permit: PermitCell,
     /// How fast it goes.
@@ -188,6 +191,7 @@ impl App {
             exposures: ExposureCell::default(),
             plans: PlanCache::default(),
             connectors: Connectors::default(),
+            outgoing: Arc::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),

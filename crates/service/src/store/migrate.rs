@@ -70,6 +70,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../../migrations/sqlite/0010_source.sql"),
         include_str!("../../../../migrations/postgres/0010_source.sql"),
     ),
+    (
+        12,
+        "endpoint",
+        include_str!("../../../../migrations/sqlite/0012_endpoint.sql"),
+        include_str!("../../../../migrations/postgres/0012_endpoint.sql"),
+    ),
 ];
 
 /// Brings a database to this version. Processes that start together wait for one another.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{conduct, dispatch, judge, listen, parts, permit, recover, reviews, sweep};
+use super::{conduct, deliver, dispatch, judge, listen, parts, permit, recover, reviews, sweep};
 use crate::app::App;
 use crate::operations::import;
 use crate::store::{Lane, StoreError, transact, worker};
@@ -38,6 +38,7 @@ impl Driver {
         tasks.spawn(reviews::run(app.clone()));
         tasks.spawn(parts::run(app.clone()));
         tasks.spawn(judge::run(app.clone()));
+        tasks.spawn(deliver::run(app.clone()));
         Ok(Self {
             app: app.clone(),
             tasks,
