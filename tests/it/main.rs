@@ -40,6 +40,7 @@ mod generations;
 mod halting;
 mod importing;
 mod late;
+mod looking;
 mod misuse;
 mod paging;
 mod parting;
