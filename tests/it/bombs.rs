@@ -31,18 +31,35 @@ fn bombs() -> Vec<(&'static str, String)> {
         let before = number - 1;
         doubling.push_str(&format!("a{number}: &a{number} [*a{before}, *a{before}]\n"));
     }
-    let many = (0..20_000).map(|number| format!("  - id: r{number}\n")).collect::<String>();
+    let many = (0..20_000)
+        .map(|number| format!("  - id: r{number}\n"))
+        .collect::<String>();
     vec![
         ("a long sum", rule(&vec!["1"; 50_000].join("+"))),
         ("nested parentheses", rule(&nested("(", "1", ")", 2_000))),
         ("nested lists", rule(&nested("[", "", "]", 10_000))),
-        ("nested conditions", rule(&nested("{all: [", test, "]}", 2_000))),
+        (
+            "nested conditions",
+            rule(&nested("{all: [", test, "]}", 2_000)),
+        ),
         ("nots of nots", rule(&nested("{not: ", test, "}", 5_000))),
         ("a tree of sevens", rule(&tree)),
         ("doubling aliases", doubling),
-        ("very many rules", format!("policy_set: bomb\nrules:\n{many}")),
-        ("a long text", rule(&format!("{{signal: vendor, equals: {}}}", "x".repeat(1 << 20)))),
-        ("bytes that are no text", "\u{0}\u{1}\u{fffd}: [".repeat(1000)),
+        (
+            "very many rules",
+            format!("policy_set: bomb\nrules:\n{many}"),
+        ),
+        (
+            "a long text",
+            rule(&format!(
+                "{{signal: vendor, equals: {}}}",
+                "x".repeat(1 << 20)
+            )),
+        ),
+        (
+            "bytes that are no text",
+            "\u{0}\u{1}\u{fffd}: [".repeat(1000),
+        ),
     ]
 }
 
@@ -73,8 +90,16 @@ async fn a_service_refuses_policy_bombs_and_lives() {
             .api
             .post_text("/v1/policies", "application/yaml", text)
             .await;
-        assert!([400, 413, 422].contains(&answer.status), "{name}: {}", answer.text);
-        assert!(answer.text.len() < 64 * 1024, "{name}: {} bytes", answer.text.len());
+        assert!(
+            [400, 413, 422].contains(&answer.status),
+            "{name}: {}",
+            answer.text
+        );
+        assert!(
+            answer.text.len() < 64 * 1024,
+            "{name}: {} bytes",
+            answer.text.len()
+        );
     }
     let listed = service.api.get("/v1/policies").await.ok();
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed:#}");

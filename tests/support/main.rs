@@ -16,6 +16,7 @@ pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod holds;
 pub(crate) mod people;
+pub(crate) mod receiver;
 pub(crate) mod recorder;
 pub(crate) mod relay;
 pub(crate) mod release;

@@ -17,6 +17,7 @@ use crate::operations::load::PlanCache;
 use crate::operations::member::MemberCache;
 use crate::operations::signal::admission::Admission;
 use crate::operations::signal::rate::Rates;
+use crate::outgoing::Outgoing;
 use crate::store::Store;
 use crate::tasks::permit::PermitCell;
 
@@ -158,6 +159,8 @@ pub struct App {
     pub plans: PlanCache,
     /// The ways to targets.
     pub connectors: Connectors,
+    /// The way to endpoints that are told what happens.
+    pub outgoing: Arc<Outgoing>,
     /// This process's right to send.
     pub permit: PermitCell,
     /// How fast it goes.
@@ -194,6 +197,7 @@ impl App {
             exposures: ExposureCell::default(),
             plans: PlanCache::default(),
             connectors: Connectors::default(),
+            outgoing: Arc::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),
             admission: Admission::default(),
