@@ -194,7 +194,7 @@ async fn a_requirement_is_met_when_somebody_else_has_verified_it(database: Datab
     let edit = |status: &str| json!({"status": status, "checkin": "the vendor says so"});
     let patch = async |api: &Api, body: Value| {
         let request = api.request(reqwest::Method::PATCH, &of("")).json(&body);
-        crate::support::api::send(request).await
+        send(request).await
     };
     patch(&who.security, edit("verified"))
         .await
@@ -331,7 +331,7 @@ async fn terms_become_stricter_and_never_looser(database: Database) {
     assert_eq!(terms["approvals_needed"], 2, "{terms:#}");
     let put = async |terms: &Value| {
         let request = api.request(reqwest::Method::PUT, &path).json(terms);
-        crate::support::api::send(request).await
+        send(request).await
     };
     let mut stricter = terms.clone();
     stricter["approvals_needed"] = json!(3);
@@ -393,9 +393,7 @@ async fn another_tenant_behind_the_target_voids_the_approvals(database: Database
     let seen = api.get("/v1/targets/box").await.etag();
     let body = json!({"connector": "sandbox", "config": {"latency_ms": 1}});
     let put = api.request(reqwest::Method::PUT, "/v1/targets/box");
-    crate::support::api::send(put.header("if-match", seen).json(&body))
-        .await
-        .ok();
+    send(put.header("if-match", seen).json(&body)).await.ok();
     let refused = execute(api, &hold, &digest).await;
     refused.refused(409, "release_configuration_changed");
     assert!(
