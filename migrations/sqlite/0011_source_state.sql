@@ -30,3 +30,6 @@ CREATE TABLE target_rejudge (
     since_seq BIGINT NOT NULL,
     until_seq BIGINT NOT NULL
 );
+
+-- The last signal about a vendor that a rule has made something of: what a release is bound to.
+CREATE INDEX signal_decided ON signal (vendor, seq) WHERE outcome IS NOT NULL;

@@ -180,7 +180,7 @@ pub(crate) async fn release(world: &World, hold: &Value) {
 }
 
 /// Waits until more people are moved than were; `None` when everybody is.
-async fn until_moving(world: &World, name: &str, moved: u64) -> Option<u64> {
+pub(crate) async fn until_moving(world: &World, name: &str, moved: u64) -> Option<u64> {
     let begun = Instant::now();
     loop {
         let view = world.status(name).await;

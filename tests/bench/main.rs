@@ -26,6 +26,7 @@ mod moving;
 mod reference;
 mod replicas;
 mod report;
+mod reporting;
 mod restart;
 mod scale;
 mod scim;
@@ -47,12 +48,12 @@ use support::database::Database;
 use world::{Files, World};
 
 /// What can be chosen: parts and databases.
-const PARTS: [&str; 13] = [
-    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "drift", "scale", "memory",
-    "replicas", "scim", "judge",
+const PARTS: [&str; 14] = [
+    "import", "plan", "drain", "looks", "halt", "exposure", "restart", "signals", "drift", "scale",
+    "memory", "replicas", "scim", "judge",
 ];
 /// How many of them need a database each.
-const ON_EACH_DATABASE: usize = 10;
+const ON_EACH_DATABASE: usize = 11;
 const DATABASES: [&str; 2] = ["sqlite", "postgres"];
 
 /// How much is measured.
@@ -61,6 +62,7 @@ struct Options {
     sizes: Vec<u64>,
     looks: usize,
     halts: usize,
+    messages: usize,
     chosen: Vec<String>,
 }
 
@@ -90,6 +92,7 @@ impl Options {
             sizes: sizes.into_iter().filter(|size| *size <= largest).collect(),
             looks: if is_quick { 300 } else { 1000 },
             halts: if is_quick { 50 } else { 300 },
+            messages: if is_quick { 20_000 } else { 100_000 },
             chosen,
         }
     }
@@ -190,6 +193,11 @@ async fn one_database(options: &Options, files: &Files, report: &mut Report, nam
     }
     if options.part(&["exposure"]) {
         exposing::exposure(report, &mut world).await;
+    }
+    if options.part(&["signals"]) {
+        reporting::prepare(&mut world).await;
+        reporting::silence(report, &mut world, options.halts).await;
+        reporting::storm(report, &mut world, options.messages).await;
     }
     if options.part(&["restart"]) {
         restart::restart(report, world).await;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::api::{Answer, Api};
+use crate::support::api::{Answer, Api, send};
 use crate::support::database::Database;
 use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
@@ -25,6 +25,7 @@ on_each_database!(
     a_halt_of_one_wave_is_released_while_another_goes_on,
     people_imported_again_unchanged_are_known_as_of_then,
     every_refused_step_is_in_the_trail,
+    what_is_reported_after_the_approvals_voids_them_though_it_holds_nothing_new,
 );
 
 const GO: &str = "the vendor delivered";
@@ -193,7 +194,7 @@ async fn a_requirement_is_met_when_somebody_else_has_verified_it(database: Datab
     let edit = |status: &str| json!({"status": status, "checkin": "the vendor says so"});
     let patch = async |api: &Api, body: Value| {
         let request = api.request(reqwest::Method::PATCH, &of("")).json(&body);
-        crate::support::api::send(request).await
+        send(request).await
     };
     patch(&who.security, edit("verified"))
         .await
@@ -330,7 +331,7 @@ async fn terms_become_stricter_and_never_looser(database: Database) {
     assert_eq!(terms["approvals_needed"], 2, "{terms:#}");
     let put = async |terms: &Value| {
         let request = api.request(reqwest::Method::PUT, &path).json(terms);
-        crate::support::api::send(request).await
+        send(request).await
     };
     let mut stricter = terms.clone();
     stricter["approvals_needed"] = json!(3);
@@ -392,9 +393,7 @@ async fn another_tenant_behind_the_target_voids_the_approvals(database: Database
     let seen = api.get("/v1/targets/box").await.etag();
     let body = json!({"connector": "sandbox", "config": {"latency_ms": 1}});
     let put = api.request(reqwest::Method::PUT, "/v1/targets/box");
-    crate::support::api::send(put.header("if-match", seen).json(&body))
-        .await
-        .ok();
+    send(put.header("if-match", seen).json(&body)).await.ok();
     let refused = execute(api, &hold, &digest).await;
     refused.refused(409, "release_configuration_changed");
     assert!(
@@ -446,4 +445,39 @@ async fn people_imported_again_unchanged_are_known_as_of_then(database: Database
     let import = crate::support::people::import_csv(api, again).await;
     assert_eq!(import["status"], "unchanged", "{import:#}");
     assert_eq!(look(api, &hold).await["ok"], true);
+}
+
+async fn what_is_reported_after_the_approvals_voids_them_though_it_holds_nothing_new(
+    database: Database,
+) {
+    let (service, hold) = halted(&database).await;
+    let api = &service.api;
+    let facts = json!({"vendor": "acme"});
+    let path = "/v1/targets/box/facts";
+    send(api.request(reqwest::Method::PUT, path).json(&facts))
+        .await
+        .ok();
+    let digest = ready(api, &hold).await;
+    // Of nobody's interest here, and then a weakness that people should look at: it holds nothing.
+    for (id, vendor) in [("1", "else"), ("2", "acme")] {
+        let report = json!({"id": id, "kind": "exploited_vulnerability", "severity": "critical", "vendor": vendor});
+        api.post("/v1/signals", report).await.ok();
+    }
+    until("both are judged", 10, async || {
+        let listed = api.get("/v1/signals").await.ok();
+        let outcomes = listed["items"].as_array().unwrap().iter();
+        outcomes
+            .map(|one| one["outcome"].as_str().unwrap())
+            .eq(["review", "unmapped"])
+    })
+    .await;
+    let refused = execute(api, &hold, &digest).await;
+    refused.refused(409, "release_configuration_changed");
+    let said = refused.body["detail"].as_str().unwrap();
+    assert!(
+        said.contains("what was reported about target `box` changed"),
+        "{said}"
+    );
+    assert_eq!(said.matches("changed").count(), 2, "nothing else: {said}");
+    service.end_and_fsck();
 }

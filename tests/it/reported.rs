@@ -1,8 +1,5 @@
 //! What others report stops what it is about, at once and for good, and nothing else.
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -12,6 +9,7 @@ use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done, until_status};
 use crate::support::service::Service;
 use crate::support::until;
+use crate::support::webhooks::{SECRET, Sender, service_with_key, source};
 
 on_each_database!(
     a_reported_breach_halts_people_on_their_way_and_stays,
@@ -19,6 +17,7 @@ on_each_database!(
     whoever_reports_may_do_nothing_else,
     a_report_that_cannot_be_read_holds_nothing,
     a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing,
+    a_rule_about_waves_holds_the_wave_of_whom_a_signal_names_and_all_of_it_for_strangers,
 );
 
 /// Says that the target `box` is a product of `acme`.
@@ -152,53 +151,26 @@ async fn a_report_that_cannot_be_read_holds_nothing(database: Database) {
     assert!(halts(api).await.is_empty());
 }
 
-/// Signs as a sender of Standard Webhooks does.
-fn signed(secret: &str, id: &str, at: i64, body: &str) -> String {
-    let secret = STANDARD
-        .decode(secret.trim_start_matches("whsec_"))
-        .unwrap();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-    let tag = hmac::sign(&key, format!("{id}.{at}.{body}").as_bytes());
-    format!("v1,{}", STANDARD.encode(tag))
-}
-
 async fn a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing(database: Database) {
-    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let variables = [("TIDEGATE_CREDENTIAL_SIEM", secret)];
-    let mut service = Service::start(&database);
-    let token = service.api.token.clone();
-    service.stop();
-    let service = Service::start_with(&database, &token, &variables);
+    let service = service_with_key(&database);
     let api = &service.api;
     sandbox(api, json!({})).await;
     of_acme(api).await;
-    let source = json!({
-        "name": "siem", "profile": "standard_webhooks",
-        "config": {"keys": [{"env": "TIDEGATE_CREDENTIAL_SIEM"}], "vendor": "acme"},
-    });
-    api.post("/v1/sources", source).await.ok();
+    source(api, "siem", "acme").await;
     let body =
         json!({"type": "security.vendor_breach", "data": {"severity": "critical"}}).to_string();
+    let sender = Sender::new(api, "siem");
     let sent = async |id: &str, age: i64, secret: &str| {
-        let at = chrono::Utc::now().timestamp() - age;
-        let signature = signed(secret, id, at, &body);
-        let request = reqwest::Client::new()
-            .post(format!("{}/v1/sources/siem/events", api.url))
-            .header("content-type", "application/json")
-            .header("webhook-id", id)
-            .header("webhook-timestamp", at.to_string())
-            .header("webhook-signature", signature)
-            .body(body.clone());
-        send(request).await
+        send(sender.message((id, age), secret, &body)).await
     };
     sent("m1", 0, "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
         .await
         .refused(401, "forged");
-    sent("m1", 400, secret).await.refused(401, "stale");
+    sent("m1", 400, SECRET).await.refused(401, "stale");
     assert_eq!(api.get("/v1/signals").await.ok()["items"], json!([]));
-    assert_eq!(sent("m1", 0, secret).await.ok()["admitted"], 1);
+    assert_eq!(sent("m1", 0, SECRET).await.ok()["admitted"], 1);
     assert_eq!(
-        sent("m1", 10, secret).await.ok()["repeated"],
+        sent("m1", 10, SECRET).await.ok()["repeated"],
         1,
         "an honest repetition"
     );
@@ -208,5 +180,63 @@ async fn a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing(da
         .post(format!("{}/v1/sources/other/events", api.url))
         .json(&json!({}));
     send(unknown).await.refused(404, "source_not_found");
+    service.end_and_fsck();
+}
+
+async fn a_rule_about_waves_holds_the_wave_of_whom_a_signal_names_and_all_of_it_for_strangers(
+    database: Database,
+) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 300).await;
+    sandbox(api, json!({"latency_ms": 500, "concurrency": 2})).await;
+    of_acme(api).await;
+    started(api, &two_waves()).await;
+    until_done(api, "move", 1, 30).await;
+    let rules = "policy_set: waves\nrules:\n  - id: theft\n    says: A stolen account holds its wave.\n    when:\n      all:\n        \
+        - {signal: kind, equals: account_compromise}\n        - {signal: severity, at_least: high, unknown_is: high}\n        \
+        - {signal: vendor, is: target.vendor}\n    trust_at_least: authenticated_channel\n    \
+        then: {verdict: hold, kind: pause, scope: wave}\n";
+    let draft = api
+        .post_text("/v1/policies", "application/yaml", rules)
+        .await
+        .ok();
+    let path = format!("/v1/policies/waves/versions/{}/approve", draft["version"]);
+    for who in ["sam", "kim"] {
+        let security = api.as_role(who, "security").await;
+        security.post(&path, json!({})).await.ok();
+    }
+    let stolen = async |id: &str, user: &str| {
+        let report = json!({"id": id, "kind": "account_compromise", "severity": "high", "vendor": "acme", "subject": {"user": user}});
+        api.post("/v1/signals", report).await.ok();
+    };
+    let scopes = async || {
+        let holds = api.get("/v1/holds?in_force=true").await.ok();
+        let items = holds["items"].as_array().unwrap().clone();
+        let mut scopes: Vec<String> = items
+            .iter()
+            .map(|hold| {
+                format!(
+                    "{} {}",
+                    hold["scope"]["type"].as_str().unwrap(),
+                    hold["scope"]["wave"]
+                )
+            })
+            .collect();
+        scopes.sort();
+        scopes
+    };
+    let member = api.get("/v1/rollouts/move/members/e0000007").await.ok();
+    let wave = member["wave"]["number"].clone();
+    stolen("1", "e0000007").await;
+    until("their wave is held", 10, async || {
+        scopes().await == [format!("wave {wave}")]
+    })
+    .await;
+    stolen("2", "stranger").await;
+    until("the rollout is held", 10, async || {
+        scopes().await == ["rollout null".to_owned(), format!("wave {wave}")]
+    })
+    .await;
     service.end_and_fsck();
 }

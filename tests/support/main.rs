@@ -16,6 +16,7 @@ pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod holds;
 pub(crate) mod people;
+pub(crate) mod receiver;
 pub(crate) mod recorder;
 pub(crate) mod relay;
 pub(crate) mod release;
@@ -24,6 +25,7 @@ pub(crate) mod service;
 pub(crate) mod some_people;
 pub(crate) mod targets;
 pub(crate) mod trail;
+pub(crate) mod webhooks;
 pub(crate) mod wire;
 
 use std::future::Future;

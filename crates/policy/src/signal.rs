@@ -142,6 +142,8 @@ named! {
         Ocsf = "ocsf",
         /// Somebody with a token, by hand.
         Manual = "manual",
+        /// What this installation reports of itself.
+        Own = "own",
     }
 }
 

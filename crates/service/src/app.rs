@@ -15,6 +15,9 @@ use crate::meter::Meter;
 use crate::operations::exposure::ExposureCell;
 use crate::operations::load::PlanCache;
 use crate::operations::member::MemberCache;
+use crate::operations::signal::admission::Admission;
+use crate::operations::signal::rate::Rates;
+use crate::outgoing::Outgoing;
 use crate::store::Store;
 use crate::tasks::permit::PermitCell;
 
@@ -156,10 +159,16 @@ pub struct App {
     pub plans: PlanCache,
     /// The ways to targets.
     pub connectors: Connectors,
+    /// The way to endpoints that are told what happens.
+    pub outgoing: Arc<Outgoing>,
     /// This process's right to send.
     pub permit: PermitCell,
     /// How fast it goes.
     pub meter: Meter,
+    /// What is reported and waits to become durable.
+    pub admission: Admission,
+    /// How much each source may report.
+    pub rates: Rates,
     /// Places for imports: each keeps a thread, and on PostgreSQL a connection, until its file has come.
     pub imports: Arc<Semaphore>,
     /// The name of this process among those that send.
@@ -188,8 +197,11 @@ impl App {
             exposures: ExposureCell::default(),
             plans: PlanCache::default(),
             connectors: Connectors::default(),
+            outgoing: Arc::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),
+            admission: Admission::default(),
+            rates: Rates::default(),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
             worker: ids.make(),
             worker_name: format!("{}:{}", host.trim(), std::process::id()),

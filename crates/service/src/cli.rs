@@ -7,6 +7,7 @@ pub mod context;
 pub mod demo;
 pub mod drift;
 pub mod emergency;
+pub mod endpoint;
 pub mod error;
 pub mod exposure;
 pub mod hold;
@@ -144,6 +145,9 @@ enum Command {
     /// Sources that report by signed webhooks: create, list, revoke
     #[command(subcommand)]
     Source(source::SourceCommand),
+    /// Endpoints that are told what happens: create, list, test, revive, revoke
+    #[command(subcommand)]
+    Endpoint(endpoint::EndpointCommand),
     /// Policy sets: test, diff, propose, approve, list, show
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -238,6 +242,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Release(command) => hold::release(&context, &command).await,
         Command::Signal(command) => signal::run(&context, command).await,
         Command::Source(command) => source::run(&context, command).await,
+        Command::Endpoint(command) => endpoint::run(&context, command).await,
         Command::Policy(command) => policy::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,

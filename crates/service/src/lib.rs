@@ -10,6 +10,7 @@ pub mod connector;
 pub mod http;
 pub mod meter;
 pub mod operations;
+pub mod outgoing;
 pub mod signal;
 pub mod source;
 pub mod store;

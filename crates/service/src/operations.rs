@@ -8,6 +8,7 @@ pub mod audit;
 mod condition;
 pub mod drift;
 pub mod emergency;
+pub mod endpoint;
 pub mod error;
 pub mod exposure;
 pub mod fsck;

@@ -9,6 +9,7 @@
 pub mod audit;
 mod connect;
 pub mod drift;
+pub mod endpoint;
 pub mod error;
 pub mod exemption;
 pub mod failure;

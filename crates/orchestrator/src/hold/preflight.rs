@@ -98,6 +98,8 @@ pub struct Facts {
     pub targets: Vec<TargetFacts>,
     /// Which other holds cover any of it.
     pub others: Vec<OtherHold>,
+    /// Whether something was reported that no rule has looked at yet.
+    pub is_unjudged: bool,
 }
 
 /// Works the checks out, in the order in which they are shown.
@@ -112,6 +114,11 @@ pub fn items(facts: &Facts, now: Timestamp) -> Vec<Item> {
         );
         // To be known, and no obstacle: who owns it decides nothing about its release.
         items.push(Item::new("owner_gone", true, sentence));
+    }
+    if facts.is_unjudged {
+        let sentence =
+            "something was reported that the rules have not looked at yet: ask again in a moment";
+        items.push(Item::new("signals_waiting", false, sentence));
     }
     items.push(if facts.quiesced {
         Item::new("quiesced", true, "nobody can send under the halt")

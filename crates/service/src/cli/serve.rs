@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::connector::Connectors;
 use crate::connector::grants::Grants;
 use crate::operations::{fsck as checks, token};
+use crate::outgoing::Outgoing;
 use crate::store::{DatabaseUrl, Sole, Store};
 use crate::tasks::driver::Driver;
 use crate::tasks::recover;
@@ -46,6 +48,17 @@ pub struct Serve {
     /// The folder that sandboxes may keep journals in; none unless given
     #[arg(long, env = "TIDEGATE_SANDBOX_FILES", value_name = "FOLDER")]
     sandbox_files: Option<PathBuf>,
+    /// A host that endpoints may be at, HOST or HOST:PORT; more than one by repeating it
+    #[arg(
+        long,
+        env = "TIDEGATE_REACH",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ','
+    )]
+    reach: Vec<String>,
+    /// Where people reach this service; links in events begin with it
+    #[arg(long, env = "TIDEGATE_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
     /// What to log, as in RUST_LOG
     #[arg(long, env = "TIDEGATE_LOG", default_value = "info")]
     log: String,
@@ -115,7 +128,9 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     app.connectors = Connectors::granting(Grants {
         credentials: serve.credentials,
         sandbox: serve.sandbox_files,
+        reach: serve.reach,
     });
+    app.outgoing = Arc::new(Outgoing::at(serve.public_url.as_deref()));
     if let Some(sole) = &sole {
         let ended = recover::end_leases(&app, sole).await;
         ended.map_err(|error| failed(&error))?;

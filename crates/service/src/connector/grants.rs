@@ -1,6 +1,7 @@
-//! What the operator lets targets reach on this machine: two folders, and nothing else.
+//! What the operator lets settings reach: two folders of this machine, the hosts that were named, and
+//! nothing else.
 //!
-//! Settings of targets come from people over HTTP. Without this, whoever may create a target could have
+//! Settings come from people over HTTP. Without this, whoever may create a target could have
 //! any file of the machine sent to a server of their own, or written to.
 
 use std::path::{Component, Path, PathBuf};
@@ -9,6 +10,8 @@ use super::{ConfigError, Credential};
 
 /// What an environment variable begins with that targets may name.
 pub const CREDENTIAL_PREFIX: &str = "TIDEGATE_CREDENTIAL_";
+/// The port that a host is reached at when it was named without one.
+const HTTPS: u16 = 443;
 
 /// The folders that settings of targets may name files in.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +20,8 @@ pub struct Grants {
     pub credentials: Option<PathBuf>,
     /// Journals of sandboxes.
     pub sandbox: Option<PathBuf>,
+    /// Hosts that endpoints may be at: `HOST`, at the port of https, or `HOST:PORT`.
+    pub reach: Vec<String>,
 }
 
 impl Grants {
@@ -62,6 +67,31 @@ impl Grants {
         Ok(found.trim().to_owned())
     }
 
+    /// Checks that a host may be reached at a port.
+    ///
+    /// # Errors
+    ///
+    /// When the operator has not named it.
+    pub fn may_reach(&self, host: &str, port: u16) -> Result<(), ConfigError> {
+        let wanted = format!("{host}:{port}");
+        let is_named = self.reach.iter().any(|named| {
+            let has_port = named
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            if has_port {
+                named.eq_ignore_ascii_case(&wanted)
+            } else {
+                port == HTTPS && named.eq_ignore_ascii_case(host)
+            }
+        });
+        if is_named {
+            return Ok(());
+        }
+        Err(ConfigError(format!(
+            "`{wanted}` is not to be reached: the service is started with --reach {wanted} for that"
+        )))
+    }
+
     /// Returns the file of a sandbox's journal.
     ///
     /// # Errors
@@ -103,7 +133,7 @@ mod tests {
     fn names_stay_inside_the_folder_and_nothing_is_granted_by_itself() {
         let grants = Grants {
             credentials: Some(PathBuf::from("/run/credentials")),
-            sandbox: None,
+            ..Grants::default()
         };
         let file = |name: &str| grants.credential(Path::new(name)).ok();
         assert_eq!(file("m365"), Some(PathBuf::from("/run/credentials/m365")));

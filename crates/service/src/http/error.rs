@@ -31,6 +31,9 @@ pub(super) struct Document {
     /// Each thing that is wrong, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Detail>,
+    /// After how many seconds it may be tried again: the header `Retry-After`.
+    #[serde(skip)]
+    retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -44,6 +47,7 @@ impl Problem {
             detail: detail.into(),
             code: code.to_owned(),
             errors: Vec::new(),
+            retry_after: None,
         }))
     }
 
@@ -60,10 +64,16 @@ impl IntoResponse for Problem {
         let status =
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let retry_after = self.0.retry_after;
         let mut response = (status, body).into_response();
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+        if let Some(seconds) = retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if status == StatusCode::UNAUTHORIZED {
             response
                 .headers_mut()
@@ -85,6 +95,13 @@ impl From<OperationError> for Problem {
             }
             OperationError::Unproved { code, .. } => {
                 Self::new(StatusCode::UNAUTHORIZED, code, sentence)
+            }
+            OperationError::Busy {
+                code, retry_after, ..
+            } => {
+                let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, sentence);
+                problem.0.retry_after = Some(retry_after);
+                problem
             }
             OperationError::NotFound { what, .. } => Self::new(
                 StatusCode::NOT_FOUND,

@@ -7,7 +7,7 @@ use tidegate_orchestrator::ledger::SlotState;
 
 use super::App;
 use super::error::Problem;
-use crate::operations::rollout;
+use crate::operations::{endpoint, rollout};
 use crate::store::hold;
 
 /// How many rollouts are shown one by one.
@@ -68,6 +68,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
         "Whether this process may send.",
         alive,
     );
+    endpoints(&app, &mut text).await?;
     text.family("people", "gauge", "People of a rollout by state.");
     for view in rollout::list(&app, None, ROLLOUTS_MAX).await?.items {
         let states = view.totals.iter();
@@ -80,4 +81,36 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
         }
     }
     Ok(text.0)
+}
+
+/// How telling endpoints goes; one that is dead is told nothing until somebody revives it.
+async fn endpoints(app: &App, text: &mut Figures) -> Result<(), Problem> {
+    let all = endpoint::list(app).await?;
+    let in_use = || all.iter().filter(|one| one.revoked_at.is_none());
+    text.family(
+        "endpoint_active",
+        "gauge",
+        "Whether an endpoint is told what happens; 0: it is dead or gone.",
+    );
+    for one in in_use() {
+        let active = u8::from(one.status == "active");
+        let _ = writeln!(
+            text.0,
+            "tidegate_endpoint_active{{endpoint=\"{}\"}} {active}",
+            one.name
+        );
+    }
+    text.family(
+        "endpoint_failures",
+        "gauge",
+        "Attempts in a row to tell an endpoint something that failed.",
+    );
+    for one in in_use() {
+        let _ = writeln!(
+            text.0,
+            "tidegate_endpoint_failures{{endpoint=\"{}\"}} {}",
+            one.name, one.failures
+        );
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 pub(super) mod audit;
 pub(super) mod drift;
 pub(super) mod emergency;
+pub(super) mod endpoint;
 pub(super) mod exposure;
 pub(super) mod hold;
 pub(super) mod policy;

@@ -72,6 +72,16 @@ pub enum OperationError {
         /// The sentence for people.
         sentence: String,
     },
+    /// Not now: too much of it at once.
+    #[error("{sentence}")]
+    Busy {
+        /// The stable code.
+        code: &'static str,
+        /// The sentence for people.
+        sentence: String,
+        /// After how many seconds it may be tried again.
+        retry_after: u32,
+    },
     /// Nothing has this name.
     #[error("there is no {what} `{name}`")]
     NotFound {
@@ -109,6 +119,16 @@ impl OperationError {
             code: code.to_owned(),
             sentence: sentence.into(),
             details: Vec::new(),
+        }
+    }
+
+    /// Returns that it may be tried again after so many seconds.
+    #[must_use]
+    pub fn busy(code: &'static str, sentence: impl Into<String>, retry_after: u32) -> Self {
+        Self::Busy {
+            code,
+            sentence: sentence.into(),
+            retry_after,
         }
     }
 

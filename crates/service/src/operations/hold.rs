@@ -99,36 +99,29 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
     let before_others = app.store.stopping();
     let (wanted, mut notes) = wanted_of(app, actor, new).await?;
     let review_at = wanted.review_at;
-    let (hold, begun) = place_wanted(app, actor, wanted).await?;
+    let counting = heads::ahead(app, wanted.scope);
+    let (hold, new_at) = place_wanted(app, actor, wanted).await?;
     notes.extend(join::not_taken(&hold, review_at));
-    let is_new = begun.is_some();
-    let view = match &begun {
-        Some(begun) => {
+    let is_new = new_at.is_some();
+    let counting = is_new.then(|| heads::keep(app, hold.id, counting));
+    let view = match new_at {
+        Some(time) => {
             // Whoever owns it is who asks.
             let gone = std::future::ready(Ok(false));
-            show_judged(app, &hold, quiescence::of_new(app, &hold, begun.time), gone).await
+            show_judged(app, &hold, quiescence::of_new(app, &hold, time), gone).await
         }
         None => show(app, &hold).await,
     };
     // Only now: whoever halts waits for the answer, and those who are woken need the same processors.
     app.wake.ring();
     let mut view = view?;
-    view.people = Some(match begun {
-        Some(begun) => heads::of_placed(&hold, begun.counting).await,
+    view.people = Some(match counting {
+        Some(counting) => heads::of_placed(&hold, counting).await,
         None => heads::of(app, &hold).await,
     });
     view.notes = notes;
     drop(before_others);
     Ok(Placed { hold: view, is_new })
-}
-
-/// What has begun with a hold that is new.
-#[derive(Debug)]
-pub(super) struct Begun {
-    /// The count of whom it stops.
-    counting: heads::Counting,
-    /// The time when it was placed.
-    time: StoreTime,
 }
 
 /// Reads what somebody asks for, and finds what it names.
@@ -176,8 +169,8 @@ async fn wanted_of(
     Ok((wanted, said.into_iter().collect()))
 }
 
-/// Places a hold whose scope is known; one that is new is being counted when this returns. The caller rings
-/// the bell: the planner looks within a second all the same.
+/// Places a hold whose scope is known; of one that is new it returns when that was. The caller has it counted, and
+/// rings the bell: the planner looks within a second all the same.
 ///
 /// # Errors
 ///
@@ -186,7 +179,7 @@ pub(super) async fn place_wanted(
     app: &App,
     actor: &Actor,
     wanted: Wanted,
-) -> Result<(Hold, Option<Begun>), OperationError> {
+) -> Result<(Hold, Option<StoreTime>), OperationError> {
     let id: HoldId = app.ids.make();
     let asked = app.clock.monotonic();
     let placed: Result<(Hold, bool, StoreTime), StoreError> =
@@ -200,11 +193,7 @@ pub(super) async fn place_wanted(
         });
     let (hold, is_new, time) = placed?;
     stand(app, &hold);
-    let begun = is_new.then(|| Begun {
-        counting: heads::begin(app, &hold),
-        time,
-    });
-    Ok((hold, begun))
+    Ok((hold, is_new.then_some(time)))
 }
 
 /// Tells this process that a hold stands, once that is committed.
@@ -226,7 +215,7 @@ pub(super) fn stand(app: &App, hold: &Hold) {
 
 /// Counts whom a new hold stops, and keeps the count. Nobody waits for that.
 pub(super) fn count(app: &App, hold: &Hold) {
-    drop(heads::begin(app, hold));
+    drop(heads::keep(app, hold.id, heads::ahead(app, hold.scope)));
 }
 
 /// Places a hold inside a transaction, and returns what the trail must hear of it.

@@ -324,8 +324,11 @@ pub async fn stop(
         review_at: None,
     };
     let before_others = app.store.stopping();
-    hold::place_wanted(app, actor, wanted).await?;
+    let (hold, new_at) = hold::place_wanted(app, actor, wanted).await?;
     drop(before_others);
+    if new_at.is_some() {
+        hold::count(app, &hold);
+    }
     app.wake.ring();
     // The hold stands, whatever the rest looks like.
     status::of(app, &row).await.map_err(|error| {

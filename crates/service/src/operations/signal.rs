@@ -1,9 +1,10 @@
 //! Signals: admitted once, kept for ever, and shown with what rules made of them.
 
-use std::collections::BTreeSet;
+pub mod admission;
+pub mod rate;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tidegate_orchestrator::ids::Timestamp;
 use tidegate_policy::Signal;
 use tidegate_policy::dialect::{Origin, Unreadable, report};
@@ -12,8 +13,9 @@ use uuid::Uuid;
 
 use super::{Actor, OperationError, Page};
 use crate::app::App;
-use crate::store::signal::{self as rows, SignalRow};
-use crate::store::{Lane, StoreError, policy, source, transact};
+use crate::store::policy;
+use crate::store::signal as rows;
+pub use admission::admit;
 
 /// The largest report, in bytes.
 pub const BODY_MAX: usize = 256 * 1024;
@@ -74,71 +76,9 @@ pub async fn send(app: &App, actor: &Actor, body: &[u8]) -> Result<Admitted, Ope
         .ok()
         .and_then(|report| report.get("id").and_then(Value::as_str).map(str::to_owned));
     let id = named.unwrap_or(digest);
+    rate::within(app, &origin).await?;
     let signal = report::manual(body, &id, &origin).map_err(|error| unreadable(&error))?;
     admit(app, actor, vec![signal], body).await
-}
-
-/// Admits signals that were read from these bytes: they, the bytes and the record are durable when this
-/// returns, and judged soon after.
-///
-/// # Errors
-///
-/// When the store cannot be reached: then none was admitted, and whoever sent them must send them again.
-pub async fn admit(
-    app: &App,
-    actor: &Actor,
-    signals: Vec<Signal>,
-    body: &[u8],
-) -> Result<Admitted, OperationError> {
-    let count = signals.len();
-    let ids: Vec<Uuid> = signals.iter().map(|_| app.ids.make()).collect();
-    let done: Result<Vec<Uuid>, StoreError> = transact!(
-        app.store,
-        Lane::Ordinary,
-        "signal_admit",
-        |txn| {
-            let now = txn.now();
-            let last = rows::numbers_take(txn, signals.len()).await?;
-            let new: Vec<SignalRow> = (last + 1..)
-                .zip(&ids)
-                .zip(&signals)
-                .map(|((seq, id), signal)| SignalRow {
-                    seq,
-                    id: *id,
-                    signal: Signal {
-                        received_at: now,
-                        ..signal.clone()
-                    },
-                    outcome: None,
-                })
-                .collect();
-            let fresh = rows::signals_insert(txn, &new).await?;
-            let names: BTreeSet<&str> = signals.iter().map(|one| one.source.as_str()).collect();
-            source::heard(txn, &names.into_iter().collect::<Vec<_>>(), now).await?;
-            let fresh: Vec<&SignalRow> =
-                new.iter().filter(|row| fresh.contains(&row.seq)).collect();
-            let Some(first) = fresh.first() else {
-                return Ok(Vec::new());
-            };
-            rows::raw_keep(txn, first.signal.raw, body, now).await?;
-            let detail = json!({
-                "source": first.signal.source, "admitted": fresh.len(), "repeated": new.len() - fresh.len(),
-                "first": first.seq, "raw": first.signal.raw,
-            });
-            txn.audit(actor.entry("signal.admit", format!("signal:{}", first.id), detail))
-                .await?;
-            Ok(fresh.iter().map(|row| row.id).collect())
-        }
-    );
-    let ids = done?;
-    if !ids.is_empty() {
-        app.wake.judge();
-    }
-    Ok(Admitted {
-        admitted: ids.len(),
-        repeated: count - ids.len(),
-        ids,
-    })
 }
 
 /// Lists signals, the newest first.
@@ -171,7 +111,7 @@ pub async fn list(
 }
 
 /// Says what rules made of a signal, when signals were judged up to `judged`.
-pub(super) fn outcome_of(row: &SignalRow, judged: i64) -> String {
+pub(super) fn outcome_of(row: &rows::SignalRow, judged: i64) -> String {
     match &row.outcome {
         Some(outcome) => outcome.clone(),
         None if row.seq > judged => "waiting".to_owned(),

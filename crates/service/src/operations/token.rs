@@ -54,7 +54,8 @@ pub enum Permission {
     ManageTokens,
     /// Report: send signals.
     Report,
-    /// Propose policy sets, say yes to them, and say what rules know of targets.
+    /// Propose policy sets, say yes to them, say what rules know of targets, and set up who reports and who
+    /// is told.
     Policy,
     /// Say which credential a target is sent, and where it is sent to.
     UseCredential,
@@ -75,7 +76,9 @@ impl Permission {
             Self::TakeBack => "take part in taking people back",
             Self::ManageTokens => "make and revoke tokens",
             Self::Report => "send signals",
-            Self::Policy => "change policy sets and what rules know of targets",
+            Self::Policy => {
+                "change policy sets, sources, endpoints, and what rules know of targets"
+            }
             Self::UseCredential => "say which credential a target is sent, and where",
         }
     }

@@ -176,6 +176,45 @@ pub async fn entries_after<C: ConnectionTrait>(
     .await
 }
 
+/// An entry without its packed changes of people.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct ToldRow {
+    /// Its place, from 1.
+    pub seq: i64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// The rest, as JSON text.
+    pub detail: String,
+    /// The hash of this entry.
+    pub hash: Vec<u8>,
+}
+
+/// Finds the first entry of one of these actions, after one entry and up to another.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn entry_next<C: ConnectionTrait>(
+    db: &C,
+    (after, until): (i64, i64),
+    actions: &[&str],
+) -> Result<Option<ToldRow>, StoreError> {
+    let sql = format!(
+        "SELECT seq, at, actor, action, subject, detail, hash FROM audit \
+         WHERE seq > $1 AND seq <= $2 AND action IN ({}) ORDER BY seq LIMIT 1",
+        query::placeholders(3, actions.len())
+    );
+    let mut values = vec![after.into(), until.into()];
+    values.extend(actions.iter().map(|action| (*action).into()));
+    query::one(db, sql, values).await
+}
+
 /// Returns the last sequence number and its hash, as the end of the trail remembers them.
 ///
 /// # Errors

@@ -76,6 +76,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../../migrations/sqlite/0011_source_state.sql"),
         include_str!("../../../../migrations/postgres/0011_source_state.sql"),
     ),
+    (
+        12,
+        "endpoint",
+        include_str!("../../../../migrations/sqlite/0012_endpoint.sql"),
+        include_str!("../../../../migrations/postgres/0012_endpoint.sql"),
+    ),
 ];
 
 /// Brings a database to this version. Processes that start together wait for one another.

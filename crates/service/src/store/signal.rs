@@ -1,5 +1,7 @@
 //! Signals that were admitted, in the order in which their transactions committed.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidegate_orchestrator::digest::{Digest, DigestBuilder};
 use tidegate_orchestrator::ids::{Timestamp, millis};
@@ -95,20 +97,28 @@ pub async fn signals_insert<C: ConnectionTrait>(
     Ok(fresh)
 }
 
-/// Keeps the bytes that signals were read from.
-pub async fn raw_keep<C: ConnectionTrait>(
+/// Keeps the bytes that signals were read from, by their digest.
+pub async fn raws_keep<C: ConnectionTrait>(
     db: &C,
-    digest: Digest,
-    body: &[u8],
+    raws: &BTreeMap<Digest, &[u8]>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO signal_raw (digest, body, received_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-    let values = [
-        digest.to_string().into(),
-        body.to_vec().into(),
-        millis(now).into(),
-    ];
-    query::execute(db, sql, values).await?;
+    let raws: Vec<(&Digest, &&[u8])> = raws.iter().collect();
+    for part in raws.chunks(64) {
+        let mut values: Vec<Value> = Vec::with_capacity(part.len() * 3);
+        for (digest, body) in part {
+            values.extend([
+                digest.to_string().into(),
+                body.to_vec().into(),
+                millis(now).into(),
+            ]);
+        }
+        let sql = format!(
+            "INSERT INTO signal_raw (digest, body, received_at) VALUES {} ON CONFLICT DO NOTHING",
+            query::rows_for(part.len(), 3)
+        );
+        query::execute(db, sql, values).await?;
+    }
     Ok(())
 }
 
@@ -159,6 +169,30 @@ pub async fn number_at<C: ConnectionTrait>(db: &C, at: Timestamp) -> Result<i64,
     let sql = "SELECT MAX(seq) AS number FROM signal WHERE received_at < $1";
     let row: Option<query::MaybeNumber> = query::one(db, sql, [millis(at).into()]).await?;
     Ok(row.and_then(|row| row.number).unwrap_or(0))
+}
+
+/// Returns the number of the last signal that rules in force have made something of, about a vendor or about none in
+/// particular; without a vendor, about any. 0 when there is none.
+pub async fn last_decided<C: ConnectionTrait>(
+    db: &C,
+    vendor: Option<&str>,
+) -> Result<i64, StoreError> {
+    const DECIDED: &str =
+        "SELECT MAX(seq) AS number FROM signal WHERE outcome IS NOT NULL AND outcome <> 'shadow'";
+    // One question for each, so that each is the end of an index.
+    let asked: Vec<(String, Vec<Value>)> = match vendor {
+        Some(vendor) => vec![
+            (format!("{DECIDED} AND vendor = $1"), vec![vendor.into()]),
+            (format!("{DECIDED} AND vendor IS NULL"), Vec::new()),
+        ],
+        None => vec![(DECIDED.to_owned(), Vec::new())],
+    };
+    let mut last = 0;
+    for (sql, values) in asked {
+        let row: Option<query::MaybeNumber> = query::one(db, sql, values).await?;
+        last = last.max(row.and_then(|row| row.number).unwrap_or(0));
+    }
+    Ok(last)
 }
 
 /// Reads one signal.

@@ -22,7 +22,8 @@ use crate::operations::{Actor, OperationError, load};
 use crate::store::ledger::BatchAddress;
 use crate::store::wave::CountChange;
 use crate::store::{
-    Lane, Sole, StoreError, hold, ledger, rollout as rollouts, target, transact, wave, worker,
+    Lane, Sole, StoreError, endpoint, hold, ledger, rollout as rollouts, target, transact, wave,
+    worker,
 };
 
 /// How long the outcomes of a lost lease are waited for: a process that stood still may still bring them.
@@ -39,6 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When the store cannot be reached.
 pub async fn end_leases(app: &App, _sole: &Sole) -> Result<(), StoreError> {
     transact!(app.store, Lane::Ordinary, "workers_clear", |txn| {
+        endpoint::endpoints_clear(txn).await?;
         worker::workers_clear(txn).await
     })?;
     for rollout in wave::rollouts_in_flight(app.store.read()).await? {

@@ -25,6 +25,8 @@ pub enum Part {
     Drift,
     /// What its gates are measured from.
     Gates,
+    /// What was reported about a target and asks for somebody's attention.
+    Reported,
 }
 
 impl Part {
@@ -39,6 +41,7 @@ impl Part {
             Self::Target => "target",
             Self::Drift => "drift",
             Self::Gates => "gates",
+            Self::Reported => "reported",
         }
     }
 }
@@ -114,6 +117,8 @@ impl fmt::Display for Difference {
             Part::Target => write!(f, "the settings of target `{about}`")?,
             Part::Drift => write!(f, "who is in the population of rollout `{about}`")?,
             Part::Gates => write!(f, "the counts or gates of rollout `{about}`")?,
+            Part::Reported if about.is_empty() => write!(f, "what was reported of this halt")?,
+            Part::Reported => write!(f, "what was reported about target `{about}`")?,
         }
         f.write_str(match self.how {
             How::Changed => " changed",

@@ -67,22 +67,35 @@ pub struct HoldPreview {
 /// A count that is under way.
 pub(super) type Counting = oneshot::Receiver<Result<HeadCount, StoreError>>;
 
-/// Begins to count whom a hold stops that was just placed, and keeps the count. Nobody waits for that here.
-pub(super) fn begin(app: &App, hold: &Hold) -> Counting {
+/// Begins to count whom a hold over a scope would stop. A count that is ready when the hold is in force keeps
+/// nobody waiting who stops something; people who are moved meanwhile are in both.
+pub(super) fn ahead(app: &App, scope: Scope) -> Counting {
     let (tell, told) = oneshot::channel();
-    let (app, id, scope) = (app.clone(), hold.id, hold.scope);
+    let app = app.clone();
     app.clone().background.spawn(async move {
-        let counted = count(&app, &scope).await;
+        // Whoever asked may have gone.
+        let _ = tell.send(count(&app, &scope).await);
+    });
+    told
+}
+
+/// Keeps a count of whom a new hold stops, once it is there; hands it on to whoever shows it.
+pub(super) fn keep(app: &App, hold: HoldId, counting: Counting) -> Counting {
+    let (tell, told) = oneshot::channel();
+    let app = app.clone();
+    app.clone().background.spawn(async move {
+        let Ok(counted) = counting.await else {
+            return;
+        };
         let kept = counted.as_ref().ok().cloned();
-        // Whoever asked may have gone: the count is kept all the same.
         let _ = tell.send(counted);
         if let Some(kept) = kept {
             let done: Result<(), StoreError> =
                 transact!(app.store, Lane::Ordinary, "head_count_keep", |txn| {
-                    review::head_count_keep(txn, id, &kept).await
+                    review::head_count_keep(txn, hold, &kept).await
                 });
             if let Err(error) = done {
-                tracing::warn!(hold = %id, %error, "the people under a hold were counted, and the count was not kept");
+                tracing::warn!(%hold, %error, "the people under a hold were counted, and the count was not kept");
             }
         }
     });

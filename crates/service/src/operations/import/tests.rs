@@ -59,7 +59,7 @@ async fn imported(
 fn code(error: &OperationError) -> &str {
     match error {
         OperationError::Invalid { code, .. } | OperationError::Refused { code, .. } => code,
-        OperationError::Unproved { code, .. } => code,
+        OperationError::Unproved { code, .. } | OperationError::Busy { code, .. } => code,
         OperationError::NotFound { .. } => "not_found",
         OperationError::Conflict { .. } => "conflict",
         OperationError::Failed(_) => "failed",

@@ -8,12 +8,13 @@
 mod again;
 mod deciding;
 mod lifting;
+mod waves;
 
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, MovedPeople, Scope, Wanted};
 use tidegate_orchestrator::ids::{Principal, TargetId, Timestamp};
-use tidegate_policy::rule::Rule;
 use tidegate_policy::rule::judge::{Decision, Judge};
+use tidegate_policy::rule::{Reaches, Rule};
 use tidegate_policy::set::PolicySet;
 use tidegate_policy::time::Seconds;
 
@@ -100,7 +101,10 @@ pub async fn cannot_judge(app: &App, what: &str) -> Result<(), OperationError> {
         effect: MovedPeople::Keep,
         review_at: None,
     };
-    holds::place_wanted(app, &actor, wanted).await?;
+    let (hold, new_at) = holds::place_wanted(app, &actor, wanted).await?;
+    if new_at.is_some() {
+        holds::count(app, &hold);
+    }
     app.wake.ring();
     Ok(())
 }
@@ -189,10 +193,28 @@ impl Judging {
         Ok(())
     }
 
-    /// Holds what needs a source that is silent. Such a hold is there already at most looks.
+    /// Holds what needs a source that is silent. Such a hold is there already at most looks: then nothing is locked.
     async fn look_for_silence(&self, app: &App) -> Result<(), StoreError> {
         let said = deciding::silences(self);
         if said.is_empty() {
+            return Ok(());
+        }
+        let reports = rows::reports_in_force(app.store.read()).await?;
+        let is_there = |(rule, target): (usize, usize)| {
+            let rule = self.judge.rules().get(rule);
+            let is_one = rule.is_none_or(|rule| match rule.then.reaches {
+                Reaches::Target | Reaches::Everything => true,
+                // There may be a rollout that came later.
+                Reaches::Rollout | Reaches::Wave => false,
+            });
+            is_one
+                && reports.iter().any(|report| {
+                    report.first_seq == 0
+                        && rule.is_some_and(|rule| rule.id == report.rule)
+                        && self.targets.get(target) == Some(&report.target)
+                })
+        };
+        if said.keys().all(|key| is_there(*key)) {
             return Ok(());
         }
         let placed = deciding::decide_besides(app, self, &said, None).await?;

@@ -23,8 +23,9 @@ use crate::store::release::{self as stored, RequestRow};
 use crate::store::rollout::RolloutRow;
 use crate::store::target::TargetRow;
 use crate::store::{
-    Connection, StoreError, hold as holds, ledger, plan as plans, population as populations,
-    review as reviews, target as targets, token, wave,
+    Connection, StoreError, hold as holds, ledger, plan as plans, policy,
+    population as populations, review as reviews, signal as signals, target as targets, token,
+    wave,
 };
 
 /// A target as the last preflight found it.
@@ -94,6 +95,7 @@ pub(super) async fn look<C: Connection>(
         None => Vec::new(),
     };
     let preflight_at = preflight.map(|(at, _)| at);
+    bind_reports(db, &mut substance, hold).await?;
     let (mut rollouts, mut found, mut others) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     let mut goes_on = Vec::new();
     let in_force = holds::hold_set_for(db).await?;
@@ -118,6 +120,7 @@ pub(super) async fn look<C: Connection>(
         goes_on.extend(exempt(hold, &row, &in_force, now));
     }
     others.remove(&hold.id);
+    let standing = policy::standing(db).await?;
     let request = request_of(db, hold).await?;
     let placer = placer_of(db, hold).await?;
     Ok(Looked {
@@ -146,6 +149,7 @@ pub(super) async fn look<C: Connection>(
                 .into_iter()
                 .map(|(id, (kind, covers))| OtherHold { id, kind, covers })
                 .collect(),
+            is_unjudged: standing.judged_seq < standing.seq,
         },
         preflight_at,
         now,
@@ -230,6 +234,35 @@ async fn placer_of<C: Connection>(db: &C, hold: &Hold) -> Result<Option<Principa
         Cause::Gate { .. } | Cause::Calendar { .. } | Cause::Rule { .. } => None,
     };
     Ok(placer.map(|row| Principal::new(row.person.unwrap_or(row.name))))
+}
+
+/// Takes in what was reported: of a halt by a rule what its counter says, and of every target that it covers the last
+/// signal that rules have made something of. Whoever said yes said it knowing that much.
+async fn bind_reports<C: Connection>(
+    db: &C,
+    substance: &mut Substance,
+    hold: &Hold,
+) -> Result<(), OperationError> {
+    if let Some(report) = policy::report_load(db, hold.id).await? {
+        let known = format!("{} {} {}", report.signals, report.worst, report.last_seq);
+        substance.add(Part::Reported, "", Digest::of(known.as_bytes()));
+    }
+    let rollouts = drift::covered(db, &hold.scope).await?;
+    let is_covered = |target: &TargetId| match hold.scope {
+        Scope::Everything => true,
+        Scope::Target(one) => one == *target,
+        Scope::Rollout(_) | Scope::Wave(..) | Scope::Part(..) => {
+            rollouts.iter().any(|row| row.target == *target)
+        }
+    };
+    for (id, facts) in policy::facts_load(db).await? {
+        if is_covered(&id) {
+            let last = signals::last_decided(db, facts.vendor.as_deref()).await?;
+            let digest = Digest::of(last.to_string().as_bytes());
+            substance.add(Part::Reported, &facts.name, digest);
+        }
+    }
+    Ok(())
 }
 
 /// Takes in what a rollout would go on with: its plan, its people, and what its gates are measured from.

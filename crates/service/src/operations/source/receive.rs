@@ -9,7 +9,7 @@ use tidegate_policy::dialect::{Origin, webhook};
 
 use super::{Profile, SourceConfig, config_of};
 use crate::app::App;
-use crate::operations::signal::{self, Admitted, BODY_MAX, unreadable};
+use crate::operations::signal::{self, Admitted, BODY_MAX, rate, unreadable};
 use crate::operations::{Actor, OperationError};
 use crate::signal::verify::{Secret, WebhookRefusal, github, standard_webhooks, stripe};
 use crate::store::source as rows;
@@ -93,6 +93,7 @@ pub async fn receive(
         received_at: app.store.now().await?,
     };
     let found = checked(profile, &keys, header, body, &origin)?;
+    rate::within(app, &origin).await?;
     signal::admit(
         app,
         &Actor::task(&format!("source:{name}")),

@@ -2,7 +2,7 @@
 
 use tidegate_policy::rule::judge::Judge;
 
-use super::deciding::{Sayings, decide_besides, gather};
+use super::deciding::{Outcomes, Sayings, decide_besides, gather, outcome};
 use super::{BATCH, Judging, stand};
 use crate::app::App;
 use crate::store::StoreError;
@@ -19,6 +19,7 @@ pub(super) struct Again {
     judge: Judge,
     counted: i64,
     said: Sayings,
+    outcomes: Outcomes,
 }
 
 impl Judging {
@@ -40,6 +41,10 @@ impl Judging {
             for decision in &mut decisions {
                 decision.target = again.target;
             }
+            if !decisions.is_empty() && row.outcome.is_none() {
+                let outcomes = again.outcomes.entry(outcome(self, &decisions));
+                outcomes.or_default().push(row.seq);
+            }
             gather(&mut again.said, self, row, &decisions);
         }
         let last = found.last().map(|row| row.seq);
@@ -49,7 +54,8 @@ impl Judging {
                 self.again = Some(again);
             }
             None => {
-                let placed = decide_besides(app, self, &again.said, Some(&again.wanted)).await?;
+                let done = Some((&again.wanted, &again.outcomes));
+                let placed = decide_besides(app, self, &again.said, done).await?;
                 stand(app, placed);
             }
         }
@@ -74,6 +80,7 @@ impl Judging {
             judge,
             counted: wanted.since,
             said: Sayings::new(),
+            outcomes: Outcomes::new(),
             wanted,
         }))
     }

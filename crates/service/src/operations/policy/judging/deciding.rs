@@ -6,13 +6,16 @@ use serde_json::json;
 use tidegate_orchestrator::hold::requirement::{Category, Requirement, Severity as Weight, Status};
 use tidegate_orchestrator::hold::terms::{Group, Terms};
 use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, MovedPeople, Scope, Wanted};
-use tidegate_orchestrator::ids::{Generation, HoldId, RequirementId, TargetId, Timestamp};
+use tidegate_orchestrator::ids::{
+    Generation, HoldId, RequirementId, TargetId, Timestamp, WaveNumber,
+};
 use tidegate_policy::rule::check::REVIEW_DEFAULT;
 use tidegate_policy::rule::judge::{Decision, Fault, TargetFacts};
 use tidegate_policy::rule::{Effect, Reaches, Rule};
 use tidegate_policy::signal::Severity;
 use tidegate_policy::time::Seconds;
 
+use super::waves::{self, Waves};
 use super::{Judging, TASK};
 use crate::app::App;
 use crate::operations::{Actor, hold as holds};
@@ -30,6 +33,8 @@ pub(super) struct Said {
     signals: u64,
     worst: Severity,
     faults: BTreeSet<Fault>,
+    /// Whom they are about; `None`: nobody in particular.
+    users: BTreeSet<Option<String>>,
     /// The first of them; `None`: no signal, but the silence of a source.
     first: Option<SignalRow>,
     last: i64,
@@ -37,6 +42,16 @@ pub(super) struct Said {
 
 /// By the place of the rule and that of the target.
 pub(super) type Sayings = BTreeMap<(usize, usize), Said>;
+
+/// What rules made of signals, by their numbers.
+pub(super) type Outcomes = BTreeMap<&'static str, Vec<i64>>;
+
+async fn outcomes_set(txn: &Txn, outcomes: &Outcomes) -> Result<(), StoreError> {
+    for (outcome, seqs) in outcomes {
+        signals::outcome_set(txn, outcome, seqs).await?;
+    }
+    Ok(())
+}
 
 /// A signal, and what follows from it.
 pub(super) type Decided = (SignalRow, Vec<Decision>);
@@ -54,10 +69,15 @@ pub(super) async fn decide(
         })?;
         return Ok(Vec::new());
     }
+    let mut all = Sayings::new();
+    for (row, decisions) in decided {
+        gather(&mut all, known, row, decisions);
+    }
+    let waves = waves::look_up(app, known, &all).await?;
     transact!(app.store, Lane::Hold, "policy_decide", |txn| {
         let judged = begin(txn, known).await?;
         let mut said = Sayings::new();
-        let mut outcomes: BTreeMap<&'static str, Vec<i64>> = BTreeMap::new();
+        let mut outcomes = Outcomes::new();
         for (row, decisions) in decided.iter().filter(|(row, _)| row.seq > judged) {
             outcomes
                 .entry(outcome(known, decisions))
@@ -65,10 +85,11 @@ pub(super) async fn decide(
                 .push(row.seq);
             gather(&mut said, known, row, decisions);
         }
-        let (placed, entries) = Placing::begin(app, txn, known).await?.all(&said).await?;
-        for (outcome, seqs) in &outcomes {
-            signals::outcome_set(txn, outcome, seqs).await?;
-        }
+        let (placed, entries) = Placing::begin(app, txn, known, &waves)
+            .await?
+            .all(&said)
+            .await?;
+        outcomes_set(txn, &outcomes).await?;
         rows::judged_set(txn, last, &known.policy).await?;
         for entry in entries {
             txn.audit(entry).await?;
@@ -78,21 +99,26 @@ pub(super) async fn decide(
 }
 
 /// Holds what rules say of a target at which signals were judged again, or of sources that are silent.
-/// `done` ends what it was asked for; when somebody else has, nothing is written.
+/// `done` ends what it was asked for, with what it made of signals; when somebody else has, nothing is written.
 pub(super) async fn decide_besides(
     app: &App,
     known: &Judging,
     said: &Sayings,
-    done: Option<&Rejudge>,
+    done: Option<(&Rejudge, &Outcomes)>,
 ) -> Result<Vec<Hold>, StoreError> {
+    let waves = waves::look_up(app, known, said).await?;
     transact!(app.store, Lane::Hold, "policy_decide_besides", |txn| {
         begin(txn, known).await?;
-        if let Some(done) = done
-            && !rows::rejudge_done(txn, done).await?
-        {
-            return Ok(Vec::new());
+        if let Some((done, outcomes)) = done {
+            if !rows::rejudge_done(txn, done).await? {
+                return Ok(Vec::new());
+            }
+            outcomes_set(txn, outcomes).await?;
         }
-        let (placed, entries) = Placing::begin(app, txn, known).await?.all(said).await?;
+        let (placed, entries) = Placing::begin(app, txn, known, &waves)
+            .await?
+            .all(said)
+            .await?;
         for entry in entries {
             txn.audit(entry).await?;
         }
@@ -122,6 +148,7 @@ pub(super) fn silences(known: &Judging) -> Sayings {
                 signals: 0,
                 worst: Severity::Unknown,
                 faults: BTreeSet::new(),
+                users: BTreeSet::from([None]),
                 first: None,
                 last: 0,
             };
@@ -130,7 +157,8 @@ pub(super) fn silences(known: &Judging) -> Sayings {
         .collect()
 }
 
-fn outcome(known: &Judging, decisions: &[Decision]) -> &'static str {
+/// Returns the word for what follows from a signal.
+pub(super) fn outcome(known: &Judging, decisions: &[Decision]) -> &'static str {
     let in_force = decisions
         .iter()
         .filter(|decision| known.rule(decision).is_some_and(|rule| !rule.shadow));
@@ -155,6 +183,7 @@ pub(super) fn gather(said: &mut Sayings, known: &Judging, row: &SignalRow, decis
                 signals: 0,
                 worst: severity,
                 faults: BTreeSet::new(),
+                users: BTreeSet::new(),
                 first: Some(row.clone()),
                 last: row.seq,
             });
@@ -162,6 +191,7 @@ pub(super) fn gather(said: &mut Sayings, known: &Judging, row: &SignalRow, decis
         one.signals += 1;
         one.worst = one.worst.max(severity);
         one.faults.extend(&verdict.faults);
+        one.users.insert(row.signal.subject.user.clone());
         one.last = row.seq;
     }
 }
@@ -188,13 +218,26 @@ struct Placing<'a> {
     app: &'a App,
     txn: &'a mut Txn,
     known: &'a Judging,
+    waves: &'a Waves,
     standing: Vec<Standing>,
     placed: Vec<Hold>,
     entries: Vec<Entry>,
 }
 
+impl Said {
+    /// Returns whom it is about, by name.
+    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
+        self.users.iter().flatten().map(String::as_str)
+    }
+}
+
 impl<'a> Placing<'a> {
-    async fn begin(app: &'a App, txn: &'a mut Txn, known: &'a Judging) -> Result<Self, StoreError> {
+    async fn begin(
+        app: &'a App,
+        txn: &'a mut Txn,
+        known: &'a Judging,
+        waves: &'a Waves,
+    ) -> Result<Self, StoreError> {
         let in_force = hold_rows::holds_for_writing(txn).await?;
         let mut standing = Vec::new();
         for report in rows::reports_in_force(txn).await? {
@@ -211,6 +254,7 @@ impl<'a> Placing<'a> {
             app,
             txn,
             known,
+            waves,
             standing,
             placed: Vec::new(),
             entries: Vec::new(),
@@ -226,7 +270,7 @@ impl<'a> Placing<'a> {
                 .get(*target)
                 .zip(known.judge.targets().get(*target));
             if let (Some(rule), Some(target), Some(kind)) = (rule, target, kind_of(said.effect)) {
-                for scope in scopes(self.txn, rule, *target.0).await? {
+                for scope in scopes(self.txn, rule, *target.0, (said, self.waves)).await? {
                     self.one(rule, target, (kind, scope), said).await?;
                 }
             }
@@ -302,14 +346,31 @@ pub(super) async fn is_for_a_fault<C: Connection>(
 }
 
 /// Returns what a rule holds, starting from a target.
-async fn scopes(txn: &Txn, rule: &Rule, target: TargetId) -> Result<Vec<Scope>, StoreError> {
+async fn scopes(
+    txn: &Txn,
+    rule: &Rule,
+    target: TargetId,
+    (said, waves): (&Said, &Waves),
+) -> Result<Vec<Scope>, StoreError> {
     Ok(match rule.then.reaches {
         Reaches::Everything => vec![Scope::Everything],
         Reaches::Target => vec![Scope::Target(target)],
-        // The people of a signal are not looked up yet, so a wave is its whole rollout.
         Reaches::Rollout | Reaches::Wave => {
             let onto = rollout::rollouts_onto(txn, target).await?;
-            onto.into_iter().map(Scope::Rollout).collect()
+            let is_wave = rule.then.reaches == Reaches::Wave;
+            let mut scopes = Vec::new();
+            for rollout in onto {
+                let wave = |user: &Option<String>| waves.get(&(rollout, user.clone()?)).copied();
+                let meant: BTreeSet<Option<WaveNumber>> = said.users.iter().map(wave).collect();
+                // Whoever is in no wave that is known, or nobody in particular, is anybody: all of it.
+                if !is_wave || meant.contains(&None) {
+                    scopes.push(Scope::Rollout(rollout));
+                } else {
+                    let meant = meant.into_iter().flatten();
+                    scopes.extend(meant.map(|wave| Scope::Wave(rollout, wave)));
+                }
+            }
+            scopes
         }
     })
 }

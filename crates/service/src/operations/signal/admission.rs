@@ -1,0 +1,240 @@
+//! Admission: what has come at the same time becomes durable together, and each is answered only then.
+//!
+//! A commit costs the same for one signal and for hundreds. Whoever has the turn takes everything that waits
+//! and writes it in one transaction; the others find their answer. The commit goes on when the one that
+//! began it is gone, because others wait for it. What waits is bounded: beyond that the sender is asked to
+//! come again, and nothing of it is kept.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+use tidegate_orchestrator::digest::DigestBuilder;
+use tidegate_policy::Signal;
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
+use uuid::Uuid;
+
+use super::Admitted;
+use crate::app::App;
+use crate::operations::{Actor, OperationError};
+use crate::store::signal::{self as rows, SignalRow};
+use crate::store::{Lane, StoreError, Txn, source, transact};
+
+/// How many signals become durable in one transaction; one request may bring more.
+const GROUP_MAX: usize = 512;
+/// How many requests wait at most.
+const WAITING_MAX: usize = 4_096;
+/// How many bytes wait at most, all together.
+const BYTES_MAX: usize = 64 << 20;
+/// After how many seconds a sender that was turned away may come again.
+const AGAIN_SECONDS: u32 = 1;
+
+/// What one request brings.
+#[derive(Debug)]
+struct Waiting {
+    actor: Actor,
+    signals: Vec<Signal>,
+    body: Vec<u8>,
+    answer: oneshot::Sender<Result<Vec<Uuid>, StoreError>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+/// What waits to become durable; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    queue: Arc<Mutex<Queue>>,
+    turn: Arc<Turn<()>>,
+}
+
+impl Admission {
+    fn push(&self, waiting: Waiting) -> Result<(), OperationError> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = queue.bytes + waiting.body.len();
+        if queue.waiting.len() >= WAITING_MAX || bytes > BYTES_MAX {
+            return Err(OperationError::busy(
+                "overloaded",
+                "more is reported than can be taken in just now: send it again",
+                AGAIN_SECONDS,
+            ));
+        }
+        queue.bytes = bytes;
+        queue.waiting.push_back(waiting);
+        Ok(())
+    }
+
+    fn take(&self) -> Vec<Waiting> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut group, mut signals) = (Vec::new(), 0);
+        while let Some(next) = queue.waiting.front() {
+            if !group.is_empty() && signals + next.signals.len() > GROUP_MAX {
+                break;
+            }
+            signals += next.signals.len();
+            queue.bytes = queue.bytes.saturating_sub(next.body.len());
+            group.extend(queue.waiting.pop_front());
+        }
+        group
+    }
+}
+
+/// Admits signals that were read from these bytes: they, the bytes and the record are durable when this
+/// returns, and judged soon after.
+///
+/// # Errors
+///
+/// When too much waits, or the store cannot be reached: then none was admitted, and whoever sent them must
+/// send them again.
+pub async fn admit(
+    app: &App,
+    actor: &Actor,
+    signals: Vec<Signal>,
+    body: &[u8],
+) -> Result<Admitted, OperationError> {
+    let count = signals.len();
+    let (answer, mut answered) = oneshot::channel();
+    app.admission.push(Waiting {
+        actor: actor.clone(),
+        signals,
+        body: body.to_vec(),
+        answer,
+    })?;
+    let ids = loop {
+        tokio::select! {
+            biased;
+            ids = &mut answered => break ids.map_err(|_| lost())?,
+            turn = app.admission.turn.clone().lock_owned() => {
+                let group = app.admission.take();
+                let commit = app.background.spawn(commit(app.clone(), group, turn));
+                if commit.await.is_err() {
+                    return Err(lost().into());
+                }
+            }
+        }
+    };
+    let ids = ids?;
+    Ok(Admitted {
+        admitted: ids.len(),
+        repeated: count - ids.len(),
+        ids,
+    })
+}
+
+/// Whoever should have answered is gone: nothing is known, so it is sent again, and counts once.
+fn lost() -> StoreError {
+    StoreError::Serialization
+}
+
+/// Writes a group, and tells each who waits for it.
+async fn commit(app: App, group: Vec<Waiting>, turn: OwnedMutexGuard<()>) {
+    let written = write(&app, &group).await;
+    let is_alone = group.len() == 1;
+    match written {
+        Ok(ids) => {
+            for (waiting, ids) in group.into_iter().zip(ids) {
+                let _ = waiting.answer.send(Ok(ids));
+            }
+        }
+        Err(error) if is_alone => {
+            if let Some(waiting) = group.into_iter().next() {
+                let _ = waiting.answer.send(Err(error));
+            }
+        }
+        Err(_) => {
+            // One of them may be what cannot be written: each alone.
+            for waiting in group {
+                let written = write(&app, std::slice::from_ref(&waiting)).await;
+                let ids = written.map(|ids| ids.into_iter().flatten().collect());
+                let _ = waiting.answer.send(ids);
+            }
+        }
+    }
+    drop(turn);
+    app.wake.judge();
+}
+
+/// Writes a group in one transaction; returns of each request the ids of what was not known.
+async fn write(app: &App, group: &[Waiting]) -> Result<Vec<Vec<Uuid>>, StoreError> {
+    let ids: Vec<Vec<Uuid>> = group
+        .iter()
+        .map(|waiting| waiting.signals.iter().map(|_| app.ids.make()).collect())
+        .collect();
+    transact!(app.store, Lane::Ordinary, "signal_admit", |txn| {
+        let count = group.iter().map(|waiting| waiting.signals.len()).sum();
+        let last = rows::numbers_take(txn, count).await?;
+        let new = numbered(txn, group, &ids, last);
+        let fresh = rows::signals_insert(txn, &new).await?;
+        let names: BTreeSet<&str> = new.iter().map(|row| row.signal.source.as_str()).collect();
+        source::heard(txn, &names.into_iter().collect::<Vec<_>>(), txn.now()).await?;
+        let fresh: Vec<&SignalRow> = new.iter().filter(|row| fresh.contains(&row.seq)).collect();
+        let raws: BTreeMap<_, _> = group
+            .iter()
+            .filter_map(|waiting| Some((waiting.signals.first()?.raw, waiting.body.as_slice())))
+            .filter(|(raw, _)| fresh.iter().any(|row| row.signal.raw == *raw))
+            .collect();
+        rows::raws_keep(txn, &raws, txn.now()).await?;
+        let known: BTreeSet<Uuid> = fresh.iter().map(|row| row.id).collect();
+        record(txn, group, &fresh).await?;
+        let kept = |ids: &Vec<Uuid>| {
+            ids.iter()
+                .filter(|id| known.contains(id))
+                .copied()
+                .collect()
+        };
+        Ok(ids.iter().map(kept).collect())
+    })
+}
+
+fn numbered(txn: &Txn, group: &[Waiting], ids: &[Vec<Uuid>], last: i64) -> Vec<SignalRow> {
+    let signals = group.iter().flat_map(|waiting| &waiting.signals);
+    (last + 1..)
+        .zip(ids.iter().flatten())
+        .zip(signals)
+        .map(|((seq, id), signal)| SignalRow {
+            seq,
+            id: *id,
+            signal: Signal {
+                received_at: txn.now(),
+                ..signal.clone()
+            },
+            outcome: None,
+        })
+        .collect()
+}
+
+/// Records what is new: one entry for each of those who sent it, which names all of it by digest.
+async fn record(txn: &mut Txn, group: &[Waiting], fresh: &[&SignalRow]) -> Result<(), StoreError> {
+    let mut by_source: BTreeMap<&str, Vec<&SignalRow>> = BTreeMap::new();
+    for row in fresh {
+        by_source
+            .entry(row.signal.source.as_str())
+            .or_default()
+            .push(row);
+    }
+    for (source, rows) in by_source {
+        let sent = |waiting: &&Waiting| waiting.signals.iter().any(|one| one.source == source);
+        let (Some(first), Some(last), Some(waiting)) =
+            (rows.first(), rows.last(), group.iter().find(sent))
+        else {
+            continue;
+        };
+        let mut digest = DigestBuilder::default();
+        for row in &rows {
+            digest.part(row.id.as_bytes());
+            digest.part(&rows::known_by(&row.signal).0);
+            digest.part(&row.signal.raw.0);
+        }
+        let detail = json!({
+            "source": source, "admitted": rows.len(), "first": first.seq, "last": last.seq,
+            "digest": digest.finish(),
+        });
+        let subject = format!("signal:{}", first.id);
+        txn.audit(waiting.actor.entry("signal.admit", subject, detail))
+            .await?;
+    }
+    Ok(())
+}
