@@ -15,6 +15,9 @@ use crate::meter::Meter;
 use crate::operations::exposure::ExposureCell;
 use crate::operations::load::PlanCache;
 use crate::operations::member::MemberCache;
+use crate::operations::source::rate::Rates;
+use crate::operations::source::refusals::Refusals;
+use crate::signal::keys::Keys;
 use crate::store::Store;
 use crate::tasks::permit::PermitCell;
 
@@ -137,6 +140,17 @@ impl Wake {
     }
 }
 
+/// What this process remembers of those who report; nothing of it has to outlive it.
+#[derive(Debug, Clone, Default)]
+pub struct Inbound {
+    /// The keys of issuers.
+    pub keys: Keys,
+    /// What was refused.
+    pub refusals: Refusals,
+    /// How fast each source sends.
+    pub rates: Rates,
+}
+
 /// Everything, in one hand; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct App {
@@ -156,6 +170,8 @@ pub struct App {
     pub plans: PlanCache,
     /// The ways to targets.
     pub connectors: Connectors,
+    /// What is remembered of those who report.
+    pub inbound: Inbound,
     /// This process's right to send.
     pub permit: PermitCell,
     /// How fast it goes.
@@ -188,6 +204,7 @@ impl App {
             exposures: ExposureCell::default(),
             plans: PlanCache::default(),
             connectors: Connectors::default(),
+            inbound: Inbound::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),

@@ -347,6 +347,12 @@ impl Connectors {
         self.grants.secret(from)
     }
 
+    /// Returns what the operator grants.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
     /// Lets targets reach what the operator grants.
     #[must_use]
     pub fn granting(grants: Grants) -> Self {

@@ -46,6 +46,14 @@ pub struct Serve {
     /// The folder that sandboxes may keep journals in; none unless given
     #[arg(long, env = "TIDEGATE_SANDBOX_FILES", value_name = "FOLDER")]
     sandbox_files: Option<PathBuf>,
+    /// A host that sources of signals may have this service ask, HOST or HOST:PORT; none unless given
+    #[arg(
+        long,
+        env = "TIDEGATE_REACH",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ','
+    )]
+    reach: Vec<String>,
     /// What to log, as in RUST_LOG
     #[arg(long, env = "TIDEGATE_LOG", default_value = "info")]
     log: String,
@@ -115,6 +123,7 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     app.connectors = Connectors::granting(Grants {
         credentials: serve.credentials,
         sandbox: serve.sandbox_files,
+        reach: serve.reach,
     });
     if let Some(sole) = &sole {
         let ended = recover::end_leases(&app, sole).await;

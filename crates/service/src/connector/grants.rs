@@ -1,4 +1,4 @@
-//! What the operator lets targets reach on this machine: two folders, and nothing else.
+//! What the operator lets targets and sources reach: two folders of this machine, some hosts, and nothing else.
 //!
 //! Settings of targets come from people over HTTP. Without this, whoever may create a target could have
 //! any file of the machine sent to a server of their own, or written to.
@@ -10,13 +10,18 @@ use super::{ConfigError, Credential};
 /// What an environment variable begins with that targets may name.
 pub const CREDENTIAL_PREFIX: &str = "TIDEGATE_CREDENTIAL_";
 
-/// The folders that settings of targets may name files in.
+/// The port of a host that is granted without one.
+const HTTPS: u16 = 443;
+
+/// The folders that settings may name files in, and the hosts that they may name.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     /// Credentials, one file each.
     pub credentials: Option<PathBuf>,
     /// Journals of sandboxes.
     pub sandbox: Option<PathBuf>,
+    /// The hosts that sources of signals may have us ask, as `host` or `host:port`.
+    pub reach: Vec<String>,
 }
 
 impl Grants {
@@ -62,6 +67,16 @@ impl Grants {
         Ok(found.trim().to_owned())
     }
 
+    /// Says whether we may be had to ask a host at a port. Without a port https is meant.
+    #[must_use]
+    pub fn may_reach(&self, host: &str, port: u16) -> bool {
+        let with_port = format!("{host}:{port}");
+        self.reach.iter().any(|granted| {
+            granted.eq_ignore_ascii_case(&with_port)
+                || port == HTTPS && granted.eq_ignore_ascii_case(host)
+        })
+    }
+
     /// Returns the file of a sandbox's journal.
     ///
     /// # Errors
@@ -104,6 +119,7 @@ mod tests {
         let grants = Grants {
             credentials: Some(PathBuf::from("/run/credentials")),
             sandbox: None,
+            reach: Vec::new(),
         };
         let file = |name: &str| grants.credential(Path::new(name)).ok();
         assert_eq!(file("m365"), Some(PathBuf::from("/run/credentials/m365")));

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_orchestrator::ids::Timestamp;
 use tidegate_policy::Signal;
-use tidegate_policy::dialect::{Origin, Unreadable, report};
+use tidegate_policy::dialect::{Origin, Unreadable, ocsf, report};
 use tidegate_policy::signal::Trust;
 use uuid::Uuid;
 
+use super::source::config::PayloadKind;
+use super::source::receive;
 use super::{Actor, OperationError, Page};
 use crate::app::App;
 use crate::store::signal::{self as rows, SignalRow};
@@ -49,12 +51,17 @@ pub(super) fn unreadable(error: &Unreadable) -> OperationError {
     OperationError::invalid(error.code, error.sentence.clone())
 }
 
-/// Reads a report that somebody with a token sent, and admits it.
+/// Reads what somebody with a token sent, and admits it.
 ///
 /// # Errors
 ///
 /// When it is too large or cannot be read, or the store cannot be reached: then it was not admitted.
-pub async fn send(app: &App, actor: &Actor, body: &[u8]) -> Result<Admitted, OperationError> {
+pub async fn send(
+    app: &App,
+    actor: &Actor,
+    format: PayloadKind,
+    body: &[u8],
+) -> Result<Admitted, OperationError> {
     if body.len() > BODY_MAX {
         let sentence = format!("a report has at most {BODY_MAX} bytes");
         return Err(OperationError::invalid("too_large", sentence));
@@ -68,14 +75,22 @@ pub async fn send(app: &App, actor: &Actor, body: &[u8]) -> Result<Admitted, Ope
         products: Default::default(),
         received_at: app.clock.now(),
     };
-    // The sender's own id, so that a report sent twice counts once; its content otherwise.
+    let signals = match format {
+        PayloadKind::Report => by_hand(body, &origin).map(|signal| vec![signal]),
+        PayloadKind::Ocsf => ocsf::read(body, &origin),
+        PayloadKind::Cloudevent => receive::event(body, &origin),
+    };
+    let signals = signals.map_err(|error| unreadable(&error))?;
+    admit(app, actor, signals, body).await
+}
+
+/// Reads a report by the sender's own id, so that one sent twice counts once; by its content otherwise.
+fn by_hand(body: &[u8], origin: &Origin) -> Result<Signal, Unreadable> {
     let digest = tidegate_orchestrator::digest::Digest::of(body).to_string();
     let named: Option<String> = serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|report| report.get("id").and_then(Value::as_str).map(str::to_owned));
-    let id = named.unwrap_or(digest);
-    let signal = report::manual(body, &id, &origin).map_err(|error| unreadable(&error))?;
-    admit(app, actor, vec![signal], body).await
+    report::manual(body, &named.unwrap_or(digest), origin)
 }
 
 /// Admits signals that were read from these bytes: they, the bytes and the record are durable when this
@@ -113,13 +128,15 @@ pub async fn admit(
                 })
                 .collect();
             let fresh = rows::signals_insert(txn, &new).await?;
-            let names: BTreeSet<&str> = signals.iter().map(|one| one.source.as_str()).collect();
-            source::heard(txn, &names.into_iter().collect::<Vec<_>>(), now).await?;
             let fresh: Vec<&SignalRow> =
                 new.iter().filter(|row| fresh.contains(&row.seq)).collect();
             let Some(first) = fresh.first() else {
                 return Ok(Vec::new());
             };
+            // What comes again shows nothing: whoever has caught it could keep a dead source alive with it.
+            let names: BTreeSet<&str> =
+                fresh.iter().map(|row| row.signal.source.as_str()).collect();
+            source::heard(txn, &names.into_iter().collect::<Vec<_>>(), now).await?;
             rows::raw_keep(txn, first.signal.raw, body, now).await?;
             let detail = json!({
                 "source": first.signal.source, "admitted": fresh.len(), "repeated": new.len() - fresh.len(),
