@@ -65,4 +65,5 @@ mod told;
 mod trouble;
 mod upgrading;
 mod wake_ups;
+mod webhooks;
 mod words;
