@@ -111,3 +111,65 @@ async fn fetch(app: &App, address: &str, cell: &Cell, claim: Claim) {
     cell.with(|cache| cache.end_refresh(claim, set.ok(), now));
     cell.ended.send_replace(());
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::State;
+    use axum::http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+    use crate::connector::Connectors;
+    use crate::connector::grants::Grants;
+    use crate::store::testing::apps_standing;
+
+    type Published = Arc<Mutex<Option<&'static str>>>;
+
+    /// Publishes one key of this id; none: the host is down.
+    async fn published(State(kid): State<Published>) -> Result<String, StatusCode> {
+        let kid = kid.lock().unwrap().ok_or(StatusCode::BAD_GATEWAY)?;
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        Ok(json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x}]}).to_string())
+    }
+
+    const MINUTE: u32 = 60 * 1000;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_that_was_taken_out_is_refused_within_ten_minutes_and_none_is_believed_after_a_day()
+     {
+        for mut app in apps_standing().await {
+            let kid = Published::default();
+            *kid.lock().unwrap() = Some("old");
+            let router = axum::Router::new()
+                .fallback(published)
+                .with_state(kid.clone());
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let host = listener.local_addr().unwrap().to_string();
+            app.background.spawn(async move {
+                let _ = axum::serve(listener, router).await;
+            });
+            app.connectors = Connectors::granting(Grants {
+                reach: vec![host.clone()],
+                ..Grants::default()
+            });
+            let address = format!("http://{host}/keys");
+            let has = async |kid: &str| find(&app, &address, kid).await.map(drop);
+            assert_eq!(has("old").await, Ok(()));
+            assert_eq!(has("new").await, Err(NoKey::Unknown));
+            *kid.lock().unwrap() = Some("new");
+            app.clock.advance(8 * MINUTE);
+            assert_eq!(has("old").await, Ok(()), "remembered");
+            app.clock.advance(2 * MINUTE);
+            assert_eq!(has("old").await, Err(NoKey::Unknown));
+            assert_eq!(has("new").await, Ok(()));
+            *kid.lock().unwrap() = None;
+            app.clock.advance(23 * 60 * MINUTE);
+            assert_eq!(has("new").await, Ok(()), "the host is down");
+            app.clock.advance(60 * MINUTE);
+            assert_eq!(has("new").await, Err(NoKey::Unavailable), "for a day");
+            *kid.lock().unwrap() = Some("new");
+            app.clock.advance(2 * MINUTE);
+            assert_eq!(has("new").await, Ok(()));
+        }
+    }
+}

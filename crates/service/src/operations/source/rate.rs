@@ -45,6 +45,6 @@ mod tests {
         assert_eq!(rates.take("a", 60, Monotonic(5)), Err(1));
         assert_eq!(rates.take("b", 60, Monotonic(5)), Ok(()));
         assert_eq!(rates.take("a", 60, Monotonic(1005)), Ok(()));
-        assert_eq!(rates.take("a", 1, Monotonic(1005)), Err(59));
+        assert_eq!(rates.take("a", 1, Monotonic(1005)), Err(60));
     }
 }

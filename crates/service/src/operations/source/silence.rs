@@ -113,3 +113,78 @@ async fn turn(app: &App, name: &str, config: &SourceConfig) -> Result<bool, Stor
         Ok(true)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::source::SourceRow;
+    use crate::store::testing::apps_standing;
+
+    const HOUR: u32 = 60 * 60 * 1000;
+
+    async fn put(app: &App, config: &serde_json::Value) {
+        let row = SourceRow {
+            name: "okta".to_owned(),
+            profile: "security_events".to_owned(),
+            config: config.to_string(),
+            created_at: app.clock.now().timestamp_millis(),
+            revoked_at: None,
+        };
+        let put: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
+            rows::source_insert(txn, &row, txn.now()).await
+        });
+        put.unwrap();
+    }
+
+    /// Writes that the keys were fetched just now.
+    async fn fetched(app: &App) {
+        let progress = Progress {
+            keys_at: Some(app.clock.now()),
+            ..Progress::default()
+        };
+        let put: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
+            rows::progress_set(txn, "okta", &progress.written()?).await
+        });
+        put.unwrap();
+    }
+
+    async fn why(app: &App) -> Option<String> {
+        look(app).await.unwrap();
+        let states = rows::states(app.store.read()).await.unwrap();
+        states["okta"].blind_why.clone()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stream_whose_keys_are_a_day_old_is_blind_until_they_are_fetched() {
+        for app in apps_standing().await {
+            let stream =
+                json!({"issuer": "i", "audience": ["a"], "jwks_url": "https://idp.example/keys"});
+            put(&app, &json!({"vendor": "acme", "stream": stream})).await;
+            app.clock.advance(12 * HOUR);
+            fetched(&app).await;
+            app.clock.advance(23 * HOUR);
+            assert_eq!(why(&app).await, None);
+            app.clock.advance(2 * HOUR);
+            let said = why(&app).await.unwrap();
+            assert!(said.starts_with("JWKS expired"), "{said}");
+            fetched(&app).await;
+            assert_eq!(why(&app).await, None);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stream_that_is_asked_is_blind_after_three_intervals() {
+        for app in apps_standing().await {
+            let verify =
+                json!({"url": "https://idp.example/v", "stream_id": "s", "every_seconds": 1200});
+            let stream =
+                json!({"issuer": "i", "audience": ["a"], "jwks_file": "k", "verify": verify});
+            put(&app, &json!({"vendor": "acme", "stream": stream})).await;
+            app.clock.advance(HOUR - 1000);
+            assert_eq!(why(&app).await, None);
+            app.clock.advance(2000);
+            let said = why(&app).await.unwrap();
+            assert_eq!(said, "nothing was heard of it for 3600 seconds");
+        }
+    }
+}
