@@ -13,13 +13,14 @@ use crate::support::api::Api;
 use crate::support::database::Database;
 use crate::support::on_each_database;
 use crate::support::transmitter::{Signer, Transmitter, about_stream, risk};
-use crate::support::until;
+use crate::support::{Random, seed, until};
 
 on_each_database!(
     a_stream_that_answers_no_verification_is_blind_until_it_does,
     a_stream_that_says_it_is_paused_is_blind_and_old_words_change_nothing,
     tokens_are_fetched_and_acknowledged_only_once_they_are_durable,
     a_stream_that_cannot_be_fetched_is_blind_and_recovers,
+    killed_at_any_moment_each_token_counts_once_and_none_that_was_thanked_for_is_lost,
 );
 
 /// How it stands with `okta`.
@@ -194,5 +195,50 @@ async fn a_stream_that_cannot_be_fetched_is_blind_and_recovers(database: Databas
     assert!(why.ends_with("its endpoint answered 502"), "{why}");
     transmitter.book().is_down = false;
     until_blind(api, false).await;
+    service.end_and_fsck();
+}
+
+async fn killed_at_any_moment_each_token_counts_once_and_none_that_was_thanked_for_is_lost(
+    database: Database,
+) {
+    let signer = Signer::new("k1");
+    let transmitter = Transmitter::start(&[&signer]).await;
+    let mut service = service_of(&database, &transmitter).await;
+    let token = service.api.token.clone();
+    okta(&service.api, &transmitter, json!({})).await;
+    let mut random = Random(seed());
+    let mut thanked = 0;
+    for round in 0..6 {
+        let tokens: Vec<String> = (0..20)
+            .map(|number| signer.token(&risk(&format!("{round}-{number}"), "LOW", 0)))
+            .collect();
+        let api = service.api.clone();
+        let sent = tokens.clone();
+        let sending = tokio::spawn(async move {
+            let mut answered = 0;
+            for token in &sent {
+                let answer = super::pushed(&api, token).send().await;
+                if !answer.is_ok_and(|answer| answer.status() == 202) {
+                    break;
+                }
+                answered += 1;
+            }
+            answered
+        });
+        tokio::time::sleep(Duration::from_millis(random.below(120))).await;
+        service.kill();
+        let answered: usize = sending.await.unwrap();
+        service = again(&database, &token, &transmitter);
+        let kept = signals(&service.api).await.len();
+        assert!(
+            kept >= thanked + answered,
+            "{answered} were thanked for, and {kept} are here"
+        );
+        for token in &tokens {
+            check_thanked(&push(&service.api, token).await);
+        }
+        thanked = signals(&service.api).await.len();
+        assert_eq!(thanked, (round + 1) * 20, "each once");
+    }
     service.end_and_fsck();
 }

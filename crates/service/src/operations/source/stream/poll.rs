@@ -78,7 +78,10 @@ pub(in crate::operations::source) async fn fetch_when_due(
 }
 
 async fn unanswered(app: &App, state: &StateRow, trouble: &str) -> Result<(), StoreError> {
-    tracing::warn!(source = state.name, trouble, "a stream cannot be fetched");
+    // Once for a row of them: the list of sources says what is wrong for as long as it is.
+    if state.failures == 0 {
+        tracing::warn!(source = state.name, trouble, "a stream cannot be fetched");
+    }
     transact!(app.store, Lane::Ordinary, "stream_unanswered", |txn| {
         rows::unanswered(txn, &state.name, trouble).await
     })

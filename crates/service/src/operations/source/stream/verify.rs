@@ -39,7 +39,10 @@ pub(in crate::operations::source) async fn ask_when_due(
         Err(OperationError::Failed(error)) => return Err(error),
         Err(error) => error.to_string(),
     };
-    tracing::warn!(source = state.name, trouble, "a stream cannot be asked");
+    // Once for a row of them: the list of sources says what is wrong for as long as it is.
+    if state.failures == 0 {
+        tracing::warn!(source = state.name, trouble, "a stream cannot be asked");
+    }
     transact!(app.store, Lane::Ordinary, "stream_unasked", |txn| {
         rows::unanswered(txn, &state.name, &trouble).await
     })
