@@ -1,5 +1,5 @@
 //! The connectors against servers that other people wrote, and against one of our own that does what
-//! no honest server does.
+//! no honest server does; and the ways in of signals against libraries of other people that send.
 
 mod back;
 mod checking;
@@ -9,6 +9,7 @@ mod limits;
 mod lying;
 mod own;
 mod secrets;
+mod senders;
 mod stopping;
 mod throttled;
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install the SCIM servers that tests and the demo run against, when they are missing:
-#   ensure-targets.sh [scim2|scimmy]
+# Install other people's servers and senders that tests and the demo run against, when they are missing:
+#   ensure-targets.sh [scim2|scimmy|senders]
 # Pinned versions, into a cache directory and never into the repository.
 set -eu
 . "$(dirname "$0")/lib.sh"
@@ -26,9 +26,25 @@ scimmy() {
   touch "$stamp"
 }
 
+# Other people's libraries that send signals, in Python and in JavaScript.
+senders() {
+  stamp="$tools/senders/.installed-$STANDARDWEBHOOKS_PY-$PYJWT-$CRYPTOGRAPHY-$CLOUDEVENTS_PY-$OCSF_MODELS-$STANDARDWEBHOOKS_JS-$JOSE-$CLOUDEVENTS_JS"
+  [ -f "$stamp" ] && return
+  say "installing senders of signals"
+  command -v npm >/dev/null 2>&1 || apt_install nodejs npm
+  rm -rf "$tools/senders"; mkdir -p "$tools/senders"
+  python3 -m venv "$tools/senders/venv" || { apt_install python3-venv; python3 -m venv "$tools/senders/venv"; }
+  "$tools/senders/venv/bin/pip" install -q --disable-pip-version-check "standardwebhooks==$STANDARDWEBHOOKS_PY" \
+    "PyJWT==$PYJWT" "cryptography==$CRYPTOGRAPHY" "cloudevents==$CLOUDEVENTS_PY" "py-ocsf-models==$OCSF_MODELS" >&2
+  (cd "$tools/senders" && echo '{"private":true,"type":"module"}' >package.json &&
+    npm install --silent --no-audit --no-fund "standardwebhooks@$STANDARDWEBHOOKS_JS" "jose@$JOSE" "cloudevents@$CLOUDEVENTS_JS" >&2)
+  touch "$stamp"
+}
+
 case ${1:-all} in
   scim2) scim2 ;;
   scimmy) scimmy ;;
-  all) scim2; scimmy ;;
+  senders) senders ;;
+  all) scim2; scimmy; senders ;;
   *) fail "no such server: $1" ;;
 esac

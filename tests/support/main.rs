@@ -25,6 +25,7 @@ pub(crate) mod service;
 pub(crate) mod some_people;
 pub(crate) mod targets;
 pub(crate) mod trail;
+pub(crate) mod transmitter;
 pub(crate) mod webhooks;
 pub(crate) mod wire;
 

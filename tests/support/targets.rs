@@ -160,6 +160,54 @@ impl Target {
     }
 }
 
+/// A library of other people that makes what is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sender {
+    /// From PyPI.
+    Python,
+    /// From npm.
+    JavaScript,
+}
+
+impl Sender {
+    /// Both, where they are installed.
+    pub(crate) fn installed() -> Vec<Self> {
+        let senders = tools().join("senders");
+        if !senders.join("venv/bin/python").exists() || !senders.join("node_modules").exists() {
+            skipped("no senders are installed: tests/setup/ensure-targets.sh senders");
+            return Vec::new();
+        }
+        vec![Self::Python, Self::JavaScript]
+    }
+
+    /// Has it make a message: its headers, its body, and the keys to check it with.
+    pub(crate) fn make(self, wanted: &Value) -> Value {
+        let (senders, scripts) = (tools().join("senders"), repository().join("tests/targets"));
+        let mut command = match self {
+            Self::Python => {
+                let mut command = Command::new(senders.join("venv/bin/python"));
+                command.arg(scripts.join("sender.py"));
+                command
+            }
+            Self::JavaScript => {
+                let mut command = Command::new("node");
+                command.arg(scripts.join("sender.mjs")).arg(&senders);
+                command
+            }
+        };
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the sender starts");
+        let mut input = child.stdin.take().expect("its input");
+        std::io::Write::write_all(&mut input, wanted.to_string().as_bytes()).expect("it reads");
+        drop(input);
+        let output = child.wait_with_output().expect("its output");
+        serde_json::from_slice(&output.stdout).expect("a message")
+    }
+}
+
 /// Fails when an external id has more than one account; returns how many accounts there are.
 #[track_caller]
 pub(crate) fn check_nobody_twice(accounts: &[Value]) -> usize {

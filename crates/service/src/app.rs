@@ -17,7 +17,9 @@ use crate::operations::load::PlanCache;
 use crate::operations::member::MemberCache;
 use crate::operations::signal::admission::Admission;
 use crate::operations::signal::rate::Rates;
+use crate::operations::source::refusals::Refusals;
 use crate::outgoing::Outgoing;
+use crate::signal::keys::Keys;
 use crate::store::Store;
 use crate::tasks::permit::PermitCell;
 
@@ -140,6 +142,15 @@ impl Wake {
     }
 }
 
+/// What this process remembers of those who report; nothing of it has to outlive it.
+#[derive(Debug, Clone, Default)]
+pub struct Inbound {
+    /// The keys of issuers.
+    pub keys: Keys,
+    /// What was refused.
+    pub refusals: Refusals,
+}
+
 /// Everything, in one hand; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct App {
@@ -161,6 +172,8 @@ pub struct App {
     pub connectors: Connectors,
     /// The way to endpoints that are told what happens.
     pub outgoing: Arc<Outgoing>,
+    /// What is remembered of those who report.
+    pub inbound: Inbound,
     /// This process's right to send.
     pub permit: PermitCell,
     /// How fast it goes.
@@ -198,6 +211,7 @@ impl App {
             plans: PlanCache::default(),
             connectors: Connectors::default(),
             outgoing: Arc::default(),
+            inbound: Inbound::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),
             admission: Admission::default(),

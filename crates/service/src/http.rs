@@ -114,7 +114,7 @@ fn streams() -> OpenApiRouter<App> {
 fn reports() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(v1::signal::list, v1::signal::send))
-        .routes(routes!(v1::source::receive))
+        .routes(routes!(v1::source::receive, v1::source::handshake))
 }
 
 /// Puts the router together.

@@ -1,5 +1,8 @@
 //! Signals on their way in: who sent them, before anybody reads what they say.
 //!
-//! What they say is read by `tidegate_policy::dialect`, out of bytes that were admitted here.
+//! What they say is read by `tidegate_policy::dialect`, out of bytes that were admitted here. `verify` is pure;
+//! `ask` fetches from hosts that the operator granted, and `keys` remembers what issuers publish.
 
+pub mod ask;
+pub mod keys;
 pub mod verify;

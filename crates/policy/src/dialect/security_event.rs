@@ -43,6 +43,8 @@ named! {
         AuthenticationFailed = "authentication_failed",
         /// Whoever sent it may not.
         AccessDenied = "access_denied",
+        /// It answers a verification that nobody asked for (Shared Signals).
+        InvalidState = "invalid_state",
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Serve {
     /// The folder that sandboxes may keep journals in; none unless given
     #[arg(long, env = "TIDEGATE_SANDBOX_FILES", value_name = "FOLDER")]
     sandbox_files: Option<PathBuf>,
-    /// A host that endpoints may be at, HOST or HOST:PORT; more than one by repeating it
+    /// A host that sources may be asked at and endpoints may be at, HOST or HOST:PORT; more than one by repeating it
     #[arg(
         long,
         env = "TIDEGATE_REACH",

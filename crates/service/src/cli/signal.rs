@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::client::escape;
 use super::context::{Context, text_of};
 use super::error::CliError;
 use super::table::Table;
@@ -18,6 +19,9 @@ pub enum SignalCommand {
         /// A file with the report; `-` reads it from standard input
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
+        /// How the file is written: report, ocsf or cloudevent
+        #[arg(long, requires = "file")]
+        format: Option<String>,
         /// What it reports, such as vendor_breach
         #[arg(long, conflicts_with = "file")]
         kind: Option<String>,
@@ -50,6 +54,7 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
     match command {
         SignalCommand::Send {
             file,
+            format,
             kind,
             severity,
             vendor,
@@ -66,7 +71,11 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
                     return Err(CliError::Usage(sentence.to_owned()));
                 }
             };
-            let answer: Value = context.client.post("/v1/signals", &report).await?;
+            let path = match format {
+                Some(format) => format!("/v1/signals?format={}", escape(&format)),
+                None => "/v1/signals".to_owned(),
+            };
+            let answer: Value = context.client.post(&path, &report).await?;
             context.show(&answer, |answer| {
                 let admitted = answer.get("admitted").and_then(Value::as_u64);
                 vec![match admitted {

@@ -13,14 +13,17 @@ pub const CREDENTIAL_PREFIX: &str = "TIDEGATE_CREDENTIAL_";
 /// The port that a host is reached at when it was named without one.
 const HTTPS: u16 = 443;
 
-/// The folders that settings of targets may name files in.
+/// The port of a host that is granted without one.
+const HTTPS: u16 = 443;
+
+/// The folders that settings may name files in, and the hosts that they may name.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     /// Credentials, one file each.
     pub credentials: Option<PathBuf>,
     /// Journals of sandboxes.
     pub sandbox: Option<PathBuf>,
-    /// Hosts that endpoints may be at: `HOST`, at the port of https, or `HOST:PORT`.
+    /// Hosts that sources may be asked at, and endpoints may be at: `HOST`, at the port of https, or `HOST:PORT`.
     pub reach: Vec<String>,
 }
 

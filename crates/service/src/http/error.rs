@@ -51,6 +51,12 @@ impl Problem {
         }))
     }
 
+    /// Returns the stable code.
+    #[must_use]
+    pub(super) fn code(&self) -> &str {
+        &self.0.code
+    }
+
     /// Adds each thing that is wrong.
     #[must_use]
     pub(super) fn with_errors(mut self, errors: Vec<Detail>) -> Self {

@@ -190,6 +190,18 @@ impl FromRequest<App> for RawBody {
     }
 }
 
+/// A document in any form, byte by byte: whoever reads it says which forms there are.
+#[derive(Debug)]
+pub(super) struct AnyBody(pub(super) Bytes);
+
+impl FromRequest<App> for AnyBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &App) -> Result<Self, Problem> {
+        body_bytes(request, state).await.map(Self)
+    }
+}
+
 /// The parameters of a query; unknown ones are refused.
 #[derive(Debug)]
 pub(super) struct Query<T>(pub(super) T);

@@ -69,6 +69,17 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
         alive,
     );
     endpoints(&app, &mut text).await?;
+    text.family(
+        "source_refused_total",
+        "counter",
+        "Messages of sources that this process refused.",
+    );
+    for ((source, code), count) in app.inbound.refusals.totals() {
+        let _ = writeln!(
+            text.0,
+            "tidegate_source_refused_total{{source=\"{source}\",code=\"{code}\"}} {count}"
+        );
+    }
     text.family("people", "gauge", "People of a rollout by state.");
     for view in rollout::list(&app, None, ROLLOUTS_MAX).await?.items {
         let states = view.totals.iter();

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_orchestrator::ids::Timestamp;
 use tidegate_policy::Signal;
-use tidegate_policy::dialect::{Origin, Unreadable, report};
+use tidegate_policy::dialect::{Origin, Unreadable, ocsf, report};
 use tidegate_policy::signal::Trust;
 use uuid::Uuid;
 
+use super::source::config::PayloadKind;
+use super::source::receive;
 use super::{Actor, OperationError, Page};
 use crate::app::App;
 use crate::store::policy;
@@ -51,12 +53,17 @@ pub(super) fn unreadable(error: &Unreadable) -> OperationError {
     OperationError::invalid(error.code, error.sentence.clone())
 }
 
-/// Reads a report that somebody with a token sent, and admits it.
+/// Reads what somebody with a token sent, and admits it.
 ///
 /// # Errors
 ///
 /// When it is too large or cannot be read, or the store cannot be reached: then it was not admitted.
-pub async fn send(app: &App, actor: &Actor, body: &[u8]) -> Result<Admitted, OperationError> {
+pub async fn send(
+    app: &App,
+    actor: &Actor,
+    format: PayloadKind,
+    body: &[u8],
+) -> Result<Admitted, OperationError> {
     if body.len() > BODY_MAX {
         let sentence = format!("a report has at most {BODY_MAX} bytes");
         return Err(OperationError::invalid("too_large", sentence));
@@ -70,15 +77,23 @@ pub async fn send(app: &App, actor: &Actor, body: &[u8]) -> Result<Admitted, Ope
         products: Default::default(),
         received_at: app.clock.now(),
     };
-    // The sender's own id, so that a report sent twice counts once; its content otherwise.
+    rate::within(app, &origin, None).await?;
+    let signals = match format {
+        PayloadKind::Report => by_hand(body, &origin).map(|signal| vec![signal]),
+        PayloadKind::Ocsf => ocsf::read(body, &origin),
+        PayloadKind::Cloudevent => receive::event(body, &origin),
+    };
+    let signals = signals.map_err(|error| unreadable(&error))?;
+    admit(app, actor, signals, body).await
+}
+
+/// Reads a report by the sender's own id, so that one sent twice counts once; by its content otherwise.
+fn by_hand(body: &[u8], origin: &Origin) -> Result<Signal, Unreadable> {
     let digest = tidegate_orchestrator::digest::Digest::of(body).to_string();
     let named: Option<String> = serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|report| report.get("id").and_then(Value::as_str).map(str::to_owned));
-    let id = named.unwrap_or(digest);
-    rate::within(app, &origin).await?;
-    let signal = report::manual(body, &id, &origin).map_err(|error| unreadable(&error))?;
-    admit(app, actor, vec![signal], body).await
+    report::manual(body, &named.unwrap_or(digest), origin)
 }
 
 /// Lists signals, the newest first.

@@ -1,27 +1,27 @@
 //! Sources: who reports without a token of ours, how that is proved, and whether it is still heard.
 //!
-//! `receive` checks and admits what a source sends; `silence` notices when nothing comes any more. Keys
-//! are references to files or variables that the operator granted, never stored.
+//! `config` is what may stand in its settings; `receive` checks and admits what a source sends; `stream` is for
+//! security event tokens, pushed or fetched; `refusals` counts what was refused, `rate` how fast it sends;
+//! `silence` notices when nothing comes any more. Keys are references to files or variables that the operator
+//! granted, never stored.
 
+pub mod config;
+mod progress;
 pub mod receive;
+pub mod refusals;
 pub mod silence;
-
-use std::collections::BTreeSet;
+pub mod stream;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::ids::{Timestamp, from_millis};
 use tidegate_policy::signal::Trust;
-use tidegate_policy::time::Seconds;
 
+pub use self::config::SourceConfig;
 use super::{Actor, OperationError, population};
 use crate::app::App;
-use crate::connector::Credential;
 use crate::store::source::{self as rows, SourceRow, StateRow};
 use crate::store::{Lane, StoreError, policy, transact};
-
-/// The most keys of one source: an old and a new one, and some to spare.
-const KEYS_MAX: usize = 8;
 
 /// How what a source sends is signed and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -33,12 +33,22 @@ pub enum Profile {
     Github,
     /// In the way of Stripe: signed and fresh.
     Stripe,
+    /// CloudEvents 1.0 under a secret: the channel is known, and nothing is signed.
+    Cloudevents,
+    /// Security event tokens that are pushed to us (RFC 8935): signed, and known by their id for ever.
+    SecurityEvents,
+    /// Security event tokens that we fetch (RFC 8936).
+    SecurityEventsPoll,
 }
 
 impl Profile {
     const fn trust(self) -> Trust {
         match self {
-            Self::StandardWebhooks | Self::Stripe => Trust::SignedFresh,
+            Self::StandardWebhooks
+            | Self::Stripe
+            | Self::SecurityEvents
+            | Self::SecurityEventsPoll => Trust::SignedFresh,
+            Self::Cloudevents => Trust::AuthenticatedChannel,
             Self::Github => Trust::Signed,
         }
     }
@@ -48,34 +58,17 @@ impl Profile {
             Self::StandardWebhooks => "standard_webhooks",
             Self::Github => "github",
             Self::Stripe => "stripe",
+            Self::Cloudevents => "cloudevents",
+            Self::SecurityEvents => "security_events",
+            Self::SecurityEventsPoll => "security_events_poll",
         }
     }
-}
 
-/// A source to create, and what is kept of one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SourceConfig {
-    /// Where its keys are kept: `{"file": "name inside the folder of credentials"}` or `{"env": "TIDEGATE_CREDENTIAL_NAME"}`.
-    /// Any of them is enough, so that keys can be changed without a gap.
-    #[schema(value_type = Vec<Object>)]
-    pub keys: Vec<Credential>,
-    /// The vendor of what names none.
-    #[serde(default)]
-    pub vendor: Option<String>,
-    /// The products of what names none.
-    #[serde(default)]
-    pub products: BTreeSet<String>,
-    /// It is blind when nothing was heard of it for so many seconds; without it nobody notices its silence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub silent_after_seconds: Option<u32>,
-}
-
-impl SourceConfig {
-    /// Returns after how long without a word it is blind; `None`: nobody would notice.
-    #[must_use]
-    pub fn silent_after(&self) -> Option<Seconds> {
-        self.silent_after_seconds.map(Seconds)
+    const fn is_stream(self) -> bool {
+        match self {
+            Self::SecurityEvents | Self::SecurityEventsPoll => true,
+            Self::StandardWebhooks | Self::Stripe | Self::Github | Self::Cloudevents => false,
+        }
     }
 }
 
@@ -88,8 +81,8 @@ pub struct SourceView {
     pub profile: Profile,
     /// Keys, vendor and products.
     pub config: SourceConfig,
-    /// Where it sends to.
-    pub path: String,
+    /// Where it sends to; nothing when we ask it.
+    pub path: Option<String>,
     /// When it was created.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub created_at: Option<Timestamp>,
@@ -123,7 +116,8 @@ fn show(row: &SourceRow, state: Option<&StateRow>) -> Result<SourceView, StoreEr
         name: row.name.clone(),
         profile,
         config,
-        path: format!("/v1/sources/{}/events", row.name),
+        path: (profile != Profile::SecurityEventsPoll)
+            .then(|| format!("/v1/sources/{}/events", row.name)),
         created_at: from_millis(row.created_at),
         revoked_at: row.revoked_at.and_then(from_millis),
         heard_at: at(|state| Some(state.heard_at)),
@@ -146,20 +140,11 @@ pub async fn create(
     config: &SourceConfig,
 ) -> Result<SourceView, OperationError> {
     population::check_name(name)?;
-    if config.keys.is_empty() || config.keys.len() > KEYS_MAX {
-        let sentence = format!("a source has 1 to {KEYS_MAX} keys");
-        return Err(OperationError::invalid("config_invalid", sentence));
+    if name == refusals::UNKNOWN {
+        let sentence = "`unknown` is what everybody is called who is no source";
+        return Err(OperationError::invalid("name_invalid", sentence));
     }
-    if config.vendor.is_none() && matches!(profile, Profile::Github | Profile::Stripe) {
-        let sentence = "what this profile sends never names a vendor: say which one it is about";
-        return Err(OperationError::invalid("config_invalid", sentence));
-    }
-    receive::check_keys(app, profile, config)
-        .map_err(|sentence| OperationError::invalid("config_invalid", sentence))?;
-    if config.silent_after_seconds == Some(0) {
-        let sentence = "`silent_after_seconds` is how long nothing may be heard: at least 1";
-        return Err(OperationError::invalid("config_invalid", sentence));
-    }
+    config::check(app, profile, config)?;
     let row = SourceRow {
         name: name.to_owned(),
         profile: profile.name().to_owned(),

@@ -10,11 +10,13 @@
 //! | `standard_webhooks` | `signed_fresh` | id and instant are under the signature |
 //! | `stripe` | `signed_fresh` | the instant is under the signature, the id in the body |
 //! | `jws` (security event tokens) | `signed_fresh` | issuer and id are under the signature and never come again |
+//! | `bearer` (CloudEvents) | `authenticated_channel` | a secret comes along, and signs nothing |
 //! | `github` | `signed` | neither instant nor delivery id is under the signature |
 //!
 //! `signed_fresh` also asks that the id was never seen: that is the store's. What has no signature is
 //! `authenticated_channel` when we fetched it, or it came under a token, and `unauthenticated` otherwise.
 
+pub mod bearer;
 pub mod github;
 pub mod jwks;
 pub mod jws;

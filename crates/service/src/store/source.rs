@@ -110,6 +110,27 @@ pub async fn states<C: ConnectionTrait>(db: &C) -> Result<BTreeMap<String, State
         .collect())
 }
 
+/// Reads how it stands with a source, and keeps others from changing it until the transaction ends.
+pub async fn state_lock<C: ConnectionTrait>(
+    db: &C,
+    name: &str,
+) -> Result<Option<StateRow>, StoreError> {
+    let lock = query::for_update(db);
+    let sql = format!("SELECT {STATE} FROM signal_source_state WHERE name = $1{lock}");
+    query::one(db, sql, [name.into()]).await
+}
+
+/// Writes where the next question goes on, or what was asked; nothing else changes.
+pub async fn progress_set<C: ConnectionTrait>(
+    db: &C,
+    name: &str,
+    progress: &str,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE signal_source_state SET progress = $2 WHERE name = $1";
+    query::execute(db, sql, [name.into(), progress.into()]).await?;
+    Ok(())
+}
+
 /// Keeps that sources were heard. A name that is no source is passed over.
 pub async fn heard<C: ConnectionTrait>(
     db: &C,

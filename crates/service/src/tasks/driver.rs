@@ -5,10 +5,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{
-    conduct, deliver, dispatch, judge, listen, parts, permit, recover, reviews, sources, sweep,
+    conduct, deliver, dispatch, judge, listen, parts, permit, recover, reviews, sources, streams,
+    sweep,
 };
 use crate::app::App;
 use crate::operations::import;
+use crate::operations::source::refusals;
 use crate::store::{Lane, StoreError, transact, worker};
 
 /// How long work that is under way may take to end.
@@ -42,6 +44,7 @@ impl Driver {
         tasks.spawn(judge::run(app.clone()));
         tasks.spawn(sources::run(app.clone()));
         tasks.spawn(deliver::run(app.clone()));
+        tasks.spawn(streams::run(app.clone()));
         Ok(Self {
             app: app.clone(),
             tasks,
@@ -58,6 +61,9 @@ impl Driver {
         .await;
         self.tasks.shutdown().await;
         let app = &self.app;
+        if let Err(error) = refusals::tell(app, true).await {
+            tracing::warn!(%error, "what was refused last could not be told");
+        }
         app.permit.withdraw(app.clock.moment());
         for _ in 0..100 {
             if app.permit.sending_total() == 0 {

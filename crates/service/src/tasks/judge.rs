@@ -320,8 +320,8 @@ tests:");
                 "TIDEGATE_CREDENTIAL_JUDGE".into(),
             )],
             vendor: Some("acme".to_owned()),
-            products: Default::default(),
             silent_after_seconds: Some(3600),
+            ..source::SourceConfig::default()
         };
         let row = SourceRow {
             name: name.to_owned(),

@@ -12,6 +12,7 @@ use crate::http::extract::{At, Caller, Query, RawBody};
 use crate::operations::Page;
 use crate::operations::policy::replaying::{self, ExplainView};
 use crate::operations::signal::{self, Admitted, SignalView};
+use crate::operations::source::config::PayloadKind;
 use crate::operations::token::Permission;
 
 /// List signals, the newest first.
@@ -26,18 +27,28 @@ pub(in crate::http) async fn list(
     Ok(Json(page))
 }
 
+/// How a signal is written.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct FormatQuery {
+    /// `report` (our own fields), `ocsf` (a finding, or a list of them) or `cloudevent` (structured mode); a report unless said.
+    #[serde(default)]
+    format: PayloadKind,
+}
+
 /// Send a signal. It is durable when this answers, and judged at once.
 ///
 /// The body is a report: `kind`, `severity`, `vendor`, `products`, `subject`, `title`, `id` and more, see docs/POLICIES.md.
 /// The same `id` again counts once.
-#[utoipa::path(post, path = "/v1/signals", tag = "signals", request_body = Object, responses((status = 202, body = Admitted)))]
+#[utoipa::path(post, path = "/v1/signals", tag = "signals", params(FormatQuery), request_body = Object, responses((status = 202, body = Admitted)))]
 pub(in crate::http) async fn send(
     State(app): State<App>,
     caller: Caller,
+    Query(query): Query<FormatQuery>,
     body: RawBody,
 ) -> Result<(StatusCode, Json<Admitted>), Problem> {
     let actor = caller.may(Permission::Report)?;
-    let admitted = signal::send(&app, &actor, &body.0).await?;
+    let admitted = signal::send(&app, &actor, query.format, &body.0).await?;
     Ok((StatusCode::ACCEPTED, Json(admitted)))
 }
 

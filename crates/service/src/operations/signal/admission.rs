@@ -168,9 +168,10 @@ async fn write(app: &App, group: &[Waiting]) -> Result<Vec<Vec<Uuid>>, StoreErro
         let last = rows::numbers_take(txn, count).await?;
         let new = numbered(txn, group, &ids, last);
         let fresh = rows::signals_insert(txn, &new).await?;
-        let names: BTreeSet<&str> = new.iter().map(|row| row.signal.source.as_str()).collect();
-        source::heard(txn, &names.into_iter().collect::<Vec<_>>(), txn.now()).await?;
         let fresh: Vec<&SignalRow> = new.iter().filter(|row| fresh.contains(&row.seq)).collect();
+        // What comes again shows nothing: whoever has caught it could keep a dead source alive with it.
+        let names: BTreeSet<&str> = fresh.iter().map(|row| row.signal.source.as_str()).collect();
+        source::heard(txn, &names.into_iter().collect::<Vec<_>>(), txn.now()).await?;
         let raws: BTreeMap<_, _> = group
             .iter()
             .filter_map(|waiting| Some((waiting.signals.first()?.raw, waiting.body.as_slice())))

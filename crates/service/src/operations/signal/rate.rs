@@ -13,10 +13,10 @@ use super::admission::admit;
 use crate::app::App;
 use crate::operations::{Actor, OperationError};
 
-/// How many signals a second one source may send for ever.
-const RATE: u64 = 5_000;
-/// How many it may send at once after it was quiet.
-const BURST: u64 = 20_000;
+/// How many signals a minute a source may send for ever, unless its settings say so.
+const PER_MINUTE: u32 = 300_000;
+/// How many it may then send at once after it was quiet.
+const BURST: u32 = 20_000;
 /// How many sources are remembered; those that were quiet are forgotten first.
 const SOURCES_MAX: usize = 1_000;
 /// The label of what is reported about a source that sends too much.
@@ -26,9 +26,34 @@ pub const OVERLOAD: &str = "signal_overload";
 #[derive(Debug, Clone, Default)]
 pub struct Rates(Arc<Mutex<HashMap<String, Bucket>>>);
 
+/// How much one source may send.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    per_minute: u64,
+    burst: u64,
+}
+
+impl Limit {
+    /// As its settings say, all of a minute at once if it likes; otherwise as usual.
+    fn of(per_minute: Option<u32>) -> Self {
+        let burst = per_minute.unwrap_or(BURST).max(1);
+        Self {
+            per_minute: u64::from(per_minute.unwrap_or(PER_MINUTE).max(1)),
+            burst: u64::from(burst),
+        }
+    }
+
+    const fn full(self) -> u64 {
+        self.burst * SIGNAL
+    }
+}
+
+/// One signal, in what a rate of one a minute fills in a millisecond.
+const SIGNAL: u64 = 60_000;
+
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    /// In thousandths of a signal.
+    limit: Limit,
     left: u64,
     at: Monotonic,
 }
@@ -36,31 +61,36 @@ struct Bucket {
 impl Bucket {
     fn filled(self, now: Monotonic) -> u64 {
         let millis = now.0.saturating_sub(self.at.0);
-        self.left
-            .saturating_add(millis.saturating_mul(RATE))
-            .min(BURST * 1_000)
+        let more = millis.saturating_mul(self.limit.per_minute);
+        self.left.saturating_add(more).min(self.limit.full())
     }
 }
 
 impl Rates {
-    /// Takes one signal out of what a source may send; says whether it may.
-    fn take(&self, source: &str, now: Monotonic) -> bool {
+    /// Takes one signal out of what a source may send; says in how many seconds it may go on when that is used up.
+    fn take(&self, source: &str, limit: Limit, now: Monotonic) -> Result<(), u32> {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= SOURCES_MAX && !buckets.contains_key(source) {
-            buckets.retain(|_, bucket| bucket.filled(now) < BURST * 1_000);
+            buckets.retain(|_, bucket| bucket.filled(now) < bucket.limit.full());
         }
         let full = Bucket {
-            left: BURST * 1_000,
+            limit,
+            left: limit.full(),
             at: now,
         };
         let bucket = buckets.entry(source.to_owned()).or_insert(full);
         let left = bucket.filled(now);
-        let is_allowed = left >= 1_000;
+        let missing = SIGNAL.saturating_sub(left);
         *bucket = Bucket {
-            left: left.saturating_sub(1_000),
+            limit,
+            left: if missing == 0 { left - SIGNAL } else { left },
             at: now,
         };
-        is_allowed
+        if missing == 0 {
+            return Ok(());
+        }
+        let seconds = missing.div_ceil(limit.per_minute).div_ceil(1_000);
+        Err(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 }
 
@@ -69,18 +99,23 @@ impl Rates {
 /// # Errors
 ///
 /// When it sends more: nothing of this was kept, and it must send it again.
-pub async fn within(app: &App, origin: &Origin) -> Result<(), OperationError> {
-    if app.rates.take(&origin.source, app.clock.monotonic()) {
+pub async fn within(
+    app: &App,
+    origin: &Origin,
+    per_minute: Option<u32>,
+) -> Result<(), OperationError> {
+    let limit = Limit::of(per_minute);
+    let Err(seconds) = app.rates.take(&origin.source, limit, app.clock.monotonic()) else {
         return Ok(());
-    }
+    };
     if let Err(error) = report(app, origin).await {
         tracing::error!(%error, source = origin.source, "a source sends too much, and that could not be reported");
     }
     let sentence = format!(
-        "`{}` sends more than {RATE} signals a second: send this again",
-        origin.source
+        "`{}` sends more than {} signals a minute: send this again in {seconds} s",
+        origin.source, limit.per_minute
     );
-    Err(OperationError::busy("rate_exceeded", sentence, 1))
+    Err(OperationError::busy("too_many", sentence, seconds))
 }
 
 /// Reports once an hour that a source sends too much.
@@ -112,25 +147,39 @@ mod tests {
 
     #[test]
     fn a_burst_is_taken_in_and_then_only_the_rate() {
-        let rates = Rates::default();
+        let (rates, usual) = (Rates::default(), Limit::of(None));
         let taken = |millis| {
-            (0..BURST * 2)
-                .filter(|_| rates.take("a", Monotonic(millis)))
-                .count()
+            let tries = 0..BURST * 2;
+            let taken = |_: &u32| rates.take("a", usual, Monotonic(millis)).is_ok();
+            tries.filter(taken).count()
         };
-        assert_eq!(taken(0), usize::try_from(BURST).unwrap());
-        assert_eq!(taken(1_000), usize::try_from(RATE).unwrap());
-        assert!(rates.take("b", Monotonic(1_000)), "each has its own");
+        assert_eq!(taken(0), 20_000);
+        assert_eq!(taken(1_000), 5_000);
+        assert_eq!(
+            rates.take("b", usual, Monotonic(1_000)),
+            Ok(()),
+            "each has its own"
+        );
+    }
+
+    #[test]
+    fn whoever_sends_too_much_may_go_on_when_it_is_told() {
+        let (rates, limit) = (Rates::default(), Limit::of(Some(60)));
+        for _ in 0..60 {
+            assert_eq!(rates.take("a", limit, Monotonic(5)), Ok(()));
+        }
+        assert_eq!(rates.take("a", limit, Monotonic(5)), Err(1));
+        assert_eq!(rates.take("a", limit, Monotonic(1_005)), Ok(()));
+        assert_eq!(rates.take("c", Limit::of(Some(1)), Monotonic(0)), Ok(()));
+        assert_eq!(rates.take("c", Limit::of(Some(1)), Monotonic(0)), Err(60));
     }
 
     #[test]
     fn sources_that_were_quiet_are_forgotten() {
         let rates = Rates::default();
         for number in 0..SOURCES_MAX * 3 {
-            rates.take(
-                &number.to_string(),
-                Monotonic(u64::try_from(number).unwrap() * 10),
-            );
+            let at = Monotonic(u64::try_from(number).unwrap() * 10);
+            let _ = rates.take(&number.to_string(), Limit::of(None), at);
         }
         assert!(rates.0.lock().unwrap().len() <= SOURCES_MAX);
     }

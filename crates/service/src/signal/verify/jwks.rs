@@ -1,7 +1,7 @@
 //! The keys of an issuer: a set of them as it is published (RFC 7517), and what is remembered of it.
 //!
 //! Both are pure: somebody else fetches. `KeyCache` says when, so that nobody who makes up key ids can make us
-//! fetch more than once in half a minute, and so that a key that its issuer took out of the set is of no use
+//! fetch more than once in a minute, and so that a key that its issuer took out of the set is of no use
 //! ten minutes later. One thing outlives that: when the issuer's host does not answer, known keys go on
 //! verifying, and the set is called stale after a day. Signals only tighten, so a halt must not wait for a
 //! host that is down; what is stale must not be asked whether something may be released.
@@ -36,7 +36,7 @@ const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 const EXPONENT_MIN: u64 = 65_537;
 
 /// How long there is at least between two fetches.
-pub const PAUSE: TimeDelta = TimeDelta::seconds(30);
+pub const PAUSE: TimeDelta = TimeDelta::seconds(60);
 /// How old a set may be before the next look at it fetches first: the ten minutes that a key may outlive its
 /// being taken out, less the time that a fetch may take.
 const AGE_DUE: TimeDelta = TimeDelta::minutes(9);
@@ -243,6 +243,12 @@ impl KeySet {
         Ok(Self(keys))
     }
 
+    /// Returns a key of the set.
+    #[must_use]
+    pub fn get(&self, kid: &str) -> Option<Arc<Key>> {
+        self.0.get(kid).cloned()
+    }
+
     /// Says whether nothing can be verified with it, which somebody should hear of.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -315,6 +321,18 @@ impl KeyCache {
             self.fetched_at = Some(now);
             self.negatives.clear();
         }
+    }
+
+    /// Says whether a fetch is due, whether or not anybody asks for a key.
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.is_older(AGE_DUE, now) && self.may_begin(now)
+    }
+
+    /// Returns when the set was last fetched.
+    #[must_use]
+    pub const fn fetched_at(&self) -> Option<Timestamp> {
+        self.fetched_at
     }
 
     /// Says whether the set is so old that nothing may be released on what it vouches for.
@@ -506,7 +524,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn made_up_ids_cause_one_fetch_in_thirty_seconds() {
+    fn made_up_ids_cause_one_fetch_in_a_minute() {
         let mut cache = cache(&["old"]);
         let mut fetches = 0;
         for second in 0..300 {
@@ -520,7 +538,7 @@ pub(super) mod tests {
                 }
             }
         }
-        assert_eq!(fetches, 9, "at 30, 60 and so on");
+        assert_eq!(fetches, 4, "at 60, 120 and so on");
         assert!(cache.negatives.len() <= NEGATIVES_MAX);
     }
 
@@ -590,16 +608,16 @@ pub(super) mod tests {
     fn a_lost_claim_is_given_to_somebody_else() {
         let mut cache = cache(&["old"]);
         let lost = cache.begin_refresh(at(60)).unwrap();
-        assert!(cache.begin_refresh(at(89)).is_none());
-        let claim = cache.begin_refresh(at(90)).unwrap();
-        cache.end_refresh(lost, Some(set(&["forgotten"])), at(91));
+        assert!(cache.begin_refresh(at(119)).is_none());
+        let claim = cache.begin_refresh(at(120)).unwrap();
+        cache.end_refresh(lost, Some(set(&["forgotten"])), at(121));
         assert_ne!(
-            cache.lookup("old", at(91)),
+            cache.lookup("old", at(121)),
             Lookup::Negative,
             "it comes too late"
         );
-        cache.end_refresh(claim, Some(set(&["new"])), at(92));
-        assert!(is_found(&cache.lookup("new", at(92))));
+        cache.end_refresh(claim, Some(set(&["new"])), at(122));
+        assert!(is_found(&cache.lookup("new", at(122))));
     }
 
     #[test]
