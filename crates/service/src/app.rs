@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::connector::Connectors;
+use crate::fetch::Fetcher;
 use crate::meter::Meter;
 use crate::operations::exposure::ExposureCell;
 use crate::operations::load::PlanCache;
@@ -156,6 +157,8 @@ pub struct App {
     pub plans: PlanCache,
     /// The ways to targets.
     pub connectors: Connectors,
+    /// The way to sources that are asked.
+    pub fetch: Fetcher,
     /// This process's right to send.
     pub permit: PermitCell,
     /// How fast it goes.
@@ -188,6 +191,7 @@ impl App {
             exposures: ExposureCell::default(),
             plans: PlanCache::default(),
             connectors: Connectors::default(),
+            fetch: Fetcher::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),

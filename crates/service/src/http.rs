@@ -85,6 +85,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(v1::emergency::review))
         .routes(routes!(v1::source::list, v1::source::create))
         .routes(routes!(v1::source::revoke))
+        .routes(routes!(v1::source::ask))
         .routes(routes!(v1::policy::list, v1::policy::propose))
         .routes(routes!(v1::policy::show))
         .routes(routes!(v1::policy::approve))

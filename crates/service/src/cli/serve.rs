@@ -13,6 +13,7 @@ use crate::app::{App, Ids};
 use crate::clock::Clock;
 use crate::connector::Connectors;
 use crate::connector::grants::Grants;
+use crate::fetch::{Bounds, Fetcher};
 use crate::operations::{fsck as checks, token};
 use crate::store::{DatabaseUrl, Sole, Store};
 use crate::tasks::driver::Driver;
@@ -46,6 +47,15 @@ pub struct Serve {
     /// The folder that sandboxes may keep journals in; none unless given
     #[arg(long, env = "TIDEGATE_SANDBOX_FILES", value_name = "FOLDER")]
     sandbox_files: Option<PathBuf>,
+    /// A host that sources may be asked at: HOST[:PORT], 443 unless said, or NAME[:PORT]=ADDRESS for one
+    /// inside; more than one, or with commas between them. No other is ever asked
+    #[arg(
+        long,
+        env = "TIDEGATE_REACH",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    reach: Vec<String>,
     /// What to log, as in RUST_LOG
     #[arg(long, env = "TIDEGATE_LOG", default_value = "info")]
     log: String,
@@ -103,6 +113,8 @@ async fn open(database: &Database) -> Result<App, CliError> {
 pub async fn serve(serve: Serve) -> Result<(), CliError> {
     telemetry::init(&serve.log, serve.log_json);
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
+    let fetch =
+        Fetcher::granting(&serve.reach, Bounds::default()).map_err(|error| failed(&error))?;
     let listener = TcpListener::bind(serve.listen).await.map_err(|error| {
         CliError::Failed(format!(
             "{}: {error}; another address is --listen",
@@ -112,9 +124,11 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     // Before the file is opened: a later version must not migrate it under a process that serves it.
     let sole = Sole::take(&serve.database.database).map_err(|error| failed(&error))?;
     let mut app = open(&serve.database).await?;
+    app.fetch = fetch;
     app.connectors = Connectors::granting(Grants {
         credentials: serve.credentials,
         sandbox: serve.sandbox_files,
+        reach: serve.reach,
     });
     if let Some(sole) = &sole {
         let ended = recover::end_leases(&app, sole).await;

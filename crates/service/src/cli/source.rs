@@ -1,8 +1,8 @@
-//! Commands about sources: who may report by a signature, and where they send to.
+//! Commands about sources: who may report by a signature and where they send to, and who is asked.
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tidegate_policy::time::Seconds;
 
@@ -15,11 +15,12 @@ use super::table::Table;
 /// What to do with sources.
 #[derive(Debug, Subcommand)]
 pub enum SourceCommand {
-    /// Create a source; it then sends to the path that is shown
+    /// Create a source; it then sends to the path that is shown, or is asked
     Create {
         /// Its name
         name: String,
-        /// How what it sends is signed: standard_webhooks, github or stripe
+        /// How what it sends is signed: standard_webhooks, github or stripe; or what is asked: taxii, kev,
+        /// csaf, graph_alerts or graph_health
         #[arg(long)]
         profile: String,
         /// A file with a key inside the service's folder of credentials; more than one while keys are changed
@@ -37,6 +38,13 @@ pub enum SourceCommand {
         /// It is blind when nothing was heard of it for so long, such as 1h; nobody notices unless said
         #[arg(long, value_name = "TIME")]
         silent_after: Option<Seconds>,
+        #[command(flatten)]
+        feed: Box<FeedOptions>,
+    },
+    /// Ask a source now that sends nothing by itself, and say what came
+    Poll {
+        /// Its name
+        name: String,
     },
     /// List the sources
     List,
@@ -46,6 +54,83 @@ pub enum SourceCommand {
         name: String,
     },
 }
+
+/// Where a source is asked that sends nothing by itself.
+#[derive(Debug, Args)]
+pub struct FeedOptions {
+    /// Where it is asked: the API root of TAXII, the catalogue, provider-metadata.json or a ROLIE feed or
+    /// a directory of CSAF, https://graph.microsoft.com
+    #[arg(long)]
+    url: Option<String>,
+    /// How often it is asked, such as 5m
+    #[arg(long, value_name = "TIME", requires = "url")]
+    every: Option<Seconds>,
+    /// The id of a TAXII collection
+    #[arg(long, requires = "url")]
+    collection: Option<String>,
+    /// From when on the first time, such as 2024-01-01T00:00:00Z
+    #[arg(long, value_name = "INSTANT", requires = "url")]
+    since: Option<String>,
+    /// The user name that it is asked with
+    #[arg(long, requires = "url")]
+    user: Option<String>,
+    /// The password, a bearer token or the secret of a client: a file inside the service's folder of credentials
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "url",
+        conflicts_with = "secret_env"
+    )]
+    secret_file: Option<PathBuf>,
+    /// The same in a variable of the service, TIDEGATE_CREDENTIAL_…
+    #[arg(long, value_name = "NAME", requires = "url")]
+    secret_env: Option<String>,
+    /// Where a token of Graph is asked for: https://login.microsoftonline.com/TENANT/oauth2/v2.0/token
+    #[arg(long, requires = "client_id")]
+    token_url: Option<String>,
+    /// The id of the client that a token of Graph is asked for with
+    #[arg(long, requires = "token_url")]
+    client_id: Option<String>,
+    /// What that token is for
+    #[arg(long, requires = "client_id")]
+    scope: Option<String>,
+    /// Only people we trust write there; else nothing from there ever holds anything
+    #[arg(long, requires = "url")]
+    trusted: bool,
+}
+
+impl FeedOptions {
+    /// Returns the feed as the API takes it; null without an address.
+    fn document(&self) -> Value {
+        if self.url.is_none() {
+            return Value::Null;
+        }
+        let file = self.secret_file.as_ref().map(|file| json!({"file": file}));
+        let secret = file.or_else(|| self.secret_env.as_ref().map(|name| json!({"env": name})));
+        let mut feed = json!({
+            "url": self.url, "every_seconds": self.every.map_or(DEFAULT_EVERY, |every| every.0),
+            "collection": self.collection, "since": self.since, "user": self.user, "trusted": self.trusted,
+        });
+        let (name, value) = match (&self.client_id, &self.user) {
+            (Some(id), _) => {
+                let mut client = json!({"token_url": self.token_url, "id": id, "secret": secret});
+                if let (Some(scope), Some(client)) = (&self.scope, client.as_object_mut()) {
+                    client.insert("scope".to_owned(), json!(scope));
+                }
+                ("client", client)
+            }
+            (None, Some(_)) => ("password", json!(secret)),
+            (None, None) => ("bearer", json!(secret)),
+        };
+        if let Some(feed) = feed.as_object_mut() {
+            feed.insert(name.to_owned(), value);
+        }
+        feed
+    }
+}
+
+/// How often a source is asked unless said, in seconds: waves wait for no feed that is slower than this.
+const DEFAULT_EVERY: u32 = 300;
 
 /// Runs a source command.
 ///
@@ -61,23 +146,30 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
             vendor,
             products,
             silent_after,
+            feed,
         } => {
             let files = key_files.iter().map(|file| json!({"file": file}));
             let variables = key_variables.iter().map(|name| json!({"env": name}));
             let keys: Vec<Value> = files.chain(variables).collect();
             let config = json!({
                 "keys": keys, "vendor": vendor, "products": products,
-                "silent_after_seconds": silent_after.map(|after| after.0),
+                "silent_after_seconds": silent_after.map(|after| after.0), "feed": feed.document(),
             });
             let body = json!({"name": name, "profile": profile, "config": config});
             let answer: Value = context.client.post("/v1/sources", &body).await?;
             context.show(&answer, |answer| {
-                vec![format!(
-                    "source `{}` sends to {}",
-                    text_of(answer, "/name"),
-                    text_of(answer, "/path")
-                )]
+                let (name, path) = (text_of(answer, "/name"), text_of(answer, "/path"));
+                let every = answer.pointer("/config/feed/every_seconds");
+                vec![match every.and_then(Value::as_u64) {
+                    Some(every) => format!("source `{name}` is asked every {every} s"),
+                    None => format!("source `{name}` sends to {path}"),
+                }]
             });
+        }
+        SourceCommand::Poll { name } => {
+            let path = format!("/v1/sources/{}/poll", escape(&name));
+            let answer: Value = context.client.post(&path, &json!({})).await?;
+            context.show(&answer, |answer| polled(&name, answer));
         }
         SourceCommand::List => {
             let answer: Value = context.client.get("/v1/sources").await?;
@@ -109,6 +201,25 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
     Ok(())
 }
 
+fn polled(name: &str, answer: &Value) -> Vec<String> {
+    let count = |field: &str| answer.pointer(field).and_then(Value::as_u64).unwrap_or(0);
+    let mut lines = vec![format!(
+        "`{name}` answered: {} new, {} known, {} that report nothing ({} requests)",
+        count("/admitted"),
+        count("/repeated"),
+        count("/ignored"),
+        count("/requests")
+    )];
+    if count("/refused") > 0 {
+        let why = text_of(answer, "/refused_why");
+        lines.push(format!("{} not taken; the first: {why}", count("/refused")));
+    }
+    if answer.pointer("/more") == Some(&Value::Bool(true)) {
+        lines.push("there is more: it is asked for at once".to_owned());
+    }
+    lines
+}
+
 fn heard(source: &Value) -> String {
     let at = source.pointer("/heard_at").and_then(Value::as_str);
     at.and_then(|at| at.parse().ok())
@@ -120,6 +231,12 @@ fn state(source: &Value) -> String {
     match (is("/revoked_at"), is("/blind_since")) {
         (true, _) => "out of use".to_owned(),
         (false, true) => format!("BLIND: {}", text_of(source, "/blind_why")),
+        (false, false) if is("/trouble") => format!("trouble: {}", text_of(source, "/trouble")),
+        (false, false) if is("/refused") => format!(
+            "heard; {} not taken: {}",
+            text_of(source, "/refused/count"),
+            text_of(source, "/refused/sentence")
+        ),
         (false, false) => "heard".to_owned(),
     }
 }

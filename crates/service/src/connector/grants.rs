@@ -1,4 +1,4 @@
-//! What the operator lets targets reach on this machine: two folders, and nothing else.
+//! What the operator lets settings reach: two folders of this machine, some hosts, and nothing else.
 //!
 //! Settings of targets come from people over HTTP. Without this, whoever may create a target could have
 //! any file of the machine sent to a server of their own, or written to.
@@ -17,6 +17,8 @@ pub struct Grants {
     pub credentials: Option<PathBuf>,
     /// Journals of sandboxes.
     pub sandbox: Option<PathBuf>,
+    /// The hosts that sources may be asked at, as `fetch::reach` reads them.
+    pub reach: Vec<String>,
 }
 
 impl Grants {
@@ -104,6 +106,7 @@ mod tests {
         let grants = Grants {
             credentials: Some(PathBuf::from("/run/credentials")),
             sandbox: None,
+            reach: Vec::new(),
         };
         let file = |name: &str| grants.credential(Path::new(name)).ok();
         assert_eq!(file("m365"), Some(PathBuf::from("/run/credentials/m365")));

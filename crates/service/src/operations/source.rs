@@ -1,8 +1,11 @@
 //! Sources: who reports without a token of ours, how that is proved, and whether it is still heard.
 //!
-//! `receive` checks and admits what a source sends; `silence` notices when nothing comes any more. Keys
-//! are references to files or variables that the operator granted, never stored.
+//! `receive` checks and admits what a source sends; `poll` asks those that send nothing by themselves,
+//! as `feed` says; `silence` notices when nothing comes any more. Keys are references to files or
+//! variables that the operator granted, never stored.
 
+pub mod feed;
+pub mod poll;
 pub mod receive;
 pub mod silence;
 
@@ -14,6 +17,7 @@ use tidegate_orchestrator::ids::{Timestamp, from_millis};
 use tidegate_policy::signal::Trust;
 use tidegate_policy::time::Seconds;
 
+use self::feed::Feed;
 use super::{Actor, OperationError, population};
 use crate::app::App;
 use crate::connector::Credential;
@@ -33,13 +37,29 @@ pub enum Profile {
     Github,
     /// In the way of Stripe: signed and fresh.
     Stripe,
+    /// A collection of a TAXII 2.1 server, asked by us.
+    Taxii,
+    /// The catalogue of known exploited vulnerabilities of CISA, asked by us.
+    Kev,
+    /// A provider of CSAF 2.0 advisories, asked by us.
+    Csaf,
+    /// Alerts of Microsoft Graph, asked by us.
+    GraphAlerts,
+    /// Service health issues of Microsoft Graph, asked by us. Never about security.
+    GraphHealth,
 }
 
 impl Profile {
-    const fn trust(self) -> Trust {
+    /// How sure it is who sent what comes from such a source.
+    const fn trust(self, is_trusted: bool) -> Trust {
         match self {
             Self::StandardWebhooks | Self::Stripe => Trust::SignedFresh,
             Self::Github => Trust::Signed,
+            // Fetched with our own credentials from whoever raised it.
+            Self::GraphAlerts | Self::GraphHealth => Trust::AuthenticatedChannel,
+            // Shared and public: the operator says whom they trust.
+            Self::Taxii | Self::Csaf if is_trusted => Trust::AuthenticatedChannel,
+            Self::Taxii | Self::Csaf | Self::Kev => Trust::Unauthenticated,
         }
     }
 
@@ -48,6 +68,19 @@ impl Profile {
             Self::StandardWebhooks => "standard_webhooks",
             Self::Github => "github",
             Self::Stripe => "stripe",
+            Self::Taxii => "taxii",
+            Self::Kev => "kev",
+            Self::Csaf => "csaf",
+            Self::GraphAlerts => "graph_alerts",
+            Self::GraphHealth => "graph_health",
+        }
+    }
+
+    /// Says whether such a source is asked by us, and sends nothing by itself.
+    const fn is_asked(self) -> bool {
+        match self {
+            Self::StandardWebhooks | Self::Github | Self::Stripe => false,
+            Self::Taxii | Self::Kev | Self::Csaf | Self::GraphAlerts | Self::GraphHealth => true,
         }
     }
 }
@@ -58,6 +91,7 @@ impl Profile {
 pub struct SourceConfig {
     /// Where its keys are kept: `{"file": "name inside the folder of credentials"}` or `{"env": "TIDEGATE_CREDENTIAL_NAME"}`.
     /// Any of them is enough, so that keys can be changed without a gap.
+    #[serde(default)]
     #[schema(value_type = Vec<Object>)]
     pub keys: Vec<Credential>,
     /// The vendor of what names none.
@@ -69,13 +103,21 @@ pub struct SourceConfig {
     /// It is blind when nothing was heard of it for so many seconds; without it nobody notices its silence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_after_seconds: Option<u32>,
+    /// Where and how often it is asked, when it sends nothing by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
 }
 
 impl SourceConfig {
-    /// Returns after how long without a word it is blind; `None`: nobody would notice.
+    /// Returns after how long without a word it is blind; `None`: nobody would notice. Whoever is asked
+    /// and has not answered three times over is.
     #[must_use]
     pub fn silent_after(&self) -> Option<Seconds> {
-        self.silent_after_seconds.map(Seconds)
+        let asked = self
+            .feed
+            .as_ref()
+            .map(|feed| feed.every_seconds.saturating_mul(3));
+        self.silent_after_seconds.or(asked).map(Seconds)
     }
 }
 
@@ -88,7 +130,7 @@ pub struct SourceView {
     pub profile: Profile,
     /// Keys, vendor and products.
     pub config: SourceConfig,
-    /// Where it sends to.
+    /// Where it sends to; where it is asked from, when it sends nothing by itself.
     pub path: String,
     /// When it was created.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -106,6 +148,9 @@ pub struct SourceView {
     pub blind_why: Option<String>,
     /// What was wrong with the last question that it did not answer.
     pub trouble: Option<String>,
+    /// What it answered and was not taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<poll::Refusals>,
 }
 
 /// Returns what is kept of a source.
@@ -123,13 +168,18 @@ fn show(row: &SourceRow, state: Option<&StateRow>) -> Result<SourceView, StoreEr
         name: row.name.clone(),
         profile,
         config,
-        path: format!("/v1/sources/{}/events", row.name),
+        path: format!(
+            "/v1/sources/{}/{}",
+            row.name,
+            if profile.is_asked() { "poll" } else { "events" }
+        ),
         created_at: from_millis(row.created_at),
         revoked_at: row.revoked_at.and_then(from_millis),
         heard_at: at(|state| Some(state.heard_at)),
         blind_since: at(|state| state.blind_since),
         blind_why: said(|state| &state.blind_why),
         trouble: said(|state| &state.trouble),
+        refused: state.and_then(poll::refusals_of),
     })
 }
 
@@ -146,15 +196,7 @@ pub async fn create(
     config: &SourceConfig,
 ) -> Result<SourceView, OperationError> {
     population::check_name(name)?;
-    if config.keys.is_empty() || config.keys.len() > KEYS_MAX {
-        let sentence = format!("a source has 1 to {KEYS_MAX} keys");
-        return Err(OperationError::invalid("config_invalid", sentence));
-    }
-    if config.vendor.is_none() && matches!(profile, Profile::Github | Profile::Stripe) {
-        let sentence = "what this profile sends never names a vendor: say which one it is about";
-        return Err(OperationError::invalid("config_invalid", sentence));
-    }
-    receive::check_keys(app, profile, config)
+    check(app, profile, config)
         .map_err(|sentence| OperationError::invalid("config_invalid", sentence))?;
     if config.silent_after_seconds == Some(0) {
         let sentence = "`silent_after_seconds` is how long nothing may be heard: at least 1";
@@ -182,6 +224,23 @@ pub async fn create(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn check(app: &App, profile: Profile, config: &SourceConfig) -> Result<(), String> {
+    if profile.is_asked() {
+        return feed::check(app, profile, config);
+    }
+    if config.feed.is_some() {
+        return Err("a source of this profile sends by itself: it has no `feed`".to_owned());
+    }
+    if config.keys.is_empty() || config.keys.len() > KEYS_MAX {
+        return Err(format!("a source has 1 to {KEYS_MAX} keys"));
+    }
+    if config.vendor.is_none() && matches!(profile, Profile::Github | Profile::Stripe) {
+        let sentence = "what this profile sends never names a vendor: say which one it is about";
+        return Err(sentence.to_owned());
+    }
+    receive::check_keys(app, profile, config)
 }
 
 /// Lists every source.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{conduct, dispatch, judge, listen, parts, permit, recover, reviews, sources, sweep};
+use super::{
+    conduct, dispatch, judge, listen, parts, permit, poll, recover, reviews, sources, sweep,
+};
 use crate::app::App;
 use crate::operations::import;
 use crate::store::{Lane, StoreError, transact, worker};
@@ -39,6 +41,7 @@ impl Driver {
         tasks.spawn(parts::run(app.clone()));
         tasks.spawn(judge::run(app.clone()));
         tasks.spawn(sources::run(app.clone()));
+        tasks.spawn(poll::run(app.clone()));
         Ok(Self {
             app: app.clone(),
             tasks,

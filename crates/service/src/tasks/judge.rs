@@ -322,6 +322,7 @@ tests:");
             vendor: Some("acme".to_owned()),
             products: Default::default(),
             silent_after_seconds: Some(3600),
+            feed: None,
         };
         let row = SourceRow {
             name: name.to_owned(),

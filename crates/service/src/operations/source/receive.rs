@@ -50,6 +50,11 @@ impl Keys {
                     secrets.collect::<Result<_, _>>().map_err(said)?,
                 ))
             }
+            Profile::Taxii
+            | Profile::Kev
+            | Profile::Csaf
+            | Profile::GraphAlerts
+            | Profile::GraphHealth => Err("a source of this profile is asked".to_owned()),
         }
     }
 }
@@ -74,6 +79,10 @@ pub async fn receive(
     let row = row.filter(|row| row.revoked_at.is_none());
     let row = row.ok_or_else(|| OperationError::not_found("source", name))?;
     let (profile, config) = config_of(&row)?;
+    if profile.is_asked() {
+        let sentence = format!("`{name}` is asked by this service, and sends nothing by itself");
+        return Err(OperationError::refused("source_is_asked", sentence));
+    }
     let keys = Keys::read(app, profile, &config).map_err(|sentence| {
         tracing::error!(
             source = name,
@@ -87,7 +96,7 @@ pub async fn receive(
     })?;
     let origin = Origin {
         source: row.name.clone(),
-        trust: profile.trust(),
+        trust: profile.trust(false),
         vendor: config.vendor.clone(),
         products: config.products.clone(),
         received_at: app.store.now().await?,
@@ -141,7 +150,15 @@ fn checked(
             webhook::stripe(body, origin)
         }
         (Profile::StandardWebhooks, Keys::Secrets(_))
-        | (Profile::Github | Profile::Stripe, Keys::Webhooks(_)) => {
+        | (Profile::Github | Profile::Stripe, Keys::Webhooks(_))
+        | (
+            Profile::Taxii
+            | Profile::Kev
+            | Profile::Csaf
+            | Profile::GraphAlerts
+            | Profile::GraphHealth,
+            _,
+        ) => {
             return Err(OperationError::refused(
                 "keys_unreadable",
                 "the keys are of another profile",
