@@ -26,11 +26,15 @@ pub(crate) fn asking(database: &Database, feed: &Feed) -> Service {
 }
 
 pub(crate) fn asking_with(database: &Database, feed: &Feed, more: &[(&str, &str)]) -> Service {
+    asking_host(database, &feed.host(), more)
+}
+
+/// Starts a service that may ask this host, with these credentials.
+pub(crate) fn asking_host(database: &Database, host: &str, more: &[(&str, &str)]) -> Service {
     let mut service = Service::start(database);
     let token = service.api.token.clone();
     service.stop();
-    let host = feed.host();
-    let mut variables = vec![("TIDEGATE_REACH", host.as_str())];
+    let mut variables = vec![("TIDEGATE_REACH", host)];
     variables.extend(more);
     Service::start_with(database, &token, &variables)
 }
@@ -232,7 +236,11 @@ async fn whatever_a_feed_sends_the_service_stays_well_and_says_what_was_wrong(da
     assert!(most < 400 << 20, "{} MiB", most >> 20);
     assert_eq!(signals(api).await.len(), 20);
     let told = told(api, "source.refused").await;
-    assert_eq!(told.len(), 5, "each alarm once, and none for an outage: {told:#?}");
+    assert_eq!(
+        told.len(),
+        5,
+        "each alarm once, and none for an outage: {told:#?}"
+    );
     feed.always(Reply::json(&catalogue("2024.01.03", 21)));
     let answer = api.post("/v1/sources/kev/poll", json!({})).await.ok();
     assert_eq!(answer["admitted"], 1);

@@ -90,6 +90,30 @@ pub async fn admit(
     signals: Vec<Signal>,
     body: &[u8],
 ) -> Result<Admitted, OperationError> {
+    take(app, actor, signals, body, true).await
+}
+
+/// Admits what is part of a longer answer: the source is heard only when all of that has come.
+///
+/// # Errors
+///
+/// As `admit`.
+pub(super) async fn admit_part(
+    app: &App,
+    actor: &Actor,
+    signals: Vec<Signal>,
+    body: &[u8],
+) -> Result<Admitted, OperationError> {
+    take(app, actor, signals, body, false).await
+}
+
+async fn take(
+    app: &App,
+    actor: &Actor,
+    signals: Vec<Signal>,
+    body: &[u8],
+    is_heard: bool,
+) -> Result<Admitted, OperationError> {
     let count = signals.len();
     let ids: Vec<Uuid> = signals.iter().map(|_| app.ids.make()).collect();
     let done: Result<Vec<Uuid>, StoreError> = transact!(
@@ -114,7 +138,9 @@ pub async fn admit(
                 .collect();
             let fresh = rows::signals_insert(txn, &new).await?;
             let names: BTreeSet<&str> = signals.iter().map(|one| one.source.as_str()).collect();
-            source::heard(txn, &names.into_iter().collect::<Vec<_>>(), now).await?;
+            if is_heard {
+                source::heard(txn, &names.into_iter().collect::<Vec<_>>(), now).await?;
+            }
             let fresh: Vec<&SignalRow> =
                 new.iter().filter(|row| fresh.contains(&row.seq)).collect();
             let Some(first) = fresh.first() else {

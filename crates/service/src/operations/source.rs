@@ -51,15 +51,22 @@ pub enum Profile {
 
 impl Profile {
     /// How sure it is who sent what comes from such a source.
-    const fn trust(self, is_trusted: bool) -> Trust {
+    const fn trust(self) -> Trust {
         match self {
             Self::StandardWebhooks | Self::Stripe => Trust::SignedFresh,
             Self::Github => Trust::Signed,
             // Fetched with our own credentials from whoever raised it.
             Self::GraphAlerts | Self::GraphHealth => Trust::AuthenticatedChannel,
-            // Shared and public: the operator says whom they trust.
-            Self::Taxii | Self::Csaf if is_trusted => Trust::AuthenticatedChannel,
             Self::Taxii | Self::Csaf | Self::Kev => Trust::Unauthenticated,
+        }
+    }
+
+    /// The same of a source of which the operator may have said that only people we trust write there.
+    const fn trust_if(self, is_trusted: bool) -> Trust {
+        match self {
+            // Shared and public unless said.
+            Self::Taxii | Self::Csaf if is_trusted => Trust::AuthenticatedChannel,
+            other => other.trust(),
         }
     }
 

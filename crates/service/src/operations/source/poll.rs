@@ -186,7 +186,7 @@ pub(crate) async fn poll(app: &App, row: &SourceRow) -> Result<Polled, Trouble> 
     let feed = feed.ok_or_else(|| Trouble::Credential("it has no feed".to_owned()))?;
     let origin = Origin {
         source: row.name.clone(),
-        trust: profile.trust(feed.trusted),
+        trust: profile.trust_if(feed.trusted),
         vendor: config.vendor.clone(),
         products: config.products.clone(),
         received_at: app.store.now().await?,

@@ -96,7 +96,7 @@ pub async fn receive(
     })?;
     let origin = Origin {
         source: row.name.clone(),
-        trust: profile.trust(false),
+        trust: profile.trust(),
         vendor: config.vendor.clone(),
         products: config.products.clone(),
         received_at: app.store.now().await?,

@@ -58,7 +58,7 @@ async fn catalogue() -> String {
         "title": "KEV", "catalogVersion": "2024.01.02", "dateReleased": "2024-01-02T00:00:00.0000Z",
         "count": 1, "vulnerabilities": [entry],
     });
-    crate::fetch::tests::serving(whole.to_string()).await
+    crate::fetch::tests::serving(vec![("kev.json", whole.to_string())]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,6 +141,41 @@ async fn without_an_answer_for_three_intervals_it_is_blind_and_the_next_answer_i
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_never_answers_whole_is_blind_though_a_part_comes_every_time() {
+    let object = json!({
+        "type": "incident", "id": "incident--11111111-1111-4111-8111-111111111111",
+        "created": "2024-01-19T21:30:00Z", "modified": "2024-01-19T21:30:00Z",
+    });
+    let first = json!({"objects": [object], "more": true, "next": "2"}).to_string();
+    let host = crate::fetch::tests::serving(vec![("limit=500 ", first)]).await;
+    for app in apps_standing().await {
+        let app = reaching(&app, &host);
+        let config: SourceConfig = serde_json::from_value(json!({
+            "feed": {"url": format!("http://{host}/api1"), "collection": "c1", "every_seconds": 600},
+        }))
+        .unwrap();
+        source::create(&app, &ann(), "intel", Profile::Taxii, &config)
+            .await
+            .unwrap();
+        let row = rows::source_find(app.store.read(), "intel")
+            .await
+            .unwrap()
+            .unwrap();
+        for _ in 0..3 {
+            app.clock.advance(600_000);
+            assert!(matches!(poll(&app, &row).await, Err(Trouble::Fetch(_))));
+        }
+        let admitted = crate::store::signal::signals_after(app.store.read(), 0, 9)
+            .await
+            .unwrap();
+        assert_eq!(admitted.len(), 1, "what came is kept");
+        assert_eq!(silence::look(&app).await.unwrap(), 1);
+        let states = rows::states(app.store.read()).await.unwrap();
+        assert!(states["intel"].blind_why.as_ref().unwrap().contains("500"));
+    }
+}
+
 #[tokio::test]
 async fn how_sure_it_is_who_wrote_is_said_by_the_operator_and_never_for_the_catalogue() {
     use tidegate_policy::signal::Trust;
@@ -162,9 +197,6 @@ async fn how_sure_it_is_who_wrote_is_said_by_the_operator_and_never_for_the_cata
             Trust::AuthenticatedChannel,
         ),
     ] {
-        assert_eq!(
-            (profile.trust(false), profile.trust(true)),
-            (plain, trusted)
-        );
+        assert_eq!((profile.trust(), profile.trust_if(true)), (plain, trusted));
     }
 }

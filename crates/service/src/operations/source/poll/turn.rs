@@ -141,7 +141,7 @@ impl<'a> Turn<'a> {
     pub(super) async fn admit(&mut self, signals: Vec<Signal>, body: &[u8]) -> Result<(), Trouble> {
         let actor = Actor::task(TASK);
         for group in signals.chunks(GROUP) {
-            let admitted = signal::admit(self.app, &actor, group.to_vec(), body).await?;
+            let admitted = signal::admit_part(self.app, &actor, group.to_vec(), body).await?;
             self.polled.admitted += admitted.admitted;
             self.polled.repeated += admitted.repeated;
         }
