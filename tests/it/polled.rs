@@ -121,7 +121,21 @@ async fn a_catalogue_is_read_once_and_then_only_what_is_new(database: Database) 
     });
     let service = asking(&database, &feed);
     let api = &service.api;
-    source(api, "kev", "kev", json!({"url": feed.url("/kev.json")})).await;
+    let url = feed.url("/kev.json");
+    let create = [
+        "source",
+        "create",
+        "kev",
+        "--profile",
+        "kev",
+        "--feed",
+        &url,
+        "--every",
+        "1d",
+    ];
+    let shown = service.cli(&create);
+    let said = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(said.contains("is asked every 86400 s"), "{shown:?}");
     until_heard(api, 300).await;
     until("it is kept that it answered", 10, async || {
         api.post("/v1/sources/kev/poll", json!({})).await.ok()["admitted"] == 0

@@ -60,30 +60,31 @@ pub enum SourceCommand {
 pub struct FeedOptions {
     /// Where it is asked: the API root of TAXII, the catalogue, provider-metadata.json or a ROLIE feed or
     /// a directory of CSAF, https://graph.microsoft.com
-    #[arg(long)]
-    url: Option<String>,
+    // Not `--url`: that is where the service answers, and it is sent the token.
+    #[arg(long, value_name = "URL")]
+    feed: Option<String>,
     /// How often it is asked, such as 5m
-    #[arg(long, value_name = "TIME", requires = "url")]
+    #[arg(long, value_name = "TIME", requires = "feed")]
     every: Option<Seconds>,
     /// The id of a TAXII collection
-    #[arg(long, requires = "url")]
+    #[arg(long, requires = "feed")]
     collection: Option<String>,
     /// From when on the first time, such as 2024-01-01T00:00:00Z
-    #[arg(long, value_name = "INSTANT", requires = "url")]
+    #[arg(long, value_name = "INSTANT", requires = "feed")]
     since: Option<String>,
     /// The user name that it is asked with
-    #[arg(long, requires = "url")]
+    #[arg(long, requires = "feed")]
     user: Option<String>,
     /// The password, a bearer token or the secret of a client: a file inside the service's folder of credentials
     #[arg(
         long,
         value_name = "NAME",
-        requires = "url",
+        requires = "feed",
         conflicts_with = "secret_env"
     )]
     secret_file: Option<PathBuf>,
     /// The same in a variable of the service, TIDEGATE_CREDENTIAL_…
-    #[arg(long, value_name = "NAME", requires = "url")]
+    #[arg(long, value_name = "NAME", requires = "feed")]
     secret_env: Option<String>,
     /// Where a token of Graph is asked for: https://login.microsoftonline.com/TENANT/oauth2/v2.0/token
     #[arg(long, requires = "client_id")]
@@ -95,20 +96,20 @@ pub struct FeedOptions {
     #[arg(long, requires = "client_id")]
     scope: Option<String>,
     /// Only people we trust write there; else nothing from there ever holds anything
-    #[arg(long, requires = "url")]
+    #[arg(long, requires = "feed")]
     trusted: bool,
 }
 
 impl FeedOptions {
     /// Returns the feed as the API takes it; null without an address.
     fn document(&self) -> Value {
-        if self.url.is_none() {
+        if self.feed.is_none() {
             return Value::Null;
         }
         let file = self.secret_file.as_ref().map(|file| json!({"file": file}));
         let secret = file.or_else(|| self.secret_env.as_ref().map(|name| json!({"env": name})));
         let mut feed = json!({
-            "url": self.url, "every_seconds": self.every.map_or(DEFAULT_EVERY, |every| every.0),
+            "url": self.feed, "every_seconds": self.every.map_or(DEFAULT_EVERY, |every| every.0),
             "collection": self.collection, "since": self.since, "user": self.user, "trusted": self.trusted,
         });
         let (name, value) = match (&self.client_id, &self.user) {

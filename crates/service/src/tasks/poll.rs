@@ -4,14 +4,13 @@
 //! A process asks only what it took first, so that one asks at a time. What is under way when the process
 //! ends is dropped and asked again: nothing is moved on before what came is durable.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinSet;
 
 use crate::app::App;
-use crate::operations::source::poll::due;
+use crate::operations::source::poll::due::{self, Taken};
 
 /// How long to wait between two looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -20,21 +19,19 @@ const AT_ONCE: usize = 16;
 
 /// Looks twice a second, for ever.
 pub async fn run(app: App) {
-    let mut asked = BTreeSet::new();
-    let mut asking = FuturesUnordered::new();
+    // Tasks of their own, and not futures of this one: one that holds a transaction while nobody polls it
+    // would keep this one from ever getting its own. They end with the set.
+    let mut asking = JoinSet::new();
+    let mut names = HashMap::new();
     loop {
-        let most = AT_ONCE.saturating_sub(asked.len());
-        match due::take(&app, most, |name| asked.contains(name)).await {
+        let most = AT_ONCE.saturating_sub(names.len());
+        let is_asked = |name: &str| names.values().any(|one: &String| one == name);
+        match due::take(&app, most, is_asked).await {
             Ok(taken) => {
                 for one in taken {
-                    asked.insert(one.name().to_owned());
-                    let app = &app;
-                    asking.push(async move {
-                        if let Err(trouble) = due::ask(app, &one).await {
-                            tracing::info!(source = one.name(), %trouble, "a source did not answer with anything whole");
-                        }
-                        one.name().to_owned()
-                    });
+                    let name = one.name().to_owned();
+                    let handle = asking.spawn(ask(app.clone(), one));
+                    names.insert(handle.id(), name);
                 }
             }
             Err(error) => tracing::warn!(%error, "which sources are due could not be looked up"),
@@ -43,10 +40,18 @@ pub async fn run(app: App) {
         loop {
             tokio::select! {
                 () = &mut sleep => break,
-                Some(name) = asking.next(), if !asking.is_empty() => {
-                    asked.remove(&name);
+                Some(ended) = asking.join_next_with_id() => {
+                    let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                    names.remove(&id);
                 }
             }
         }
+    }
+}
+
+async fn ask(app: App, taken: Taken) {
+    if let Err(trouble) = due::ask(&app, &taken).await {
+        let source = taken.name();
+        tracing::info!(source, %trouble, "a source did not answer with anything whole");
     }
 }
