@@ -69,7 +69,7 @@ async fn a_thousand_objects_of_one_instant_come_once_though_the_server_starts_an
     let _server = Target::medallion(port, OBJECTS)
         .await
         .expect("it starts again");
-    until("all of it is read", 240, async || {
+    until("all of it is read", 400, async || {
         signals(api).await.len() >= OBJECTS
     })
     .await;
