@@ -1,10 +1,11 @@
-//! The connectors against servers that other people wrote, and against one of our own that does what
+//! The connectors and feeds against servers that other people wrote, and against one of our own that does what
 //! no honest server does; and the ways in of signals against libraries of other people that send.
 
 mod back;
 mod checking;
 mod doubtful;
 mod existing;
+mod feeds;
 mod limits;
 mod lying;
 mod own;

@@ -26,6 +26,7 @@ mod support;
 
 mod access;
 mod approving;
+mod asked;
 mod bad_rows;
 mod bombs;
 mod books;
@@ -49,6 +50,7 @@ mod misuse;
 mod paging;
 mod parting;
 mod planning;
+mod polled;
 mod quiet;
 mod racing;
 mod releasing;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install other people's servers and senders that tests and the demo run against, when they are missing:
-#   ensure-targets.sh [scim2|scimmy|senders]
+#   ensure-targets.sh [scim2|scimmy|senders|medallion]
 # Pinned versions, into a cache directory and never into the repository.
 set -eu
 . "$(dirname "$0")/lib.sh"
@@ -41,10 +41,22 @@ senders() {
   touch "$stamp"
 }
 
+medallion() {
+  stamp="$tools/medallion/.installed-$MEDALLION-$STIX2-$SIX-$PYTZ-$TRUSTME"
+  [ -f "$stamp" ] && return
+  say "installing medallion $MEDALLION"
+  rm -rf "$tools/medallion"; mkdir -p "$tools"
+  python3 -m venv "$tools/medallion" || { apt_install python3-venv; python3 -m venv "$tools/medallion"; }
+  # It uses six and pytz, and does not say so.
+  "$tools/medallion/bin/pip" install -q --disable-pip-version-check "medallion==$MEDALLION" "stix2==$STIX2" "six==$SIX" "pytz==$PYTZ" "trustme==$TRUSTME" >&2
+  touch "$stamp"
+}
+
 case ${1:-all} in
   scim2) scim2 ;;
   scimmy) scimmy ;;
   senders) senders ;;
-  all) scim2; scimmy; senders ;;
+  medallion) medallion ;;
+  all) scim2; scimmy; senders; medallion ;;
   *) fail "no such server: $1" ;;
 esac

@@ -14,6 +14,7 @@
 pub(crate) mod api;
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod feed;
 pub(crate) mod holds;
 pub(crate) mod people;
 pub(crate) mod receiver;

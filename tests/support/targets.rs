@@ -1,4 +1,4 @@
-//! Other people's SCIM servers, and a trouble-maker to put in front of them.
+//! Other people's SCIM and TAXII servers, and a trouble-maker to put in front of them.
 //!
 //! `tests/setup/ensure-targets.sh` installs them; where that is not possible a test says
 //! `skipped: …` and passes, unless TIDEGATE_REQUIRE_TARGETS says that nothing may be skipped.
@@ -28,7 +28,7 @@ impl Drop for Target {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its number").port()
 }
@@ -91,6 +91,52 @@ impl Target {
             .envs(variables.iter().copied());
         let root = format!("http://127.0.0.1:{port}");
         Some(Self::start(&mut command, root, "/scim/v2", "/_stats").await)
+    }
+
+    /// Starts medallion (PyPI) on a port, where it is installed; the same port has the same objects again.
+    pub(crate) async fn medallion(port: u16, objects: usize) -> Option<Self> {
+        if !tools().join("medallion/bin/python").exists() {
+            skipped("medallion is not installed: tests/setup/ensure-targets.sh medallion");
+            return None;
+        }
+        let mut command = Command::new(repository().join("tests/targets/start-medallion.sh"));
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--objects",
+            &objects.to_string(),
+        ]);
+        let root = format!("http://127.0.0.1:{port}");
+        Some(Self::start(&mut command, root, "/api1/", "/taxii2/").await)
+    }
+
+    /// Serves a folder over TLS under a name, where certificates can be made; `ca.pem` beside the folder
+    /// says whom to trust.
+    pub(crate) async fn https(port: u16, name: &str, folder: &std::path::Path) -> Option<Self> {
+        let python = tools().join("medallion/bin/python");
+        if !python.exists() {
+            skipped("trustme is not installed: tests/setup/ensure-targets.sh medallion");
+            return None;
+        }
+        let child = Command::new(python)
+            .arg(repository().join("tests/targets/https_site.py"))
+            .args(["--port", &port.to_string(), "--name", name, "--folder"])
+            .arg(folder)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let url = format!("https://{name}:{port}");
+        let site = Self {
+            child,
+            root: url.clone(),
+            url,
+        };
+        until("the site is there", 60, async || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
+        .await;
+        Some(site)
     }
 
     /// Puts a trouble-maker in front of a server; its options are in `tests/targets/fault_proxy.mjs`.

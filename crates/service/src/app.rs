@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::connector::Connectors;
+use crate::fetch::Fetcher;
 use crate::meter::Meter;
 use crate::operations::exposure::ExposureCell;
 use crate::operations::load::PlanCache;
@@ -174,6 +175,8 @@ pub struct App {
     pub outgoing: Arc<Outgoing>,
     /// What is remembered of those who report.
     pub inbound: Inbound,
+    /// The way to sources that are asked.
+    pub fetch: Fetcher,
     /// This process's right to send.
     pub permit: PermitCell,
     /// How fast it goes.
@@ -212,6 +215,7 @@ impl App {
             connectors: Connectors::default(),
             outgoing: Arc::default(),
             inbound: Inbound::default(),
+            fetch: Fetcher::default(),
             permit: PermitCell::default(),
             meter: Meter::default(),
             admission: Admission::default(),

@@ -85,6 +85,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(v1::emergency::review))
         .routes(routes!(v1::source::list, v1::source::create))
         .routes(routes!(v1::source::revoke))
+        .routes(routes!(v1::source::ask))
         .routes(routes!(v1::endpoint::list, v1::endpoint::create))
         .routes(routes!(v1::endpoint::revoke))
         .routes(routes!(v1::endpoint::revive))

@@ -7,6 +7,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod connector;
+pub mod fetch;
 pub mod http;
 pub mod meter;
 pub mod operations;

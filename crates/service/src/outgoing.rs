@@ -9,14 +9,11 @@ pub mod kind;
 pub mod pace;
 pub mod post;
 
-use std::sync::OnceLock;
-
-/// What every event of this service has in common, and the way out.
+/// What every event of this service has in common.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     /// Where people reach this service, such as `https://tidegate.example.org`; links begin with it.
     pub public_url: Option<String>,
-    client: OnceLock<reqwest::Client>,
 }
 
 impl Outgoing {
@@ -25,7 +22,6 @@ impl Outgoing {
     pub fn at(public_url: Option<&str>) -> Self {
         Self {
             public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
-            client: OnceLock::new(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! when a hold is placed elsewhere; `conduct` runs the planner over the rollouts that are due; `prepare` lays a started rollout out as
 //! batches; `dispatch` claims batches and sends people; `recover` ends the leases of the dead;
 //! `judge` has rules look at what was reported; `parts` sorts the people of waves on some of whom a hold lies;
-//! `sources` notices whoever has fallen silent, and tells what was refused; `streams` asks streams of security events;
+//! `sources` notices whoever has fallen silent, and tells what was refused; `streams` asks streams of security events, `poll` sources that send nothing by themselves;
 //! `deliver` tells endpoints what happens; `reviews` reminds of holds that nobody looks at; `sweep` clears away what
 //! is left behind. Only the driver spawns.
 
@@ -16,6 +16,7 @@ pub mod judge;
 pub mod listen;
 pub mod parts;
 pub mod permit;
+pub mod poll;
 pub mod prepare;
 pub mod recover;
 pub mod reviews;

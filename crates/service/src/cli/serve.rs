@@ -14,6 +14,7 @@ use crate::app::{App, Ids};
 use crate::clock::Clock;
 use crate::connector::Connectors;
 use crate::connector::grants::Grants;
+use crate::fetch::{Bounds, Fetcher};
 use crate::operations::{fsck as checks, token};
 use crate::outgoing::Outgoing;
 use crate::store::{DatabaseUrl, Sole, Store};
@@ -48,11 +49,12 @@ pub struct Serve {
     /// The folder that sandboxes may keep journals in; none unless given
     #[arg(long, env = "TIDEGATE_SANDBOX_FILES", value_name = "FOLDER")]
     sandbox_files: Option<PathBuf>,
-    /// A host that sources may be asked at and endpoints may be at, HOST or HOST:PORT; more than one by repeating it
+    /// A host that sources may be asked at and endpoints may be at: HOST[:PORT], 443 unless said, or
+    /// NAME[:PORT]=ADDRESS for one inside; more than one, or with commas between them. No other is ever reached
     #[arg(
         long,
         env = "TIDEGATE_REACH",
-        value_name = "HOST[:PORT]",
+        value_name = "HOST",
         value_delimiter = ','
     )]
     reach: Vec<String>,
@@ -116,6 +118,8 @@ async fn open(database: &Database) -> Result<App, CliError> {
 pub async fn serve(serve: Serve) -> Result<(), CliError> {
     telemetry::init(&serve.log, serve.log_json);
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
+    let fetch =
+        Fetcher::granting(&serve.reach, Bounds::default()).map_err(|error| failed(&error))?;
     let listener = TcpListener::bind(serve.listen).await.map_err(|error| {
         CliError::Failed(format!(
             "{}: {error}; another address is --listen",
@@ -125,10 +129,10 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     // Before the file is opened: a later version must not migrate it under a process that serves it.
     let sole = Sole::take(&serve.database.database).map_err(|error| failed(&error))?;
     let mut app = open(&serve.database).await?;
+    app.fetch = fetch;
     app.connectors = Connectors::granting(Grants {
         credentials: serve.credentials,
         sandbox: serve.sandbox_files,
-        reach: serve.reach,
     });
     app.outgoing = Arc::new(Outgoing::at(serve.public_url.as_deref()));
     if let Some(sole) = &sole {

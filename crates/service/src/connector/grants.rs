@@ -1,5 +1,5 @@
-//! What the operator lets settings reach: two folders of this machine, the hosts that were named, and
-//! nothing else.
+//! What the operator lets settings reach on this machine: two folders, and nothing else. Which hosts they may
+//! reach is in `fetch::reach`.
 //!
 //! Settings come from people over HTTP. Without this, whoever may create a target could have
 //! any file of the machine sent to a server of their own, or written to.
@@ -10,11 +10,6 @@ use super::{ConfigError, Credential};
 
 /// What an environment variable begins with that targets may name.
 pub const CREDENTIAL_PREFIX: &str = "TIDEGATE_CREDENTIAL_";
-/// The port that a host is reached at when it was named without one.
-const HTTPS: u16 = 443;
-
-/// The port of a host that is granted without one.
-const HTTPS: u16 = 443;
 
 /// The folders that settings may name files in, and the hosts that they may name.
 #[derive(Debug, Clone, Default)]
@@ -23,8 +18,6 @@ pub struct Grants {
     pub credentials: Option<PathBuf>,
     /// Journals of sandboxes.
     pub sandbox: Option<PathBuf>,
-    /// Hosts that sources may be asked at, and endpoints may be at: `HOST`, at the port of https, or `HOST:PORT`.
-    pub reach: Vec<String>,
 }
 
 impl Grants {
@@ -68,31 +61,6 @@ impl Grants {
             }
         };
         Ok(found.trim().to_owned())
-    }
-
-    /// Checks that a host may be reached at a port.
-    ///
-    /// # Errors
-    ///
-    /// When the operator has not named it.
-    pub fn may_reach(&self, host: &str, port: u16) -> Result<(), ConfigError> {
-        let wanted = format!("{host}:{port}");
-        let is_named = self.reach.iter().any(|named| {
-            let has_port = named
-                .rsplit_once(':')
-                .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            if has_port {
-                named.eq_ignore_ascii_case(&wanted)
-            } else {
-                port == HTTPS && named.eq_ignore_ascii_case(host)
-            }
-        });
-        if is_named {
-            return Ok(());
-        }
-        Err(ConfigError(format!(
-            "`{wanted}` is not to be reached: the service is started with --reach {wanted} for that"
-        )))
     }
 
     /// Returns the file of a sandbox's journal.

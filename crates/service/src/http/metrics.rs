@@ -7,11 +7,14 @@ use tidegate_orchestrator::ledger::SlotState;
 
 use super::App;
 use super::error::Problem;
-use crate::operations::{endpoint, rollout};
+use crate::operations::{endpoint, rollout, source};
 use crate::store::hold;
 
 /// How many rollouts are shown one by one.
 const ROLLOUTS_MAX: usize = 200;
+
+/// How many sources are shown one by one.
+const SOURCES_MAX: usize = 200;
 
 /// The text of Prometheus: all samples of a family stand together, below what they mean.
 #[derive(Default)]
@@ -80,6 +83,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
             "tidegate_source_refused_total{{source=\"{source}\",code=\"{code}\"}} {count}"
         );
     }
+    sources(&app, &mut text).await?;
     text.family("people", "gauge", "People of a rollout by state.");
     for view in rollout::list(&app, None, ROLLOUTS_MAX).await?.items {
         let states = view.totals.iter();
@@ -121,6 +125,33 @@ async fn endpoints(app: &App, text: &mut Figures) -> Result<(), Problem> {
             text.0,
             "tidegate_endpoint_failures{{endpoint=\"{}\"}} {}",
             one.name, one.failures
+        );
+    }
+    Ok(())
+}
+
+/// Writes how it stands with each source in use.
+async fn sources(app: &App, text: &mut Figures) -> Result<(), Problem> {
+    let mut sources = source::list(app).await?;
+    sources.retain(|source| source.revoked_at.is_none());
+    sources.truncate(SOURCES_MAX);
+    text.family("source_blind", "gauge", "Whether a source is blind.");
+    for one in &sources {
+        let is_blind = u8::from(one.blind_since.is_some());
+        let _ = writeln!(
+            text.0,
+            "tidegate_source_blind{{source=\"{}\"}} {is_blind}",
+            one.name
+        );
+    }
+    let help = "What a source that is asked has answered and was not taken.";
+    text.family("source_answers_refused_total", "counter", help);
+    for one in &sources {
+        let count = one.refused.as_ref().map_or(0, |refused| refused.count);
+        let _ = writeln!(
+            text.0,
+            "tidegate_source_answers_refused_total{{source=\"{}\"}} {count}",
+            one.name
         );
     }
     Ok(())

@@ -174,7 +174,7 @@ fn check(app: &App, url: &str, config: &EndpointConfig) -> Result<(), OperationE
     if url.len() > URL_MAX {
         return Err(no(format!("an address has at most {URL_MAX} bytes")));
     }
-    post::address(url, app.connectors.grants()).map_err(|error| no(error.to_string()))?;
+    post::address(url, &app.fetch).map_err(|error| no(error.to_string()))?;
     if config.keys.is_empty() || config.keys.len() > KEYS_MAX {
         return Err(no(format!("an endpoint has 1 to {KEYS_MAX} keys")));
     }
@@ -336,12 +336,12 @@ pub async fn test(app: &App, actor: &Actor, name: &str) -> Result<EndpointTried,
 /// Sends an event to an endpoint once, as its settings and what is granted are now.
 async fn send(app: &App, row: &EndpointRow, ready: &event::Ready, now: Timestamp) -> Outcome {
     let set_up = || {
-        let url = post::address(&row.url, app.connectors.grants())?;
+        let url = post::address(&row.url, &app.fetch)?;
         let config = config_of(row).map_err(|error| ConfigError(error.to_string()))?;
         Ok::<_, ConfigError>((url, secrets(app, &config)?))
     };
     match set_up() {
-        Ok((url, secrets)) => app.outgoing.post(url, &secrets, ready, now).await,
+        Ok((url, secrets)) => post::post((&app.fetch, url), &secrets, ready, now).await,
         Err(error) => Outcome::Failed {
             error: error.to_string(),
             asked: None,

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::store::policy;
 use crate::store::signal as rows;
 pub use admission::admit;
+pub(in crate::operations) use admission::admit_part;
 
 /// The largest report, in bytes.
 pub const BODY_MAX: usize = 256 * 1024;

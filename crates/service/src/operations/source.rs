@@ -1,11 +1,13 @@
 //! Sources: who reports without a token of ours, how that is proved, and whether it is still heard.
 //!
 //! `config` is what may stand in its settings; `receive` checks and admits what a source sends; `stream` is for
-//! security event tokens, pushed or fetched; `refusals` counts what was refused, `rate` how fast it sends;
-//! `silence` notices when nothing comes any more. Keys are references to files or variables that the operator
-//! granted, never stored.
+//! security event tokens, pushed or fetched; `poll` asks those that send nothing by themselves, as `feed` says;
+//! `refusals` counts what was refused; `silence` notices when nothing comes any more. Keys are references to files
+//! or variables that the operator granted, never stored.
 
 pub mod config;
+pub mod feed;
+pub mod poll;
 mod progress;
 pub mod receive;
 pub mod refusals;
@@ -39,9 +41,20 @@ pub enum Profile {
     SecurityEvents,
     /// Security event tokens that we fetch (RFC 8936).
     SecurityEventsPoll,
+    /// A collection of a TAXII 2.1 server, asked by us.
+    Taxii,
+    /// The catalogue of known exploited vulnerabilities of CISA, asked by us.
+    Kev,
+    /// A provider of CSAF 2.0 advisories, asked by us.
+    Csaf,
+    /// Alerts of Microsoft Graph, asked by us.
+    GraphAlerts,
+    /// Service health issues of Microsoft Graph, asked by us. Never about security.
+    GraphHealth,
 }
 
 impl Profile {
+    /// How sure it is who sent what comes from such a source.
     const fn trust(self) -> Trust {
         match self {
             Self::StandardWebhooks
@@ -50,6 +63,18 @@ impl Profile {
             | Self::SecurityEventsPoll => Trust::SignedFresh,
             Self::Cloudevents => Trust::AuthenticatedChannel,
             Self::Github => Trust::Signed,
+            // Fetched with our own credentials from whoever raised it.
+            Self::GraphAlerts | Self::GraphHealth => Trust::AuthenticatedChannel,
+            Self::Taxii | Self::Csaf | Self::Kev => Trust::Unauthenticated,
+        }
+    }
+
+    /// The same of a source of which the operator may have said that only people we trust write there.
+    const fn trust_if(self, is_trusted: bool) -> Trust {
+        match self {
+            // Shared and public unless said.
+            Self::Taxii | Self::Csaf if is_trusted => Trust::AuthenticatedChannel,
+            other => other.trust(),
         }
     }
 
@@ -61,13 +86,39 @@ impl Profile {
             Self::Cloudevents => "cloudevents",
             Self::SecurityEvents => "security_events",
             Self::SecurityEventsPoll => "security_events_poll",
+            Self::Taxii => "taxii",
+            Self::Kev => "kev",
+            Self::Csaf => "csaf",
+            Self::GraphAlerts => "graph_alerts",
+            Self::GraphHealth => "graph_health",
+        }
+    }
+
+    /// Says whether such a source is asked by us, and sends nothing by itself.
+    const fn is_asked(self) -> bool {
+        match self {
+            Self::StandardWebhooks
+            | Self::Github
+            | Self::Stripe
+            | Self::Cloudevents
+            | Self::SecurityEvents
+            | Self::SecurityEventsPoll => false,
+            Self::Taxii | Self::Kev | Self::Csaf | Self::GraphAlerts | Self::GraphHealth => true,
         }
     }
 
     const fn is_stream(self) -> bool {
         match self {
             Self::SecurityEvents | Self::SecurityEventsPoll => true,
-            Self::StandardWebhooks | Self::Stripe | Self::Github | Self::Cloudevents => false,
+            Self::StandardWebhooks
+            | Self::Stripe
+            | Self::Github
+            | Self::Cloudevents
+            | Self::Taxii
+            | Self::Kev
+            | Self::Csaf
+            | Self::GraphAlerts
+            | Self::GraphHealth => false,
         }
     }
 }
@@ -99,6 +150,9 @@ pub struct SourceView {
     pub blind_why: Option<String>,
     /// What was wrong with the last question that it did not answer.
     pub trouble: Option<String>,
+    /// What it answered and was not taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<poll::Refusals>,
 }
 
 /// Returns what is kept of a source.
@@ -116,7 +170,7 @@ fn show(row: &SourceRow, state: Option<&StateRow>) -> Result<SourceView, StoreEr
         name: row.name.clone(),
         profile,
         config,
-        path: (profile != Profile::SecurityEventsPoll)
+        path: (profile != Profile::SecurityEventsPoll && !profile.is_asked())
             .then(|| format!("/v1/sources/{}/events", row.name)),
         created_at: from_millis(row.created_at),
         revoked_at: row.revoked_at.and_then(from_millis),
@@ -124,6 +178,7 @@ fn show(row: &SourceRow, state: Option<&StateRow>) -> Result<SourceView, StoreEr
         blind_since: at(|state| state.blind_since),
         blind_why: said(|state| &state.blind_why),
         trouble: said(|state| &state.trouble),
+        refused: state.and_then(poll::refusals_of),
     })
 }
 

@@ -10,17 +10,14 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use tidegate_policy::time::Timestamp;
 
-use super::Outgoing;
 use super::event::{MEDIA_TYPE, Ready};
 use crate::connector::ConfigError;
-use crate::connector::grants::Grants;
+use crate::fetch::Fetcher;
 use crate::signal::verify::Secret;
 use crate::signal::verify::standard_webhooks::{self, Key};
 
 /// How long one attempt may take, with everything.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long opening a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// What an endpoint said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,28 +49,10 @@ impl Outcome {
 /// # Errors
 ///
 /// When it is no address, not granted, or not over https.
-pub fn address(url: &str, grants: &Grants) -> Result<Url, ConfigError> {
-    let no = |sentence: &str| ConfigError(sentence.to_owned());
-    let url = Url::parse(url).map_err(|error| ConfigError(format!("the address: {error}")))?;
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(no(
-            "an address has neither a user, a password nor a fragment: events are signed",
-        ));
-    }
-    let host = url.host_str().unwrap_or_default();
-    let is_here = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-    match url.scheme() {
-        "https" => {}
-        "http" if is_here => {}
-        _ => {
-            return Err(no(
-                "an address begins with https:// (http:// only on this machine)",
-            ));
-        }
-    }
-    let port = url.port_or_known_default().unwrap_or_default();
-    grants.may_reach(host, port)?;
-    Ok(url)
+pub fn address(url: &str, fetch: &Fetcher) -> Result<Url, ConfigError> {
+    fetch
+        .may(url)
+        .map_err(|error| ConfigError(error.to_string()))
 }
 
 /// Reads the keys that events are signed with: shared secrets of Standard Webhooks.
@@ -94,66 +73,50 @@ pub fn secrets(texts: &[String]) -> Result<Vec<Secret>, ConfigError> {
         .collect()
 }
 
-impl Outgoing {
-    /// Sends an event once.
-    pub async fn post(
-        &self,
-        url: Url,
-        secrets: &[Secret],
-        ready: &Ready,
-        now: Timestamp,
-    ) -> Outcome {
-        let body = ready.body.as_bytes();
-        // One for each key: while keys are changed, the receiver knows one of them.
-        let signatures: Vec<String> = secrets
-            .iter()
-            .map(|secret| standard_webhooks::sign(secret, &ready.id, now, body))
-            .collect();
-        let client = match self.client() {
-            Ok(client) => client,
-            Err(error) => return Outcome::failed(reason(&error)),
-        };
-        let sent = client
-            .post(url)
-            .header(CONTENT_TYPE, MEDIA_TYPE)
-            .header(standard_webhooks::ID, &ready.id)
-            .header(standard_webhooks::TIMESTAMP, now.timestamp().to_string())
-            .header(standard_webhooks::SIGNATURE, signatures.join(" "))
-            .body(ready.body.clone())
-            .send()
-            .await;
-        // The body of the answer is never read: nothing in it is ours to know.
-        let answer = match sent {
-            Ok(answer) => answer,
-            Err(error) => return Outcome::failed(reason(&error)),
-        };
-        let status = answer.status();
-        if status.is_success() {
-            return Outcome::Delivered;
-        }
-        if status == StatusCode::GONE {
-            return Outcome::Gone;
-        }
-        let asked = answer.headers().get(RETRY_AFTER);
-        let asked = asked.and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
-        Outcome::Failed {
-            error: format!("it answered {}", status.as_u16()),
-            asked: asked.map(|seconds| TimeDelta::seconds(i64::from(seconds))),
-        }
+/// Sends an event once.
+pub async fn post(
+    (fetch, url): (&Fetcher, Url),
+    secrets: &[Secret],
+    ready: &Ready,
+    now: Timestamp,
+) -> Outcome {
+    let body = ready.body.as_bytes();
+    // One for each key: while keys are changed, the receiver knows one of them.
+    let signatures: Vec<String> = secrets
+        .iter()
+        .map(|secret| standard_webhooks::sign(secret, &ready.id, now, body))
+        .collect();
+    // It connects to what was looked at and follows nothing: what was granted is this address.
+    let Some(client) = fetch.client() else {
+        return Outcome::failed("nothing may be reached from here");
+    };
+    let sent = client
+        .post(url)
+        .timeout(TIMEOUT)
+        .header(CONTENT_TYPE, MEDIA_TYPE)
+        .header(standard_webhooks::ID, &ready.id)
+        .header(standard_webhooks::TIMESTAMP, now.timestamp().to_string())
+        .header(standard_webhooks::SIGNATURE, signatures.join(" "))
+        .body(ready.body.clone())
+        .send()
+        .await;
+    // The body of the answer is never read: nothing in it is ours to know.
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(error) => return Outcome::failed(reason(&error)),
+    };
+    let status = answer.status();
+    if status.is_success() {
+        return Outcome::Delivered;
     }
-
-    fn client(&self) -> Result<&reqwest::Client, reqwest::Error> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT)
-            // What was granted is this address, and not wherever it points.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(self.client.get_or_init(|| client))
+    if status == StatusCode::GONE {
+        return Outcome::Gone;
+    }
+    let asked = answer.headers().get(RETRY_AFTER);
+    let asked = asked.and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    Outcome::Failed {
+        error: format!("it answered {}", status.as_u16()),
+        asked: asked.map(|seconds| TimeDelta::seconds(i64::from(seconds))),
     }
 }
 
@@ -179,13 +142,11 @@ fn reason(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::Bounds;
 
     fn may(reach: &[&str], url: &str) -> bool {
-        let grants = Grants {
-            reach: reach.iter().map(|host| (*host).to_owned()).collect(),
-            ..Grants::default()
-        };
-        address(url, &grants).is_ok()
+        let reach: Vec<String> = reach.iter().map(|host| (*host).to_owned()).collect();
+        address(url, &Fetcher::granting(&reach, Bounds::default()).unwrap()).is_ok()
     }
 
     #[test]

@@ -119,8 +119,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::connector::Connectors;
-    use crate::connector::grants::Grants;
+    use crate::fetch::{Bounds, Fetcher};
     use crate::store::testing::apps_standing;
 
     type Published = Arc<Mutex<Option<&'static str>>>;
@@ -148,10 +147,7 @@ mod tests {
             app.background.spawn(async move {
                 let _ = axum::serve(listener, router).await;
             });
-            app.connectors = Connectors::granting(Grants {
-                reach: vec![host.clone()],
-                ..Grants::default()
-            });
+            app.fetch = Fetcher::granting(std::slice::from_ref(&host), Bounds::default()).unwrap();
             let address = format!("http://{host}/keys");
             let has = async |kid: &str| find(&app, &address, kid).await.map(drop);
             assert_eq!(has("old").await, Ok(()));

@@ -181,6 +181,19 @@ pub async fn due_take<C: ConnectionTrait>(
     Ok(query::execute(db, sql, values).await? == 1)
 }
 
+/// Writes when a source is asked next, if nobody has asked since.
+pub async fn due_set<C: ConnectionTrait>(
+    db: &C,
+    name: &str,
+    taken: Timestamp,
+    next: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE signal_source_state SET due_at = $3 WHERE name = $1 AND due_at = $2";
+    let values = [name.into(), millis(taken).into(), millis(next).into()];
+    query::execute(db, sql, values).await?;
+    Ok(())
+}
+
 /// Keeps that a source answered, and where the next question goes on.
 pub async fn answered<C: ConnectionTrait>(
     db: &C,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{
-    conduct, deliver, dispatch, judge, listen, parts, permit, recover, reviews, sources, streams,
-    sweep,
+    conduct, deliver, dispatch, judge, listen, parts, permit, poll, recover, reviews, sources,
+    streams, sweep,
 };
 use crate::app::App;
 use crate::operations::import;
@@ -45,6 +45,7 @@ impl Driver {
         tasks.spawn(sources::run(app.clone()));
         tasks.spawn(deliver::run(app.clone()));
         tasks.spawn(streams::run(app.clone()));
+        tasks.spawn(poll::run(app.clone()));
         Ok(Self {
             app: app.clone(),
             tasks,

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::http::error::Problem;
 use crate::http::extract::{AnyBody, At, Body, Caller};
 use crate::operations::signal::Admitted;
+use crate::operations::source::poll::{self, Polled};
 use crate::operations::source::receive::{self, Message, Refused, Taken};
 use crate::operations::source::{self, Profile, SourceConfig, SourceView};
 use crate::operations::token::Permission;
@@ -61,6 +62,17 @@ pub(in crate::http) async fn revoke(
 ) -> Result<Json<SourceView>, Problem> {
     let actor = caller.may(Permission::Policy)?;
     Ok(Json(source::revoke(&app, &actor, &name).await?))
+}
+
+/// Ask a source now that sends nothing by itself, and say what came. It is asked when it is due all the same.
+#[utoipa::path(post, path = "/v1/sources/{name}/poll", tag = "sources", params(("name" = String, Path)), responses((status = 200, body = Polled)))]
+pub(in crate::http) async fn ask(
+    State(app): State<App>,
+    caller: Caller,
+    At(name): At<String>,
+) -> Result<Json<Polled>, Problem> {
+    let actor = caller.may(Permission::Policy)?;
+    Ok(Json(poll::ask(&app, &actor, &name).await?))
 }
 
 /// Report, signed as the source is set up. No token: the signature says who it is. Durable when this answers.

@@ -13,6 +13,7 @@ use super::telling::{Turn, tell};
 use super::*;
 use crate::connector::Connectors;
 use crate::connector::grants::Grants;
+use crate::fetch::{Bounds, Fetcher};
 use crate::operations::hold::{self, NewHold};
 use crate::operations::target;
 use crate::operations::view::ScopeView;
@@ -110,8 +111,9 @@ fn reaching(app: &mut App, receivers: &[&Receiver]) {
     app.connectors = Connectors::granting(Grants {
         credentials: Some(folder),
         sandbox: None,
-        reach: receivers.iter().map(|one| one.host.clone()).collect(),
     });
+    let hosts: Vec<String> = receivers.iter().map(|one| one.host.clone()).collect();
+    app.fetch = Fetcher::granting(&hosts, Bounds::default()).unwrap();
 }
 
 async fn endpoint(app: &App, name: &str, receiver: &Receiver) -> EndpointView {

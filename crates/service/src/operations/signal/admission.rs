@@ -35,6 +35,8 @@ struct Waiting {
     actor: Actor,
     signals: Vec<Signal>,
     body: Vec<u8>,
+    /// Whether it shows that its source is there.
+    is_heard: bool,
     answer: oneshot::Sender<Result<Vec<Uuid>, StoreError>>,
 }
 
@@ -95,12 +97,37 @@ pub async fn admit(
     signals: Vec<Signal>,
     body: &[u8],
 ) -> Result<Admitted, OperationError> {
+    take(app, actor, signals, body, true).await
+}
+
+/// Admits what is part of a longer answer: the source is heard only when all of that has come.
+///
+/// # Errors
+///
+/// As `admit`.
+pub(in crate::operations) async fn admit_part(
+    app: &App,
+    actor: &Actor,
+    signals: Vec<Signal>,
+    body: &[u8],
+) -> Result<Admitted, OperationError> {
+    take(app, actor, signals, body, false).await
+}
+
+async fn take(
+    app: &App,
+    actor: &Actor,
+    signals: Vec<Signal>,
+    body: &[u8],
+    is_heard: bool,
+) -> Result<Admitted, OperationError> {
     let count = signals.len();
     let (answer, mut answered) = oneshot::channel();
     app.admission.push(Waiting {
         actor: actor.clone(),
         signals,
         body: body.to_vec(),
+        is_heard,
         answer,
     })?;
     let ids = loop {
@@ -169,9 +196,7 @@ async fn write(app: &App, group: &[Waiting]) -> Result<Vec<Vec<Uuid>>, StoreErro
         let new = numbered(txn, group, &ids, last);
         let fresh = rows::signals_insert(txn, &new).await?;
         let fresh: Vec<&SignalRow> = new.iter().filter(|row| fresh.contains(&row.seq)).collect();
-        // What comes again shows nothing: whoever has caught it could keep a dead source alive with it.
-        let names: BTreeSet<&str> = fresh.iter().map(|row| row.signal.source.as_str()).collect();
-        source::heard(txn, &names.into_iter().collect::<Vec<_>>(), txn.now()).await?;
+        source::heard(txn, &heard(group, &fresh), txn.now()).await?;
         let raws: BTreeMap<_, _> = group
             .iter()
             .filter_map(|waiting| Some((waiting.signals.first()?.raw, waiting.body.as_slice())))
@@ -188,6 +213,18 @@ async fn write(app: &App, group: &[Waiting]) -> Result<Vec<Vec<Uuid>>, StoreErro
         };
         Ok(ids.iter().map(kept).collect())
     })
+}
+
+/// Returns who has shown to be there. What comes again shows nothing: whoever has caught it could keep a dead source
+/// alive with it.
+fn heard<'a>(group: &'a [Waiting], fresh: &[&'a SignalRow]) -> Vec<&'a str> {
+    let whole = group.iter().filter(|waiting| waiting.is_heard);
+    let whole: BTreeSet<&str> = whole
+        .flat_map(|waiting| &waiting.signals)
+        .map(|signal| signal.source.as_str())
+        .collect();
+    let fresh: BTreeSet<&str> = fresh.iter().map(|row| row.signal.source.as_str()).collect();
+    whole.intersection(&fresh).copied().collect()
 }
 
 fn numbered(txn: &Txn, group: &[Waiting], ids: &[Vec<Uuid>], last: i64) -> Vec<SignalRow> {

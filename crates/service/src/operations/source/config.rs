@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tidegate_policy::time::Seconds;
 
+use super::feed::{self, Feed};
 use super::{Profile, receive};
 use crate::app::App;
 use crate::connector::Credential;
@@ -67,6 +68,9 @@ pub struct SourceConfig {
     /// The stream of security event tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamConfig>,
+    /// Where and how often it is asked, when it sends nothing by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
 }
 
 /// A stream of security event tokens (Shared Signals).
@@ -133,7 +137,8 @@ impl SourceConfig {
     /// Returns after how long without a word it is blind; `None`: nobody would notice.
     #[must_use]
     pub fn silent_after(&self) -> Option<Seconds> {
-        let asked_every = self.stream.as_ref().and_then(StreamConfig::every_seconds);
+        let stream = self.stream.as_ref().and_then(StreamConfig::every_seconds);
+        let asked_every = stream.or(self.feed.as_ref().map(|feed| feed.every_seconds));
         let unanswered = asked_every.map(|every| every.saturating_mul(UNANSWERED_MAX));
         self.silent_after_seconds.or(unanswered).map(Seconds)
     }
@@ -154,7 +159,13 @@ pub(super) fn check(
     profile: Profile,
     config: &SourceConfig,
 ) -> Result<(), OperationError> {
+    if profile.is_asked() {
+        return check_limits(config)
+            .and_then(|()| feed::check(app, profile, config))
+            .map_err(|sentence| OperationError::invalid("config_invalid", sentence));
+    }
     check_form(profile, config)
+        .and_then(|()| check_limits(config))
         .and_then(|()| match &config.stream {
             Some(stream) => check_stream(app, profile, stream),
             None => Ok(()),
@@ -165,6 +176,9 @@ pub(super) fn check(
 
 fn check_form(profile: Profile, config: &SourceConfig) -> Result<(), String> {
     let said = |sentence: &str| Err(sentence.to_owned());
+    if config.feed.is_some() {
+        return said("a source of this profile sends by itself: it has no `feed`");
+    }
     if profile.is_stream() != config.stream.is_some() {
         return said(
             "`stream` is what security_events and security_events_poll have, and only they",
@@ -186,7 +200,12 @@ fn check_form(profile: Profile, config: &SourceConfig) -> Result<(), String> {
             Profile::Github
             | Profile::Stripe
             | Profile::SecurityEvents
-            | Profile::SecurityEventsPoll,
+            | Profile::SecurityEventsPoll
+            | Profile::Taxii
+            | Profile::Kev
+            | Profile::Csaf
+            | Profile::GraphAlerts
+            | Profile::GraphHealth,
             Some(_),
         ) => return said("`payload` is for standard_webhooks and cloudevents"),
     }
@@ -196,8 +215,13 @@ fn check_form(profile: Profile, config: &SourceConfig) -> Result<(), String> {
     if config.vendor.is_none() && never_names_a_vendor(profile, config) {
         return said("what this profile sends never names a vendor: say which one it is about");
     }
+    Ok(())
+}
+
+fn check_limits(config: &SourceConfig) -> Result<(), String> {
     if config.silent_after_seconds == Some(0) {
-        return said("`silent_after_seconds` is how long nothing may be heard: at least 1");
+        let sentence = "`silent_after_seconds` is how long nothing may be heard: at least 1";
+        return Err(sentence.to_owned());
     }
     let rate = config.rate_per_minute;
     if rate.is_some_and(|rate| !(1..=RATE_MAX).contains(&rate)) {
@@ -215,6 +239,11 @@ fn never_names_a_vendor(profile: Profile, config: &SourceConfig) -> bool {
         Profile::StandardWebhooks | Profile::Cloudevents => {
             config.payload == Some(PayloadKind::Ocsf)
         }
+        Profile::Taxii
+        | Profile::Kev
+        | Profile::Csaf
+        | Profile::GraphAlerts
+        | Profile::GraphHealth => false,
     }
 }
 

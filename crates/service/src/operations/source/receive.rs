@@ -181,6 +181,11 @@ impl Keys {
                 }
                 Ok(Self::Issuer)
             }
+            Profile::Taxii
+            | Profile::Kev
+            | Profile::Csaf
+            | Profile::GraphAlerts
+            | Profile::GraphHealth => Err("a source of this profile is asked".to_owned()),
         }
     }
 }
@@ -252,7 +257,16 @@ async fn received(app: &App, name: &str, message: Message<'_>) -> Result<Taken, 
         received_at: app.store.now().await?,
     };
     let read = match (profile, &config.stream) {
-        (Profile::SecurityEventsPoll, _) | (Profile::SecurityEvents, None) => {
+        (
+            Profile::SecurityEventsPoll
+            | Profile::Taxii
+            | Profile::Kev
+            | Profile::Csaf
+            | Profile::GraphAlerts
+            | Profile::GraphHealth,
+            _,
+        )
+        | (Profile::SecurityEvents, None) => {
             let sentence = "nothing is sent to this source: it is asked";
             return Err(OperationError::refused("not_a_receiver", sentence).into());
         }

@@ -17,6 +17,7 @@ use super::super::progress::{Progress, SetErr};
 use super::super::receive::Refused;
 use super::{Stream, take};
 use crate::app::App;
+use crate::operations::OperationError;
 use crate::signal::ask;
 use crate::store::source::{self as rows, StateRow};
 use crate::store::{Lane, StoreError, transact};
@@ -60,7 +61,7 @@ pub(in crate::operations::source) async fn fetch_when_due(
     for _ in 0..QUESTIONS_MAX {
         let round = match question(app, stream, poll, &progress).await {
             Ok(round) => round,
-            Err(Refused::Operation(crate::operations::OperationError::Failed(error))) => {
+            Err(Refused::Operation(OperationError::Failed(error))) => {
                 return Err(error);
             }
             Err(refused) => {
