@@ -29,6 +29,7 @@ on_each_database!(
     a_late_token_holds_and_says_that_it_is_late,
     five_hundred_with_an_unknown_key_cause_one_fetch,
     with_the_keys_out_of_reach_people_still_halt,
+    a_file_of_keys_is_read_anew_and_without_it_a_token_is_to_be_sent_again,
     what_was_thanked_for_is_there_after_a_kill,
     a_tenant_alone_is_everybody_in_it_and_an_unknown_critical_member_is_discarded,
     the_transmitter_proves_itself_too_where_that_was_agreed,
@@ -424,6 +425,39 @@ async fn with_the_keys_out_of_reach_people_still_halt(database: Database) {
     let halt = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "by hand"});
     api.post("/v1/holds", halt).await.ok();
     assert_eq!(holds(api).await.len(), 1);
+    service.end_and_fsck();
+}
+
+async fn a_file_of_keys_is_read_anew_and_without_it_a_token_is_to_be_sent_again(
+    database: Database,
+) {
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    let service = Service::start(&database);
+    let api = &service.api;
+    let write = |keys: Value| {
+        std::fs::write(
+            database.file("okta.jwks"),
+            json!({"keys": keys}).to_string(),
+        )
+        .unwrap();
+    };
+    let stream = json!({"issuer": ISSUER, "audience": [AUDIENCE], "jwks_file": database.granted("okta.jwks")});
+    let config = json!({"vendor": "acme", "stream": stream});
+    let source = json!({"name": "okta", "profile": "security_events", "config": config});
+    let sent = api.post("/v1/sources", source.clone()).await;
+    sent.refused(422, "config_invalid");
+    write(json!([old.jwk()]));
+    api.post("/v1/sources", source).await.ok();
+    let by_new = new.token(&risk("1", "LOW", 0));
+    check_refused(&push(api, &by_new).await, "invalid_key");
+    write(json!([new.jwk()]));
+    check_thanked(&push(api, &by_new).await);
+    check_refused(
+        &push(api, &old.token(&risk("2", "LOW", 0))).await,
+        "invalid_key",
+    );
+    std::fs::remove_file(database.file("okta.jwks")).unwrap();
+    push(api, &by_new).await.refused(503, "keys_unavailable");
     service.end_and_fsck();
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_policy::time::Seconds;
 
 use super::feed::{self, Feed};
-use super::{Profile, receive};
+use super::{Profile, receive, stream};
 use crate::app::App;
 use crate::connector::Credential;
 use crate::operations::OperationError;
@@ -247,27 +247,30 @@ fn never_names_a_vendor(profile: Profile, config: &SourceConfig) -> bool {
     }
 }
 
-fn check_stream(app: &App, profile: Profile, stream: &StreamConfig) -> Result<(), String> {
-    if stream.issuer.trim().is_empty() {
+fn check_stream(app: &App, profile: Profile, config: &StreamConfig) -> Result<(), String> {
+    if config.issuer.trim().is_empty() {
         return Err("`issuer` is who issues the tokens".to_owned());
     }
     let is_named = |name: &String| !name.trim().is_empty();
-    if stream.audience.is_empty()
-        || stream.audience.len() > AUDIENCES_MAX
-        || !stream.audience.iter().all(is_named)
+    if config.audience.is_empty()
+        || config.audience.len() > AUDIENCES_MAX
+        || !config.audience.iter().all(is_named)
     {
         return Err(format!(
             "`audience` is 1 to {AUDIENCES_MAX} names that we are called in the tokens"
         ));
     }
-    match (&stream.jwks_url, &stream.jwks_file) {
+    match (&config.jwks_url, &config.jwks_file) {
         (Some(url), None) => ask::check(app, url).map_err(|why| format!("`jwks_url`: {why}"))?,
-        (None, Some(_)) => return check_questions(app, profile, stream),
+        (None, Some(_)) => {
+            stream::key_file(app, config)?;
+            return check_questions(app, profile, config);
+        }
         (Some(_), Some(_)) | (None, None) => {
             return Err("the keys of the issuer are at `jwks_url` or in `jwks_file`".to_owned());
         }
     };
-    check_questions(app, profile, stream)
+    check_questions(app, profile, config)
 }
 
 /// Checks what the stream is asked.

@@ -89,14 +89,16 @@ impl From<StoreError> for Refused {
 
 impl Refused {
     /// Says that our own keys cannot be read, and logs why.
-    pub(super) fn keys_unreadable(name: &str, sentence: &str) -> Self {
-        tracing::error!(
-            source = name,
-            sentence,
-            "the keys of a source cannot be read: it is not heard"
-        );
+    fn keys_unreadable(name: &str, sentence: &str) -> Self {
+        log_unreadable(name, sentence);
         let sentence = "the keys of this source cannot be read here";
         OperationError::refused("keys_unreadable", sentence).into()
+    }
+
+    /// The same of a stream: its transmitter keeps what it is told to send again.
+    pub(super) fn keys_unavailable(name: &str, sentence: &str) -> Self {
+        log_unreadable(name, sentence);
+        Self::KeysUnavailable
     }
 
     /// Returns the code that it is counted by; `None`: we failed, and that is no refusal.
@@ -115,6 +117,14 @@ impl Refused {
         };
         Some(code.to_owned())
     }
+}
+
+fn log_unreadable(source: &str, sentence: &str) {
+    tracing::error!(
+        source,
+        sentence,
+        "the keys of a source cannot be read: it is not heard"
+    );
 }
 
 /// Returns the code that a refused token is counted by: that of the answer, unless it was discarded.
@@ -175,12 +185,7 @@ impl Keys {
                     secrets.collect::<Result<_, _>>().map_err(said)?,
                 ))
             }
-            Profile::SecurityEvents | Profile::SecurityEventsPoll => {
-                if let Some(stream) = config.stream.as_ref().filter(|one| one.jwks_file.is_some()) {
-                    stream::key_file(app, stream)?;
-                }
-                Ok(Self::Issuer)
-            }
+            Profile::SecurityEvents | Profile::SecurityEventsPoll => Ok(Self::Issuer),
             Profile::Taxii
             | Profile::Kev
             | Profile::Csaf

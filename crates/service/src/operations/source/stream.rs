@@ -142,7 +142,7 @@ pub(super) async fn push(
     }
     let wanted = secret(app, stream.stream.authorization.as_ref());
     let wanted =
-        wanted.map_err(|sentence| Refused::keys_unreadable(&stream.row.name, &sentence))?;
+        wanted.map_err(|sentence| Refused::keys_unavailable(&stream.row.name, &sentence))?;
     if let Some(wanted) = wanted
         && !is_same(
             &wanted,
@@ -232,7 +232,7 @@ async fn key_of(app: &App, stream: Stream<'_>, kid: &str) -> Result<Arc<Key>, Re
         };
     }
     let set = key_file(app, stream.stream)
-        .map_err(|sentence| Refused::keys_unreadable(&stream.row.name, &sentence))?;
+        .map_err(|sentence| Refused::keys_unavailable(&stream.row.name, &sentence))?;
     set.get(kid).ok_or_else(unknown)
 }
 
