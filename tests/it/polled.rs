@@ -267,7 +267,11 @@ async fn only_granted_hosts_are_asked_and_settings_say_what_to_do(database: Data
     let api = &service.api;
     let port = feed.host().rsplit_once(':').unwrap().1.to_owned();
     for (profile, with, wanted) in [
-        ("kev", json!({"url": "https://169.254.169.254/"}), "--reach"),
+        (
+            "kev",
+            json!({"url": "https://169.254.169.254/"}),
+            "never asked",
+        ),
         (
             "kev",
             json!({"url": format!("http://localhost:{port}/")}),

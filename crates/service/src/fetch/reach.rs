@@ -45,6 +45,9 @@ pub enum ReachError {
     /// It is another host, or another port.
     #[error("`{0}` is not granted: whoever runs this service starts it with --reach {0}")]
     NotGranted(String),
+    /// It is an address that nobody can grant.
+    #[error("`{0}` is {1}: such an address is never asked")]
+    Never(String, &'static str),
     /// It is not this machine, and there is no TLS.
     #[error("`{0}` is asked over https: without it, only 127.0.0.1, [::1] and localhost are")]
     Open(String),
@@ -98,7 +101,11 @@ fn literal(host: &str) -> Option<IpAddr> {
 impl ReachError {
     /// Says that a place is not granted.
     pub(super) fn of(url: &Url) -> Self {
-        Self::NotGranted(named(url))
+        let address = url.host_str().and_then(literal);
+        match address.and_then(why_never) {
+            Some(why) => Self::Never(named(url), why),
+            None => Self::NotGranted(named(url)),
+        }
     }
 }
 
@@ -329,7 +336,6 @@ mod tests {
             "http://127.0.0.2:8000/",
             "http://localhost:8000/",
             "http://[::ffff:127.0.0.1]:8000/",
-            "https://169.254.169.254/",
         ] {
             assert!(
                 matches!(may(&reach, url), Err(ReachError::NotGranted(_))),
@@ -349,6 +355,16 @@ mod tests {
             "nonsense",
         ] {
             assert_eq!(may(&reach, url), Err(ReachError::Place), "{url}");
+        }
+        for url in [
+            "https://169.254.169.254/",
+            "https://[fe80::1]/",
+            "https://[::ffff:169.254.1.1]/",
+        ] {
+            assert!(
+                matches!(may(&reach, url), Err(ReachError::Never(..))),
+                "{url}"
+            );
         }
         assert!(may(&Reach::default(), "https://feeds.example/").is_err());
     }
