@@ -195,7 +195,7 @@ async fn a_catalogue_that_miscounts_or_has_shrunk_is_refused_and_the_old_one_is_
     assert!(now["trouble"].is_string(), "{now:#}");
     let figures = api.get("/metrics").await.text;
     assert!(
-        figures.contains("tidegate_source_refused_total{source=\"kev\"} 8"),
+        figures.contains("tidegate_source_answers_refused_total{source=\"kev\"} 8"),
         "{figures}"
     );
     feed.always(Reply::json(&catalogue("2024.01.04", 101)));

@@ -231,6 +231,11 @@ mod tests {
 
     /// What is written down and told to nobody: bookkeeping, refused steps, and what only sets something up.
     const UNTOLD: &[&str] = &[
+        // Whether it is heard is told, and these are a part of why.
+        "source.stopped",
+        "source.enabled",
+        "source.poll",
+        "source.refused",
         "endpoint.create",
         "endpoint.revoke",
         "endpoint.test",
