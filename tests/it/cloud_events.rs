@@ -214,7 +214,11 @@ async fn whoever_sends_too_much_is_told_when_to_go_on(database: Database) {
     assert!((1..=30).contains(&wait), "{wait}");
     let kept = signals(api).await;
     let ours = |one: &&Value| one["signal"]["source"] == "tidegate:signals";
-    assert_eq!(kept.iter().filter(ours).count(), 1, "that it does is reported");
+    assert_eq!(
+        kept.iter().filter(ours).count(),
+        1,
+        "that it does is reported"
+    );
     assert_eq!(kept.len(), 3);
 }
 

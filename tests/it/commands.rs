@@ -6,9 +6,9 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::database::Database;
-use crate::support::on_each_database;
 use crate::support::people::{EASY, csv, import, sandbox, started, two_waves, until_status};
 use crate::support::service::{PROGRAM, Service, cli};
+use crate::support::{on_each_database, until};
 
 on_each_database!(
     the_seven_commands_of_the_readme_work_in_an_empty_folder,
@@ -38,10 +38,10 @@ fn good(done: &Output) -> String {
     text(&done.stdout)
 }
 
-/// The commands of the README, as they are written there.
-fn readme() -> Vec<String> {
+/// The commands of the README behind some words, as they are written there.
+fn readme(behind: &str) -> Vec<String> {
     let text = std::fs::read_to_string(crate::support::repository().join("README.md")).unwrap();
-    let (_, after) = text.split_once("## A rollout in seven commands").unwrap();
+    let (_, after) = text.split_once(behind).unwrap();
     let block = after.split("```").nth(1).unwrap();
     block
         .lines()
@@ -71,7 +71,7 @@ async fn the_seven_commands_of_the_readme_work_in_an_empty_folder(database: Data
     std::fs::create_dir_all(folder.join("deploy/demo")).unwrap();
     let spec = crate::support::repository().join("deploy/demo/workforce.yaml");
     std::fs::copy(spec, folder.join("deploy/demo/workforce.yaml")).unwrap();
-    let commands = readme();
+    let commands = readme("## A rollout in seven commands");
     assert!(commands[0].starts_with("tidegate serve"), "{commands:?}");
     assert_eq!(commands.len(), 7, "{commands:?}");
     // The service runs already; the other six as they stand there.
@@ -97,6 +97,14 @@ async fn the_seven_commands_of_the_readme_work_in_an_empty_folder(database: Data
         "{}",
         text(&halt.stdout)
     );
+    for line in readme("what others report stops it by rules") {
+        good(&shell(&service, &folder, &line));
+    }
+    until("the report halts by a rule", 5, async || {
+        let held = shell(&service, &folder, "tidegate hold list");
+        good(&held).contains("vendor-breach-halts")
+    })
+    .await;
     for line in [
         "tidegate why-not-now workforce",
         "tidegate why E0000042",

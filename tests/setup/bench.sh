@@ -3,7 +3,7 @@
 #
 #   make bench                   everything, up to 15 million people
 #   QUICK=1 make bench           without the 15 million, and with fewer samples
-#   PARTS="drain sqlite" …       only these (import plan drain looks halt exposure restart drift scale replicas scim judge)
+#   PARTS="drain sqlite" …       only these (import plan drain looks halt exposure restart signals judge drift scale memory replicas scim judge)
 set -eu
 . "$(dirname "$0")/lib.sh"
 cd "$repo"
