@@ -31,5 +31,8 @@ CREATE TABLE target_rejudge (
     until_seq BIGINT NOT NULL
 );
 
--- The last signal about a vendor that a rule has made something of: what a release is bound to.
-CREATE INDEX signal_decided ON signal (vendor, seq) WHERE outcome IS NOT NULL;
+-- The last signal of which rules in force have made something at a target: what a release is bound to.
+CREATE TABLE target_decided (
+    target_id TEXT   NOT NULL PRIMARY KEY,
+    seq       BIGINT NOT NULL
+);

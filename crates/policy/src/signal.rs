@@ -229,9 +229,10 @@ pub struct Signal {
     pub raw: Digest,
 }
 
-/// Writes a vendor, product or label the way all of them are compared: without blanks around it, in lower case.
-/// (The catalogue of CISA has products with a blank at the end.)
+/// Writes a vendor, product or label the way all of them are compared: one blank between words and none around them,
+/// in lower case. (The catalogue of CISA has products with a blank at the end.)
 #[must_use]
 pub fn folded(text: &str) -> String {
-    text.trim().to_lowercase()
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").to_lowercase()
 }

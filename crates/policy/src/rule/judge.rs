@@ -1,7 +1,7 @@
 //! What rules say of a signal, target by target.
 //!
-//! Three answers: it does not apply, it applies, or a fact is missing. The last one holds, and names the
-//! rule and the fact: silence about a mistake would look like safety. It holds only when the signal is
+//! Three answers: it does not apply, it applies, or a fact is missing on which that depends. The last one holds,
+//! and names the rule and the fact: silence about a mistake would look like safety. It holds only when the signal is
 //! from somebody known, because nobody else may stop anything by writing nonsense.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,15 +84,12 @@ pub struct RuleVerdict {
     pub outcome: Outcome,
     /// What follows; of a rule in shadow, what would.
     pub effect: Effect,
-    /// Whether it applies, a missing fact counted as true.
-    pub applies: bool,
     /// The facts that are missing.
     pub faults: BTreeSet<Fault>,
 }
 
 impl RuleVerdict {
     const CLEAR: Self = Self {
-        applies: false,
         outcome: Outcome::Clear,
         effect: Effect::Review,
         faults: BTreeSet::new(),
@@ -220,22 +217,19 @@ impl Rule {
     }
 
     fn verdict(&self, applies: bool, faults: BTreeSet<Fault>) -> RuleVerdict {
-        let outcome = match (applies, faults.is_empty()) {
-            (_, false) if self.trust_at_least.is_authenticated() => Outcome::Faulty,
-            (true, _) => Outcome::Applies,
-            (false, _) => return RuleVerdict::CLEAR,
-        };
-        let unsure = self.unsure();
-        let effect = match (outcome, applies) {
+        // With every missing fact counted as true it does not apply: none of them could have mattered.
+        if !applies {
+            return RuleVerdict::CLEAR;
+        }
+        let is_faulty = !faults.is_empty() && self.trust_at_least.is_authenticated();
+        let (outcome, effect) = match is_faulty {
             // It might have applied: then as if it had.
-            (Outcome::Faulty, true) => self.then.effect.max(unsure),
-            (Outcome::Faulty, false) => unsure,
-            (Outcome::Applies | Outcome::Clear, _) => self.then.effect,
+            true => (Outcome::Faulty, self.then.effect.max(self.unsure())),
+            false => (Outcome::Applies, self.then.effect),
         };
         RuleVerdict {
             outcome,
             effect,
-            applies,
             faults,
         }
     }

@@ -15,6 +15,7 @@ use super::client::{Document, escape};
 use super::context::{Context, text_of};
 use super::error::{CliError, Exit};
 use super::table::Table;
+use super::tame::tamed;
 
 /// What to do with policy sets.
 #[derive(Debug, Subcommand)]
@@ -52,6 +53,7 @@ pub enum PolicyCommand {
     /// List every version of every set
     List,
     /// Print a version as it was written
+    #[command(disable_version_flag = true)]
     Show {
         /// The name of the set
         name: String,
@@ -118,12 +120,11 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
         PolicyCommand::Show { name, version } => {
             let query = version.map_or(String::new(), |version| format!("?version={version}"));
             let path = format!("/v1/policies/{}{query}", escape(&name));
-            let answer: Value = context.client.get(&path).await?;
+            // A document of many lines: they stay lines, and each is harmless on a terminal.
+            let client = context.client.clone().untamed();
+            let answer: Value = client.get(&path).await?;
             context.show(&answer, |answer| {
-                text_of(answer, "/text")
-                    .lines()
-                    .map(str::to_owned)
-                    .collect()
+                text_of(answer, "/text").lines().map(tamed).collect()
             });
             Ok(())
         }

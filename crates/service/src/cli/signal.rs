@@ -1,10 +1,13 @@
 //! Commands about signals: send one, list what was reported and what rules made of it.
 
+use std::fmt::Display;
 use std::io::Read;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tidegate_policy::signal::{Lifecycle, Severity, SignalKind};
 
 use super::client::escape;
 use super::context::{Context, text_of};
@@ -15,29 +18,7 @@ use super::table::Table;
 #[derive(Debug, Subcommand)]
 pub enum SignalCommand {
     /// Send a signal: a report as JSON, or its fields
-    Send {
-        /// A file with the report; `-` reads it from standard input
-        #[arg(value_name = "FILE")]
-        file: Option<PathBuf>,
-        /// How the file is written: report, ocsf or cloudevent
-        #[arg(long, requires = "file")]
-        format: Option<String>,
-        /// What it reports, such as vendor_breach
-        #[arg(long, conflicts_with = "file")]
-        kind: Option<String>,
-        /// How bad it is: info, low, medium, high, critical
-        #[arg(long, conflicts_with = "file")]
-        severity: Option<String>,
-        /// The vendor that it is about
-        #[arg(long, conflicts_with = "file")]
-        vendor: Option<String>,
-        /// What it says, in one line
-        #[arg(long, conflicts_with = "file")]
-        title: Option<String>,
-        /// Your own id of it: sent again, it counts once
-        #[arg(long, conflicts_with = "file")]
-        id: Option<String>,
-    },
+    Send(Box<SendSignal>),
     /// List the latest signals, and what rules made of each
     List {
         /// How many
@@ -46,26 +27,71 @@ pub enum SignalCommand {
     },
 }
 
+/// A signal to send.
+#[derive(Debug, Args)]
+pub struct SendSignal {
+    /// A file with the report; `-` reads it from standard input
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How the file is written: report, ocsf or cloudevent
+    #[arg(long, requires = "file")]
+    format: Option<String>,
+    /// What it reports, such as vendor_breach
+    #[arg(long, conflicts_with = "file")]
+    kind: Option<String>,
+    /// How bad it is: info, low, medium, high, critical
+    #[arg(long, conflicts_with = "file")]
+    severity: Option<String>,
+    /// The vendor that it is about
+    #[arg(long, conflicts_with = "file")]
+    vendor: Option<String>,
+    /// The products that it is about; all of the vendor's unless said
+    #[arg(long, conflicts_with = "file", value_delimiter = ',')]
+    products: Vec<String>,
+    /// The user that it is about, by directory id; everybody unless said
+    #[arg(long, conflicts_with = "file")]
+    user: Option<String>,
+    /// Where it stands: opened, updated, closed, withdrawn, false_positive or test
+    #[arg(long, conflicts_with = "file")]
+    lifecycle: Option<String>,
+    /// What it says, in one line
+    #[arg(long, conflicts_with = "file")]
+    title: Option<String>,
+    /// Your own id of it: sent again, it counts once
+    #[arg(long, conflicts_with = "file")]
+    id: Option<String>,
+}
+
 /// Runs a signal command.
 ///
 /// # Errors
 /// As the service answers, and when the file cannot be read.
 pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliError> {
     match command {
-        SignalCommand::Send {
-            file,
-            format,
-            kind,
-            severity,
-            vendor,
-            title,
-            id,
-        } => {
+        SignalCommand::Send(send) => {
+            let SendSignal {
+                file,
+                format,
+                kind,
+                severity,
+                vendor,
+                products,
+                user,
+                lifecycle,
+                title,
+                id,
+            } = *send;
             let report = match file {
                 Some(path) => read(path)?,
-                None if kind.is_some() => json!({
-                    "kind": kind, "severity": severity, "vendor": vendor, "title": title, "id": id,
-                }),
+                None if kind.is_some() => {
+                    known::<SignalKind>("kind", kind.as_ref())?;
+                    known::<Severity>("severity", severity.as_ref())?;
+                    known::<Lifecycle>("lifecycle", lifecycle.as_ref())?;
+                    json!({
+                        "kind": kind, "severity": severity, "vendor": vendor, "products": products, "title": title,
+                        "subject": {"user": user}, "lifecycle": lifecycle, "id": id,
+                    })
+                }
                 None => {
                     let sentence = "name a file with the report, or say at least --kind, such as --kind vendor_breach";
                     return Err(CliError::Usage(sentence.to_owned()));
@@ -106,6 +132,15 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
         }
     }
     Ok(())
+}
+
+/// Refuses a word that nobody knows: to the service it would be `other` or `unknown`, which is for programs that say more
+/// than we know, and not for a slip of the finger.
+fn known<T: FromStr<Err: Display>>(option: &str, word: Option<&String>) -> Result<(), CliError> {
+    let Some(word) = word else { return Ok(()) };
+    let read: Result<T, _> = word.parse();
+    read.map(drop)
+        .map_err(|error| CliError::Usage(format!("--{option}: {error}")))
 }
 
 fn read(path: PathBuf) -> Result<Value, CliError> {

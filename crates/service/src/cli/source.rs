@@ -245,6 +245,9 @@ fn polled(name: &str, answer: &Value) -> Vec<String> {
 }
 
 fn heard(source: &Value) -> String {
+    if source.pointer("/heard_at") == source.pointer("/created_at") {
+        return "never".to_owned();
+    }
     let at = source.pointer("/heard_at").and_then(Value::as_str);
     at.and_then(|at| at.parse().ok())
         .map_or_else(String::new, screen::instant)

@@ -87,9 +87,11 @@ pub fn check_name(name: &str) -> Result<(), OperationError> {
     let is_plain =
         |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
     let looks_like_an_id = name.parse::<PopulationId>().is_ok();
-    if name.is_empty() || name.len() > 100 || !name.chars().all(is_plain) || looks_like_an_id {
+    // Not `..`, which an address would lose, and not what a command line takes for an option.
+    let begins = name.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '_');
+    if !begins || name.len() > 100 || !name.chars().all(is_plain) || looks_like_an_id {
         let sentence = format!(
-            "`{name}` is no name: 1 to 100 letters, digits, `-`, `_` and `.`, and not of the form of an id"
+            "`{name}` is no name: 1 to 100 letters, digits, `-`, `_` and `.`, not beginning with `-` or `.`, and not of the form of an id"
         );
         return Err(OperationError::invalid("name_invalid", sentence));
     }

@@ -78,23 +78,32 @@ pub async fn send(
         products: Default::default(),
         received_at: app.clock.now(),
     };
-    rate::within(app, &origin, None).await?;
     let signals = match format {
         PayloadKind::Report => by_hand(body, &origin).map(|signal| vec![signal]),
         PayloadKind::Ocsf => ocsf::read(body, &origin),
         PayloadKind::Cloudevent => receive::event(body, &origin),
     };
     let signals = signals.map_err(|error| unreadable(&error))?;
+    if let Some(known) = admission::known(app, &signals).await? {
+        return Ok(known);
+    }
+    rate::within(app, &origin, None).await?;
     admit(app, actor, signals, body).await
 }
 
-/// Reads a report by the sender's own id, so that one sent twice counts once; by its content otherwise.
+/// Reads a report by the sender's own id, so that one sent twice counts once; without one the same words count once an
+/// hour, so that a repetition is none and next year's breach is one.
 fn by_hand(body: &[u8], origin: &Origin) -> Result<Signal, Unreadable> {
     let digest = tidegate_orchestrator::digest::Digest::of(body).to_string();
     let named: Option<String> = serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|report| report.get("id").and_then(Value::as_str).map(str::to_owned));
-    report::manual(body, &named.unwrap_or(digest), origin)
+    let hour = origin.received_at.timestamp().div_euclid(3_600);
+    report::manual(
+        body,
+        &named.unwrap_or_else(|| format!("{digest}@{hour}")),
+        origin,
+    )
 }
 
 /// Lists signals, the newest first.

@@ -119,6 +119,11 @@ pub const TOLD: &[Kind] = &[
         "rollout.cancelled",
         "a rollout was ended for good",
     ),
+    kind(
+        "policy.review",
+        "policy.review",
+        "a rule puts what was reported before people; nothing is held",
+    ),
     kind("wave.opened", "wave.opened", "a wave was opened"),
     kind("wave.passed", "wave.passed", "the gate of a wave passed"),
     kind(

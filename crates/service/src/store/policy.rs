@@ -262,6 +262,45 @@ pub async fn facts_changed<C: ConnectionTrait>(db: &C) -> Result<(), StoreError>
     Ok(())
 }
 
+/// Keeps the last signal of which rules in force have made something at targets.
+pub async fn decided_put<C: ConnectionTrait>(
+    db: &C,
+    decided: &BTreeMap<TargetId, i64>,
+) -> Result<(), StoreError> {
+    let decided: Vec<(&TargetId, &i64)> = decided.iter().collect();
+    for part in decided.chunks(256) {
+        let mut values: Vec<sea_orm::Value> = Vec::with_capacity(part.len() * 2);
+        for (target, seq) in part {
+            values.extend([target.to_string().into(), (**seq).into()]);
+        }
+        let sql = format!(
+            "INSERT INTO target_decided (target_id, seq) VALUES {} ON CONFLICT (target_id) DO UPDATE SET seq = \
+             CASE WHEN target_decided.seq < excluded.seq THEN excluded.seq ELSE target_decided.seq END",
+            query::rows_for(part.len(), 2)
+        );
+        query::execute(db, sql, values).await?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, FromQueryResult)]
+struct RawDecided {
+    target_id: String,
+    seq: i64,
+}
+
+/// Returns the last signal of which rules in force have made something at each target.
+pub async fn decided_load<C: ConnectionTrait>(
+    db: &C,
+) -> Result<BTreeMap<TargetId, i64>, StoreError> {
+    let sql = "SELECT target_id, seq FROM target_decided ORDER BY target_id";
+    let raws: Vec<RawDecided> = query::all(db, sql, []).await?;
+    let rows = raws
+        .into_iter()
+        .map(|raw| Ok((query::id(&raw.target_id)?, raw.seq)));
+    rows.collect()
+}
+
 /// Returns when each source that is heard was last found to be so again.
 pub async fn recoveries<C: ConnectionTrait>(
     db: &C,

@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidegate_orchestrator::digest::{Digest, DigestBuilder};
 use tidegate_orchestrator::ids::{Timestamp, millis};
 use tidegate_policy::Signal;
+use tidegate_policy::signal::Dialect;
 use uuid::Uuid;
 
 use super::{StoreError, query};
@@ -50,6 +51,12 @@ pub fn known_by(signal: &Signal) -> Digest {
     let mut digest = DigestBuilder::default();
     digest.part(signal.external_id.as_bytes());
     digest.part(signal.revision.as_deref().unwrap_or_default().as_bytes());
+    if signal.revision.is_none()
+        && matches!(signal.dialect, Dialect::Manual | Dialect::StandardWebhooks)
+    {
+        // The same id with other words is a revision of which nobody has said so.
+        digest.part(&signal.raw.0);
+    }
     digest.finish()
 }
 
@@ -171,28 +178,20 @@ pub async fn number_at<C: ConnectionTrait>(db: &C, at: Timestamp) -> Result<i64,
     Ok(row.and_then(|row| row.number).unwrap_or(0))
 }
 
-/// Returns the number of the last signal that rules in force have made something of, about a vendor or about none in
-/// particular; without a vendor, about any. 0 when there is none.
-pub async fn last_decided<C: ConnectionTrait>(
-    db: &C,
-    vendor: Option<&str>,
-) -> Result<i64, StoreError> {
-    const DECIDED: &str =
-        "SELECT MAX(seq) AS number FROM signal WHERE outcome IS NOT NULL AND outcome <> 'shadow'";
-    // One question for each, so that each is the end of an index.
-    let asked: Vec<(String, Vec<Value>)> = match vendor {
-        Some(vendor) => vec![
-            (format!("{DECIDED} AND vendor = $1"), vec![vendor.into()]),
-            (format!("{DECIDED} AND vendor IS NULL"), Vec::new()),
-        ],
-        None => vec![(DECIDED.to_owned(), Vec::new())],
-    };
-    let mut last = 0;
-    for (sql, values) in asked {
-        let row: Option<query::MaybeNumber> = query::one(db, sql, values).await?;
-        last = last.max(row.and_then(|row| row.number).unwrap_or(0));
+/// Says whether every one of these signals is known.
+pub async fn are_known<C: ConnectionTrait>(db: &C, signals: &[Signal]) -> Result<bool, StoreError> {
+    let sql = "SELECT COUNT(*) AS number FROM signal WHERE source = $1 AND known_by = $2";
+    for signal in signals {
+        let values = [
+            signal.source.clone().into(),
+            known_by(signal).to_string().into(),
+        ];
+        let row: Option<query::Number> = query::one(db, sql, values).await?;
+        if row.is_none_or(|row| row.number == 0) {
+            return Ok(false);
+        }
     }
-    Ok(last)
+    Ok(true)
 }
 
 /// Reads one signal.

@@ -139,7 +139,7 @@ pub async fn heard<C: ConnectionTrait>(
 ) -> Result<(), StoreError> {
     for part in query::parts(names) {
         let sql = format!(
-            "UPDATE signal_source_state SET heard_at = $1 WHERE heard_at < $2 AND name IN ({})",
+            "UPDATE signal_source_state SET heard_at = $1 WHERE (heard_at < $2 OR heard_at > $1) AND name IN ({})",
             query::placeholders(3, part.len())
         );
         let mut values = vec![millis(now).into(), (millis(now) - HEARD_EVERY).into()];

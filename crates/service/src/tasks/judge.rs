@@ -183,12 +183,11 @@ tests:");
     async fn what_stands_for_a_missing_fact_is_not_lifted_by_time() {
         for app in apps_standing().await {
             boxed(&app, "ours", "microsoft").await;
-            reported(
-                &app,
-                "1",
-                json!({"kind": "session_theft", "severity": "high"}),
-            )
-            .await;
+            for user in ["ana", "bo", "cy"] {
+                let theft =
+                    json!({"kind": "session_theft", "severity": "high", "subject": {"user": user}});
+                reported(&app, user, theft).await;
+            }
             let before = judged(&app).await;
             assert!(!before.is_empty());
             app.clock.advance(30 * 3_600_000);

@@ -96,9 +96,27 @@ fn a_missing_fact_holds_and_never_hides_behind_a_branch_that_decided() {
     let rule = self::rule(all, Effect::Halt);
     let verdict = rule.take(&mut rule.memory(), &other, &acme());
     assert_eq!(
+        verdict.outcome,
+        Outcome::Clear,
+        "whatever the vendor is, this is not about it"
+    );
+}
+
+#[test]
+fn a_missing_fact_under_a_not_holds() {
+    let asks = When::All(vec![
+        When::Signal(SignalTest::Kind(vec![SignalKind::VendorBreach])),
+        When::Not(Box::new(When::Signal(SignalTest::VendorOfTarget))),
+    ]);
+    let rule = rule(asks, Effect::Gate);
+    let nobodys = Signal {
+        vendor: None,
+        ..signal(1)
+    };
+    let verdict = rule.take(&mut rule.memory(), &nobodys, &acme());
+    assert_eq!(
         (verdict.outcome, verdict.effect),
-        (Outcome::Faulty, Effect::Pause),
-        "it would not have applied, but nobody may learn of a mistake by silence"
+        (Outcome::Faulty, Effect::Pause)
     );
 }
 
@@ -406,10 +424,9 @@ proptest! {
                 // The tree is worked out on its own: it must come to the same.
                 let tree = one.condition.as_ref().map(|asked| (asked.holds, asked.is_unsure()));
                 let outcome = match tree {
-                    None | Some((false, false)) => Outcome::Clear,
-                    Some((_, true)) if rules[rule].trust_at_least.is_authenticated() => Outcome::Faulty,
+                    None | Some((false, _)) => Outcome::Clear,
+                    Some((true, true)) if rules[rule].trust_at_least.is_authenticated() => Outcome::Faulty,
                     Some((true, _)) => Outcome::Applies,
-                    Some((false, true)) => Outcome::Clear,
                 };
                 prop_assert_eq!(outcome, one.outcome, "{:#?}", one);
             }

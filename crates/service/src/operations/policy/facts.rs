@@ -59,6 +59,15 @@ pub async fn set(
     facts: &FactsView,
 ) -> Result<FactsView, OperationError> {
     let row = target::find(app, name).await?;
+    let words = facts
+        .products
+        .iter()
+        .chain(&facts.vendor)
+        .chain(&facts.tenant);
+    if words.into_iter().any(|word| word.len() > WORD_MAX) {
+        let sentence = format!("a vendor, a product and a tenant have at most {WORD_MAX} bytes");
+        return Err(OperationError::invalid("facts_invalid", sentence));
+    }
     let named = |text: &Option<String>| {
         let text = text.as_deref().map(folded);
         text.filter(|text| !text.is_empty())
@@ -86,6 +95,7 @@ pub async fn set(
                 != (&known.vendor, &known.products, &known.tenant);
             if is_another {
                 not_held_by_facts(txn, row.id, &before).await?;
+                nothing_waits(txn).await?;
             }
             rows::facts_put(txn, row.id, &known).await?;
             if is_another {
@@ -104,6 +114,8 @@ pub async fn set(
     get(app, name).await
 }
 
+/// The longest vendor, product or tenant, in bytes: what is reported is cut at as much.
+const WORD_MAX: usize = 256;
 /// How far back a target that is new, or is another vendor's now, is judged by what was reported; further,
 /// where a hold in force goes back further.
 const LOOK_BACK: chrono::TimeDelta = chrono::TimeDelta::days(30);
@@ -145,6 +157,17 @@ async fn not_held_by_facts(
         }
         None => Ok(()),
     }
+}
+
+/// What was reported before is judged by what was known then.
+async fn nothing_waits(txn: &Txn) -> Result<(), OperationError> {
+    let standing = rows::standing(txn).await?;
+    if standing.judged_seq < standing.seq {
+        let sentence =
+            "something was reported that the rules have not looked at yet: try again in a moment";
+        return Err(OperationError::refused("signals_waiting", sentence));
+    }
+    Ok(())
 }
 
 /// Checks that somebody would notice if a source that a target is to need fell silent.

@@ -24,8 +24,7 @@ use crate::store::rollout::RolloutRow;
 use crate::store::target::TargetRow;
 use crate::store::{
     Connection, StoreError, hold as holds, ledger, plan as plans, policy,
-    population as populations, review as reviews, signal as signals, target as targets, token,
-    wave,
+    population as populations, review as reviews, target as targets, token, wave,
 };
 
 /// A target as the last preflight found it.
@@ -149,7 +148,7 @@ pub(super) async fn look<C: Connection>(
                 .into_iter()
                 .map(|(id, (kind, covers))| OtherHold { id, kind, covers })
                 .collect(),
-            is_unjudged: standing.judged_seq < standing.seq,
+            is_unjudged: standing.judged_seq < standing.seq || standing.rejudges > 0,
         },
         preflight_at,
         now,
@@ -255,9 +254,10 @@ async fn bind_reports<C: Connection>(
             rollouts.iter().any(|row| row.target == *target)
         }
     };
+    let decided = policy::decided_load(db).await?;
     for (id, facts) in policy::facts_load(db).await? {
         if is_covered(&id) {
-            let last = signals::last_decided(db, facts.vendor.as_deref()).await?;
+            let last = decided.get(&id).copied().unwrap_or(0);
             let digest = Digest::of(last.to_string().as_bytes());
             substance.add(Part::Reported, &facts.name, digest);
         }

@@ -84,6 +84,21 @@ impl Admission {
     }
 }
 
+/// Answers what is known already, without writing anything: whoever repeats what was caught costs its source nothing.
+/// `None`: some of it is new.
+///
+/// # Errors
+///
+/// When the store cannot be reached.
+pub async fn known(app: &App, signals: &[Signal]) -> Result<Option<Admitted>, OperationError> {
+    let is_known = !signals.is_empty() && rows::are_known(app.store.read(), signals).await?;
+    Ok(is_known.then(|| Admitted {
+        admitted: 0,
+        repeated: signals.len(),
+        ids: Vec::new(),
+    }))
+}
+
 /// Admits signals that were read from these bytes: they, the bytes and the record are durable when this
 /// returns, and judged soon after.
 ///

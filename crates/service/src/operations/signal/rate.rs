@@ -56,6 +56,8 @@ struct Bucket {
     limit: Limit,
     left: u64,
     at: Monotonic,
+    /// The hour in which it was last reported.
+    told: Option<i64>,
 }
 
 impl Bucket {
@@ -77,6 +79,7 @@ impl Rates {
             limit,
             left: limit.full(),
             at: now,
+            told: None,
         };
         let bucket = buckets.entry(source.to_owned()).or_insert(full);
         let left = bucket.filled(now);
@@ -85,12 +88,24 @@ impl Rates {
             limit,
             left: if missing == 0 { left - SIGNAL } else { left },
             at: now,
+            told: bucket.told,
         };
         if missing == 0 {
             return Ok(());
         }
         let seconds = missing.div_ceil(limit.per_minute).div_ceil(1_000);
         Err(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+}
+
+impl Rates {
+    /// Says whether a source is to be reported in this hour, once.
+    fn tell(&self, source: &str, hour: i64) -> bool {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(bucket) = buckets.get_mut(source) else {
+            return true;
+        };
+        bucket.told.replace(hour) != Some(hour)
     }
 }
 
@@ -108,7 +123,9 @@ pub async fn within(
     let Err(seconds) = app.rates.take(&origin.source, limit, app.clock.monotonic()) else {
         return Ok(());
     };
-    if let Err(error) = report(app, origin).await {
+    if app.rates.tell(&origin.source, hour(origin.received_at))
+        && let Err(error) = report(app, origin).await
+    {
         tracing::error!(%error, source = origin.source, "a source sends too much, and that could not be reported");
     }
     let sentence = format!(

@@ -16,7 +16,7 @@ use super::refusals::UNKNOWN;
 use super::stream::{self, Stream};
 use super::{Profile, SourceConfig, config_of};
 use crate::app::App;
-use crate::operations::signal::{self, Admitted, BODY_MAX, rate, unreadable};
+use crate::operations::signal::{self, Admitted, BODY_MAX, admission, rate, unreadable};
 use crate::operations::{Actor, OperationError};
 use crate::signal::verify::bearer::{self, Bearer};
 use crate::signal::verify::{Secret, WebhookRefusal, github, standard_webhooks, stripe};
@@ -289,6 +289,9 @@ async fn received(app: &App, name: &str, message: Message<'_>) -> Result<Taken, 
             checked((profile, &config), &keys, &message, &origin)?
         }
     };
+    if let Some(known) = admission::known(app, &read.signals).await? {
+        return Ok(Taken::Admitted(known));
+    }
     rate::within(app, &origin, config.rate_per_minute).await?;
     let actor = Actor::task(&format!("source:{name}"));
     let admitted = signal::admit(app, &actor, read.signals, &read.kept).await?;

@@ -34,6 +34,11 @@ pub fn why_blind(state: &StateRow, config: &SourceConfig, now: Timestamp) -> Opt
     let silent_after = config.silent_after();
     let heard = from_millis(state.heard_at).unwrap_or(Timestamp::UNIX_EPOCH);
     let after = silent_after?;
+    if heard > now {
+        return Some(
+            "its last word is from a clock that was ahead: it was not heard since".to_owned(),
+        );
+    }
     if !after.has_passed(heard, now) {
         return None;
     }

@@ -27,7 +27,7 @@ use super::config_of;
 use super::progress::{Answered, Progress};
 use super::receive::{Message, Refused};
 use crate::app::App;
-use crate::operations::signal::{self, rate};
+use crate::operations::signal::{self, admission, rate};
 use crate::operations::{Actor, OperationError};
 use crate::signal::keys::{self, NoKey};
 use crate::signal::verify::bearer::is_same;
@@ -192,8 +192,12 @@ pub(super) async fn take(app: &App, stream: Stream<'_>, token: &[u8]) -> Result<
     match received.map_err(Refused::Token)? {
         security_event::Received::Signal(found) => {
             let actor = Actor::task(&format!("source:{}", stream.row.name));
+            let found = vec![*found];
+            if admission::known(app, &found).await?.is_some() {
+                return Ok(());
+            }
             rate::within(app, &origin, stream.config.rate_per_minute).await?;
-            signal::admit(app, &actor, vec![*found], token).await?;
+            signal::admit(app, &actor, found, token).await?;
             Ok(())
         }
         security_event::Received::Stream { jti, event, .. } => {

@@ -36,8 +36,6 @@ impl Judging {
         let left = found.iter().filter(|row| row.seq <= again.wanted.until);
         for row in left {
             let mut decisions = again.judge.take(&row.signal);
-            // Of what was reported before, only what applies, or would if the fact were there.
-            decisions.retain(|decision| decision.verdict.applies);
             for decision in &mut decisions {
                 decision.target = again.target;
             }

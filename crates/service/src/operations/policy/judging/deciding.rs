@@ -90,6 +90,7 @@ pub(super) async fn decide(
             .all(&said)
             .await?;
         outcomes_set(txn, &outcomes).await?;
+        rows::decided_put(txn, &known.decided(&said)).await?;
         rows::judged_set(txn, last, &known.policy).await?;
         for entry in entries {
             txn.audit(entry).await?;
@@ -114,6 +115,7 @@ pub(super) async fn decide_besides(
                 return Ok(Vec::new());
             }
             outcomes_set(txn, outcomes).await?;
+            rows::decided_put(txn, &known.decided(said)).await?;
         }
         let (placed, entries) = Placing::begin(app, txn, known, &waves)
             .await?
@@ -124,6 +126,20 @@ pub(super) async fn decide_besides(
         }
         Ok(placed)
     })
+}
+
+impl Judging {
+    /// Returns the last signal that something follows from at each target.
+    fn decided(&self, said: &Sayings) -> BTreeMap<TargetId, i64> {
+        let mut decided = BTreeMap::new();
+        for ((_, target), said) in said {
+            if let Some(target) = self.targets.get(*target) {
+                let last: &mut i64 = decided.entry(*target).or_default();
+                *last = said.last.max(*last);
+            }
+        }
+        decided
+    }
 }
 
 /// Takes the locks of who decides, and returns how far signals were judged.
@@ -269,10 +285,15 @@ impl<'a> Placing<'a> {
                 .targets
                 .get(*target)
                 .zip(known.judge.targets().get(*target));
-            if let (Some(rule), Some(target), Some(kind)) = (rule, target, kind_of(said.effect)) {
+            let (Some(rule), Some(target)) = (rule, target) else {
+                continue;
+            };
+            if let Some(kind) = kind_of(said.effect) {
                 for scope in scopes(self.txn, rule, *target.0, (said, self.waves)).await? {
                     self.one(rule, target, (kind, scope), said).await?;
                 }
+            } else {
+                self.entries.push(for_people(known, rule, target, said));
             }
         }
         Ok((self.placed, self.entries))
@@ -333,6 +354,22 @@ impl<'a> Placing<'a> {
         self.placed.push(hold);
         Ok(())
     }
+}
+
+/// Tells people what they are to look at: nothing is held.
+fn for_people(
+    known: &Judging,
+    rule: &Rule,
+    (target, facts): (&TargetId, &TargetFacts),
+    said: &Said,
+) -> Entry {
+    let first = said.first.as_ref().map(|first| &first.signal);
+    let detail = json!({
+        "rule": rule.id, "says": rule.says, "policy": known.digest, "name": facts.name,
+        "signals": said.signals, "worst": said.worst, "first": said.first.as_ref().map(|first| first.seq), "last": said.last,
+        "source": first.map(|signal| &signal.source), "title": first.map(|signal| &signal.title),
+    });
+    Actor::task(TASK).entry("policy.review", format!("target:{target}"), detail)
 }
 
 /// Says whether a hold by a rule stands for a fact that was missing.

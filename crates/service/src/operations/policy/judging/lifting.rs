@@ -48,9 +48,12 @@ impl Judging {
             if facts.flatten().any(|facts| !facts.blind.is_empty()) {
                 return Ok(false);
             }
+            // Only being heard ends it: a source that is needed no more was not heard, so people end that.
+            let row = hold_rows::hold_load(app.store.read(), report.hold).await?;
+            let placed = row.ok_or(StoreError::NotFound)?.hold()?.placed_at;
             let heard = meant.iter().map(|target| self.recovered.get(*target));
             let since = heard.flatten().flatten().max();
-            return Ok(since.is_none_or(|since| now >= after.after(*since)));
+            return Ok(since.is_some_and(|since| *since >= placed && now >= after.after(*since)));
         }
         let reached = meant
             .iter()
