@@ -15,8 +15,6 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 if cargo nextest --version >/dev/null 2>&1; then runner="cargo nextest run"; else runner="cargo test --quiet"; fi
 # CI must not skip what it is there to prove.
 if [ -n "${CI:-}" ]; then TIDEGATE_REQUIRE_TARGETS=1; export TIDEGATE_REQUIRE_TARGETS; fi
-# One more than there are cores: most tests wait for processes, leases and disks most of the time.
-NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}; export NEXTEST_TEST_THREADS
 # shellcheck disable=SC2086
 tests/setup/with-postgres.sh $runner --workspace
 cargo doc --workspace --no-deps --quiet

@@ -179,7 +179,7 @@ async fn needed(txn: &Txn, name: &str) -> Result<(), OperationError> {
     let (_, config) = source::config_of(&row)?;
     if config.silent_after().is_none() {
         let sentence = format!(
-            "nobody would notice that source `{name}` is silent: create one with `silent_after_seconds`"
+            "nobody would notice that source `{name}` is silent: create one with `silent_after_seconds` (--silent-after)"
         );
         return Err(OperationError::invalid("source_unwatched", sentence));
     }
