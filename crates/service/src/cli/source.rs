@@ -96,7 +96,7 @@ impl CreateSource {
 #[derive(Debug, Args)]
 pub struct FeedOptions {
     /// Where it is asked: the API root of TAXII, the catalogue, provider-metadata.json or a ROLIE feed or
-    /// a directory of CSAF, https://graph.microsoft.com
+    /// a directory of CSAF, the address of graph.microsoft.com
     // Not `--url`: that is where the service answers, and it is sent the token.
     #[arg(long, value_name = "URL")]
     feed: Option<String>,
@@ -123,7 +123,7 @@ pub struct FeedOptions {
     /// The same in a variable of the service, TIDEGATE_CREDENTIAL_…
     #[arg(long, value_name = "NAME", requires = "feed")]
     secret_env: Option<String>,
-    /// Where a token of Graph is asked for: https://login.microsoftonline.com/TENANT/oauth2/v2.0/token
+    /// Where a token of Graph is asked for: /TENANT/oauth2/v2.0/token at login.microsoftonline.com
     #[arg(long, requires = "client_id")]
     token_url: Option<String>,
     /// The id of the client that a token of Graph is asked for with
