@@ -97,6 +97,12 @@ async fn the_seven_commands_of_the_readme_work_in_an_empty_folder(database: Data
         "{}",
         text(&halt.stdout)
     );
+    let kept = shell(
+        &service,
+        &folder,
+        "tidegate policy show starter > starter.yaml && tidegate policy test starter.yaml",
+    );
+    good(&kept);
     for line in readme("what others report stops it by rules") {
         good(&shell(&service, &folder, &line));
     }

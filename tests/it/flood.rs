@@ -10,12 +10,15 @@ use serde_json::{Value, json};
 use crate::support::api::{Api, send};
 use crate::support::database::Database;
 use crate::support::people::sandbox;
-use crate::support::webhooks::{Sender, again_with_key, service_with_key, source};
+use crate::support::service::Service;
+use crate::support::webhooks::{Sender, VARIABLE, again_with_key, service_with_key, source};
 use crate::support::{on_each_database, until};
 
 on_each_database!(
     a_storm_is_one_hold_with_a_counter_and_nothing_answered_is_lost_by_a_kill,
     forgeries_hold_nothing_and_keep_nobody_else_waiting_for_long,
+    repetitions_use_up_nothing_of_what_their_source_may_send,
+    other_words_under_the_same_id_are_judged_anew,
 );
 
 const MESSAGES: usize = 2_000;
@@ -140,5 +143,49 @@ async fn forgeries_hold_nothing_and_keep_nobody_else_waiting_for_long(database: 
     let listed = api.get("/v1/signals").await.ok();
     assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed:#}");
     assert!(halts(api).await.is_empty());
+    service.end_and_fsck();
+}
+
+async fn repetitions_use_up_nothing_of_what_their_source_may_send(database: Database) {
+    let service = service_with_key(&database);
+    let api = &service.api;
+    sandbox(api, json!({})).await;
+    of_vendor(api, "acme").await;
+    let config = json!({"keys": [{"env": VARIABLE}], "vendor": "acme", "rate_per_minute": 3});
+    let limited = json!({"name": "siem", "profile": "standard_webhooks", "config": config});
+    api.post("/v1/sources", limited).await.ok();
+    let sender = Sender::new(api, "siem");
+    let alive = json!({"type": "security.other", "data": {"severity": "info"}}).to_string();
+    for _ in 0..10 {
+        assert!(
+            sender.try_send("caught", &alive).await,
+            "known, and no more"
+        );
+    }
+    assert!(sender.try_send("m1", &breach("critical")).await, "heard");
+    until("it halts", 10, async || !halts(api).await.is_empty()).await;
+    let listed = api.get("/v1/signals").await.ok();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "{listed:#}");
+    service.end_and_fsck();
+}
+
+async fn other_words_under_the_same_id_are_judged_anew(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    sandbox(api, json!({})).await;
+    of_vendor(api, "acme").await;
+    let report = |severity: &str, lifecycle: &str| json!({"id": "case", "kind": "vendor_breach", "vendor": "acme", "severity": severity, "lifecycle": lifecycle});
+    for (severity, lifecycle, admitted) in [
+        ("info", "test", 1),
+        ("info", "test", 0),
+        ("critical", "opened", 1),
+    ] {
+        let sent = api
+            .post("/v1/signals", report(severity, lifecycle))
+            .await
+            .ok();
+        assert_eq!(sent["admitted"], admitted, "{severity} {lifecycle}");
+    }
+    until("it halts", 10, async || !halts(api).await.is_empty()).await;
     service.end_and_fsck();
 }

@@ -471,6 +471,16 @@ async fn what_is_reported_after_the_approvals_voids_them_though_it_holds_nothing
             .eq(["review", "unmapped"])
     })
     .await;
+    let trail = api.get("/v1/audit?limit=1000").await.ok();
+    let mut actions = trail["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| &entry["action"]);
+    assert!(
+        actions.any(|action| action == "policy.review"),
+        "people are told"
+    );
     let refused = execute(api, &hold, &digest).await;
     refused.refused(409, "release_configuration_changed");
     let errors = refused.body["errors"].as_array().unwrap().iter();

@@ -12,7 +12,7 @@ use super::service::Service;
 /// The key that both know.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The variable of the service with the key.
-const VARIABLE: &str = "TIDEGATE_CREDENTIAL_SIEM";
+pub(crate) const VARIABLE: &str = "TIDEGATE_CREDENTIAL_SIEM";
 
 /// Starts a service on a new database that knows the key of the sender.
 pub(crate) fn service_with_key(database: &Database) -> Service {

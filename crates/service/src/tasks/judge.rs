@@ -407,4 +407,16 @@ tests:");
             }
         }
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn needing_a_silent_source_no_more_does_not_end_what_it_holds() {
+        for app in apps_standing().await {
+            needed(&app, "siem").await;
+            app.clock.advance(61 * 60 * 1000);
+            silence::look(&app).await.unwrap();
+            assert_eq!(judged(&app).await.len(), 1);
+            facts::set(&app, &ann(), "box", &of("acme")).await.unwrap();
+            assert_eq!(judged(&app).await.len(), 1, "nobody was heard");
+        }
+    }
 }

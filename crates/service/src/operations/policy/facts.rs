@@ -85,6 +85,8 @@ pub async fn set(
         Lane::Ordinary,
         "target_facts",
         |txn| {
+            // Whoever decides waits: no hold is placed between the look and the change.
+            rows::judged_lock(txn).await?;
             let before = rows::facts_load(txn).await?;
             let before = before.into_iter().find(|(id, _)| *id == row.id);
             let before = before.map(|(_, facts)| facts).unwrap_or_default();
@@ -95,7 +97,6 @@ pub async fn set(
                 != (&known.vendor, &known.products, &known.tenant);
             if is_another {
                 not_held_by_facts(txn, row.id, &before).await?;
-                nothing_waits(txn).await?;
             }
             rows::facts_put(txn, row.id, &known).await?;
             if is_another {
@@ -114,7 +115,7 @@ pub async fn set(
     get(app, name).await
 }
 
-/// The longest vendor, product or tenant, in bytes: what is reported is cut at as much.
+/// The longest vendor, product or tenant, in bytes: less than what is kept of what is reported, so that they can be the same.
 const WORD_MAX: usize = 256;
 /// How far back a target that is new, or is another vendor's now, is judged by what was reported; further,
 /// where a hold in force goes back further.
@@ -144,6 +145,7 @@ async fn not_held_by_facts(
     if before.vendor.is_none() && before.products.is_empty() && before.tenant.is_none() {
         return Ok(());
     }
+    nothing_waits(txn).await?;
     let reports = rows::reports_in_force(txn).await?;
     // What holds for a silent source goes back to no signal, and does not ask whose the target is.
     let mut held = reports.iter().filter(|report| report.first_seq > 0);

@@ -186,6 +186,12 @@ async fn commit(app: App, group: Vec<Waiting>, turn: OwnedMutexGuard<()>) {
                 let _ = waiting.answer.send(Err(error));
             }
         }
+        // A store that is away is away for each of them: nobody waits for as many tries.
+        Err(error) if error.is_passing() => {
+            for waiting in group {
+                let _ = waiting.answer.send(Err(lost()));
+            }
+        }
         Err(_) => {
             // One of them may be what cannot be written: each alone.
             for waiting in group {
