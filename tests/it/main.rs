@@ -33,6 +33,7 @@ mod books;
 mod cloud_events;
 mod commands;
 mod crowd;
+mod door;
 mod drifting;
 mod emergency;
 mod events;

@@ -3,6 +3,7 @@
 //! A handler extracts, authorises, calls one operation, and maps the answer. The whole API is on the
 //! screen below.
 
+mod door;
 mod error;
 mod events;
 mod extract;
@@ -26,6 +27,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::operations::signal;
 use crate::store::hold;
+pub use door::places;
 use error::Problem;
 pub use openapi::openapi;
 
@@ -113,9 +115,22 @@ fn streams() -> OpenApiRouter<App> {
 
 /// What others report: known by its own id when it comes again, and never large.
 fn reports() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(v1::signal::list, v1::signal::send))
-        .routes(routes!(v1::source::receive, v1::source::handshake))
+    received().routes(routes!(v1::signal::list, v1::signal::send))
+}
+
+/// What sources send, who show no token.
+fn received() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(v1::source::receive, v1::source::handshake))
+}
+
+/// What sources send and nothing else: for an address that the internet reaches.
+pub fn reports_router(app: App) -> Router {
+    let (received, _) = received().split_for_parts();
+    let received = received.layer(DefaultBodyLimit::max(signal::BODY_MAX));
+    let router = Router::new()
+        .merge(received)
+        .route("/healthz", get(async || "ok"));
+    finished(router, app)
 }
 
 /// Puts the router together.
@@ -131,7 +146,7 @@ pub fn router(app: App) -> Router {
     let (reports, _) = reports().split_for_parts();
     let reports = reports.layer(DefaultBodyLimit::max(signal::BODY_MAX));
     let streams = streams.layer(DefaultBodyLimit::disable());
-    Router::new()
+    let router = Router::new()
         .merge(api)
         .merge(streams)
         .merge(reports)
@@ -141,7 +156,13 @@ pub fn router(app: App) -> Router {
         .route(
             "/openapi.json",
             get(async || ([("content-type", "application/json")], openapi())),
-        )
+        );
+    finished(router, app)
+}
+
+/// What every address has: an id for each request, and a sentence where there is nothing.
+fn finished(router: Router<App>, app: App) -> Router {
+    router
         .fallback(async || {
             Problem::new(
                 StatusCode::NOT_FOUND,
@@ -215,14 +236,23 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
     Ok("ready")
 }
 
-/// Answers requests until the application ends.
-///
-/// # Errors
-///
-/// When the listener breaks.
-pub async fn serve(app: App, listener: TcpListener) -> std::io::Result<()> {
-    let ending = app.ending.clone();
-    axum::serve(listener, router(app))
-        .with_graceful_shutdown(async move { ending.cancelled().await })
-        .await
+/// An address to answer at, and what is to be had there.
+#[derive(Debug)]
+pub struct Address {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// Only what sources send.
+    pub is_for_reports: bool,
+}
+
+/// Answers requests at every address until the application ends.
+pub async fn serve(app: App, addresses: Vec<Address>, places: usize) {
+    let doors = addresses.into_iter().map(|address| {
+        let router = match address.is_for_reports {
+            true => reports_router(app.clone()),
+            false => router(app.clone()),
+        };
+        door::answer(router, address.listener, places, app.ending.clone())
+    });
+    futures_util::future::join_all(doors).await;
 }

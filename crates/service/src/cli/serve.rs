@@ -43,6 +43,14 @@ pub struct Serve {
     /// The address to answer on
     #[arg(long, env = "TIDEGATE_LISTEN", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
+    /// One more address, with connections of its own, that takes what sources send and nothing else: the one for
+    /// the internet
+    #[arg(long, env = "TIDEGATE_LISTEN_REPORTS", value_name = "ADDRESS")]
+    listen_reports: Option<SocketAddr>,
+    /// The most connections at each address; as many as the files this process may open allow, and at most 2,048,
+    /// unless said
+    #[arg(long, env = "TIDEGATE_CONNECTIONS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    connections: Option<u16>,
     /// The folder of credentials that targets may name, one file each
     #[arg(long, env = "TIDEGATE_CREDENTIALS", value_name = "FOLDER")]
     credentials: Option<PathBuf>,
@@ -120,12 +128,9 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
     let fetch =
         Fetcher::granting(&serve.reach, Bounds::default()).map_err(|error| failed(&error))?;
-    let listener = TcpListener::bind(serve.listen).await.map_err(|error| {
-        CliError::Failed(format!(
-            "{}: {error}; another address is --listen",
-            serve.listen
-        ))
-    })?;
+    let addresses = addresses(&serve).await?;
+    let most = http::places(addresses.len());
+    let places = serve.connections.map_or(most, usize::from).min(most);
     // Before the file is opened: a later version must not migrate it under a process that serves it.
     let sole = Sole::take(&serve.database.database).map_err(|error| failed(&error))?;
     let mut app = open(&serve.database).await?;
@@ -143,20 +148,47 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     if let Some(token) = token::first(&app).await.map_err(|error| failed(&error))? {
         println!("first admin token, shown once: {token}");
     }
-    let address = listener.local_addr().map_err(|error| failed(&error))?;
-    println!("tidegate is listening on http://{address}");
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, worker = app.worker_name, "the service answers");
+    for address in &addresses {
+        let at = address
+            .listener
+            .local_addr()
+            .map_err(|error| failed(&error))?;
+        match address.is_for_reports {
+            true => println!("tidegate takes reports, and nothing else, on http://{at}"),
+            false => println!("tidegate is listening on http://{at}"),
+        }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %at, worker = app.worker_name, places, "the service answers");
+    }
     let ending = app.ending.clone();
     app.background.spawn(async move {
         interrupted().await;
         tracing::info!("ending: nothing new is begun");
         ending.cancel();
     });
-    let served = http::serve(app, listener).await;
+    http::serve(app, addresses, places).await;
     driver.stop().await;
     // Held until nothing of this process sends any more.
     drop(sole);
-    served.map_err(|error| failed(&error))
+    Ok(())
+}
+
+/// Takes the addresses: the one for people first.
+async fn addresses(serve: &Serve) -> Result<Vec<http::Address>, CliError> {
+    let wanted = [
+        Some((serve.listen, "--listen")),
+        serve.listen_reports.map(|at| (at, "--listen-reports")),
+    ];
+    let mut addresses = Vec::new();
+    for (number, (at, option)) in wanted.into_iter().flatten().enumerate() {
+        let listener = TcpListener::bind(at).await.map_err(|error| {
+            CliError::Failed(format!("{at}: {error}; another address is {option}"))
+        })?;
+        addresses.push(http::Address {
+            listener,
+            is_for_reports: number > 0,
+        });
+    }
+    Ok(addresses)
 }
 
 /// Waits for control-C or a polite kill.

@@ -1,5 +1,7 @@
 //! What a handler takes out of a request, with an error that says what, where and what to do.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
@@ -9,6 +11,7 @@ use tidegate_orchestrator::ids::Generation;
 use tidegate_orchestrator::spec::SpecFormat;
 
 use super::App;
+use super::door::Seat;
 use super::error::Problem;
 use crate::operations::token::{Permission, Role, identify};
 use crate::operations::{Detail, signal};
@@ -117,20 +120,34 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
+/// The longest a body may take to come: 16 MiB at 4.5 Mbit/s. A file to import may take as long as it moves.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Reads a body whole.
 pub(super) async fn body_bytes(request: Request, state: &App) -> Result<Bytes, Problem> {
     check_length(request.headers())?;
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                return too_large();
-            }
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "body_unreadable",
-                "the body ended in the middle",
-            )
-        })
+    let read = tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state));
+    let Ok(read) = read.await else {
+        let detail = format!(
+            "the body did not come within {} seconds",
+            BODY_TIME.as_secs()
+        );
+        return Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_slow",
+            detail,
+        ));
+    };
+    read.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return too_large();
+        }
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body_unreadable",
+            "the body ended in the middle",
+        )
+    })
 }
 
 /// A rollout spec as it was written.
@@ -342,6 +359,9 @@ impl FromRequestParts<App> for Caller {
                 detail,
             ));
         };
+        if let Some(seat) = parts.extensions.get::<Seat>() {
+            seat.is_known_now();
+        }
         let request_id = parts
             .headers
             .get("x-request-id")

@@ -1,0 +1,145 @@
+//! The door: slow heads, idle connections, and who makes room.
+
+use axum::Extension;
+use axum::routing::get;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use super::*;
+
+/// Longer than any call here takes.
+const LONG: Duration = Duration::from_secs(600);
+const CALL: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
+
+/// A door where every call with the header `token` shows who it is.
+fn router() -> Router {
+    let show = async |Extension(seat): Extension<Seat>, headers: axum::http::HeaderMap| {
+        if headers.contains_key("token") {
+            seat.is_known_now();
+        }
+        "answered"
+    };
+    Router::new().route("/", get(show))
+}
+
+struct Door {
+    seats: Arc<Seats>,
+    ending: CancellationToken,
+    next: u64,
+}
+
+impl Door {
+    fn with(places: usize, head_time: Duration) -> Self {
+        Self {
+            seats: Arc::new(Seats::new(places, head_time)),
+            ending: CancellationToken::new(),
+            next: 0,
+        }
+    }
+
+    async fn connect(&mut self) -> Option<DuplexStream> {
+        self.next += 1;
+        let sitting = self.seats.sit(self.next).await?;
+        let (client, server) = tokio::io::duplex(64 << 10);
+        tokio::spawn(attend(router(), server, sitting, self.ending.clone()));
+        Some(client)
+    }
+}
+
+async fn answer_of(client: &mut DuplexStream) -> String {
+    let mut bytes = vec![0; 4096];
+    let count = client.read(&mut bytes).await.unwrap();
+    String::from_utf8(bytes[..count].to_vec()).unwrap()
+}
+
+async fn until_closed(client: &mut DuplexStream) {
+    let mut rest = Vec::new();
+    let _ = client.read_to_end(&mut rest).await;
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_given_up_however_it_drips() {
+    let mut door = Door::with(1, Duration::from_millis(50));
+    let mut client = door.connect().await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
+    let (mut reading, mut writing) = tokio::io::split(client);
+    let drip = async {
+        while writing.write_all(b"y").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut rest = Vec::new();
+    let (_, ()) = tokio::join!(reading.read_to_end(&mut rest), drip);
+    assert!(rest.is_empty(), "nothing was asked");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_after_a_call_is_closed() {
+    let mut door = Door::with(1, Duration::from_millis(50));
+    let mut client = door.connect().await.unwrap();
+    client.write_all(CALL).await.unwrap();
+    assert!(answer_of(&mut client).await.ends_with("answered"));
+    until_closed(&mut client).await;
+}
+
+#[tokio::test]
+async fn when_it_is_full_whoever_was_there_longest_without_a_token_makes_room() {
+    let mut door = Door::with(3, LONG);
+    let mut known = door.connect().await.unwrap();
+    known
+        .write_all(b"GET / HTTP/1.1\r\nhost: here\r\ntoken: yes\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(answer_of(&mut known).await.ends_with("answered"));
+    let mut first = door.connect().await.unwrap();
+    let mut second = door.connect().await.unwrap();
+    let mut third = door.connect().await.unwrap();
+
+    until_closed(&mut first).await;
+    for client in [&mut known, &mut second, &mut third] {
+        client.write_all(CALL).await.unwrap();
+        assert!(answer_of(client).await.ends_with("answered"));
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_shown_a_token_makes_no_room() {
+    let mut door = Door::with(1, LONG);
+    let mut known = door.connect().await.unwrap();
+    known
+        .write_all(b"GET / HTTP/1.1\r\nhost: here\r\ntoken: yes\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(answer_of(&mut known).await.ends_with("answered"));
+    assert!(door.connect().await.is_none());
+    known.write_all(CALL).await.unwrap();
+    assert!(answer_of(&mut known).await.ends_with("answered"));
+    drop(known);
+    // Its place is free as soon as it has gone.
+    while door.seats.places.available_permits() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(door.connect().await.is_some());
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_at_once_when_the_process_does() {
+    let mut door = Door::with(1, LONG);
+    let mut client = door.connect().await.unwrap();
+    client.write_all(CALL).await.unwrap();
+    assert!(answer_of(&mut client).await.ends_with("answered"));
+    door.ending.cancel();
+    until_closed(&mut client).await;
+}
+
+#[test]
+fn what_is_said_to_whoever_finds_no_place_is_as_long_as_it_says() {
+    let text = full();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains(&format!("content-length: {}", body.len())),
+        "{}",
+        body.len()
+    );
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["status"], 503);
+}
