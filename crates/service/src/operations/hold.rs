@@ -100,7 +100,12 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
     let (wanted, mut notes) = wanted_of(app, actor, new).await?;
     let review_at = wanted.review_at;
     let counting = heads::ahead(app, wanted.scope);
-    let (hold, new_at) = place_wanted(app, actor, wanted).await?;
+    // Side by side, here and below: whoever halts waits for the answer.
+    let (placed, covers) = tokio::join!(
+        place_wanted(app, actor, wanted.clone()),
+        scope::covers(app, wanted.scope, wanted.part.is_some())
+    );
+    let (hold, new_at) = placed?;
     notes.extend(join::not_taken(&hold, review_at));
     let is_new = new_at.is_some();
     let counting = is_new.then(|| heads::keep(app, hold.id, counting));
@@ -108,7 +113,13 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
         Some(time) => {
             // Whoever owns it is who asks.
             let gone = std::future::ready(Ok(false));
-            show_judged(app, &hold, quiescence::of_new(app, &hold, time), gone).await
+            let covers = std::future::ready(covers);
+            show_judged(
+                app,
+                &hold,
+                (quiescence::of_new(app, &hold, time), gone, covers),
+            )
+            .await
         }
         None => show(app, &hold).await,
     };
@@ -470,18 +481,21 @@ pub async fn show(app: &App, hold: &Hold) -> Result<HoldView, OperationError> {
         let gone = reviews::owner_is_gone(app.store.read(), hold.owner.as_str());
         Ok(gone.await?)
     };
-    show_judged(app, hold, quiescence::of(app, hold), gone).await
+    let covers = scope::covers(app, hold.scope, hold.part.is_some());
+    show_judged(app, hold, (quiescence::of(app, hold), gone, covers)).await
 }
 
 /// Shows a hold; who may still send, and whether its owner has gone, is looked for only while it is in force.
 async fn show_judged(
     app: &App,
     hold: &Hold,
-    judged: impl Future<Output = Result<Quiescence, OperationError>> + Send,
-    gone: impl Future<Output = Result<bool, OperationError>> + Send,
+    (judged, gone, covers): (
+        impl Future<Output = Result<Quiescence, OperationError>> + Send,
+        impl Future<Output = Result<bool, OperationError>> + Send,
+        impl Future<Output = Result<String, StoreError>> + Send,
+    ),
 ) -> Result<HoldView, OperationError> {
-    // Side by side: whoever halts waits for the answer.
-    let covers = async { Ok(scope::covers(app, hold).await?) };
+    let covers = async { Ok(covers.await?) };
     let (quiet, owner_gone, covers) = match hold.is_in_force() {
         true => {
             let (quiet, gone, covers) = tokio::try_join!(judged, gone, covers)?;

@@ -330,6 +330,33 @@ pub async fn claim_lock<C: ConnectionTrait>(db: &C) -> Result<(), StoreError> {
     Ok(())
 }
 
+#[derive(Debug, FromQueryResult)]
+struct Got {
+    got: bool,
+}
+
+/// The same for claims that were made under an epoch that was read without the lock: nobody waits for whoever only
+/// thinks. For the end of a transaction, whose rows it has locked by then: so it never waits, and whoever loses
+/// begins anew.
+///
+/// # Errors
+///
+/// `Serialization` when a hold is being placed, or one came or went since.
+pub async fn claim_lock_late(txn: &Txn, read: Epoch) -> Result<(), StoreError> {
+    if txn.get_database_backend() != DbBackend::Postgres {
+        // One writer: nobody came between.
+        return Ok(());
+    }
+    let silent = query::client_silent(PERMIT_MILLIS);
+    let sql = format!("SELECT {silent}, pg_try_advisory_xact_lock_shared($1) AS got");
+    let got: Option<Got> = query::one(txn, sql, [CLAIM_LOCK.into()]).await?;
+    // A statement of its own: what one sees is what was committed before it began, and that was before the lock.
+    if !got.is_some_and(|row| row.got) || epoch_load(txn).await? != read {
+        return Err(StoreError::Serialization);
+    }
+    Ok(())
+}
+
 /// Waits for the claims under way and keeps new ones waiting until the transaction ends.
 pub async fn hold_lock(txn: &Txn) -> Result<(), StoreError> {
     if txn.get_database_backend() == DbBackend::Postgres && !txn.has_hold_lock() {

@@ -83,10 +83,17 @@ pub struct Txn {
     now: Timestamp,
     is_clock_wrong: bool,
     has_hold_lock: bool,
+    has_lost: bool,
     holds: HoldCache,
 }
 
 impl Txn {
+    /// Says whether it lost against another one and is tried again.
+    #[must_use]
+    pub const fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
     /// Says whether no claim commits until it ends: so from the beginning in the lane of holds.
     #[must_use]
     pub const fn has_hold_lock(&self) -> bool {
@@ -151,6 +158,7 @@ macro_rules! transact {
         loop {
             let outcome = match $store.begin($lane).await {
                 Ok(mut open) => {
+                    open.note(&attempts);
                     let outcome = {
                         let $txn = open.txn();
                         async { $body }.await
@@ -208,6 +216,11 @@ pub struct Open<'a> {
 }
 
 impl Open<'_> {
+    /// Has the transaction know whether it was tried before.
+    pub const fn note(&mut self, attempts: &Attempts) {
+        self.txn.has_lost = attempts.tried > 1;
+    }
+
     /// Returns the transaction.
     pub const fn txn(&mut self) -> &mut Txn {
         &mut self.txn
@@ -295,6 +308,7 @@ impl Store {
         let after = self.0.clock.now();
         Ok(Txn {
             has_hold_lock,
+            has_lost: false,
             inner,
             now,
             is_clock_wrong: now < before - CLOCK_WRONG || now > after + CLOCK_WRONG,

@@ -1,6 +1,6 @@
 //! What a hold covers, as people name it: read from a call, and said in words.
 
-use tidegate_orchestrator::hold::{Hold, Scope};
+use tidegate_orchestrator::hold::Scope;
 use tidegate_orchestrator::ids::{RolloutId, TargetId, WaveNumber};
 use tidegate_policy::Condition;
 
@@ -71,13 +71,13 @@ async fn wave_scope(app: &App, rollout: &str, wave: u32) -> Result<Scope, Operat
     Ok(Scope::Wave(row.id, WaveNumber(wave)))
 }
 
-/// Says in words what a hold covers.
-pub(super) async fn covers(app: &App, hold: &Hold) -> Result<String, StoreError> {
+/// Says in words what a hold over a scope covers, or over some of the people in it.
+pub(super) async fn covers(app: &App, scope: Scope, is_part: bool) -> Result<String, StoreError> {
     let rollout = async |id: RolloutId| -> Result<String, StoreError> {
         let found = rollouts::rollout_load(app.store.read(), id).await?;
         Ok(found.map_or_else(|| id.to_string(), |row| format!("`{}`", row.name)))
     };
-    Ok(match hold.scope {
+    Ok(match scope {
         Scope::Everything => "everything".to_owned(),
         Scope::Target(id) => {
             let found = targets::target_load(app.store.read(), id).await?;
@@ -85,7 +85,7 @@ pub(super) async fn covers(app: &App, hold: &Hold) -> Result<String, StoreError>
         }
         Scope::Rollout(id) => format!("rollout {}", rollout(id).await?),
         Scope::Wave(id, wave) | Scope::Part(id, wave) => {
-            let some = hold.part.as_ref().map_or("", |_| "some people of ");
+            let some = if is_part { "some people of " } else { "" };
             format!("{some}wave {wave} of rollout {}", rollout(id).await?)
         }
     })

@@ -151,12 +151,18 @@ pub struct TurnOrder<'a> {
 
 /// Runs one turn inside a transaction.
 ///
+/// It conflicts with placing a hold: none commits between what it read of holds and its own commit. A hold waits
+/// for as little of it as possible, so it takes the claim lock last; when a hold came meanwhile, it is done anew
+/// and takes the lock first.
+///
 /// # Errors
 ///
-/// Fails when the store cannot be reached or a batch row is damaged; nothing is changed then.
+/// Fails when the store cannot be reached or a batch row is damaged, and with `Serialization` when a hold came
+/// between; nothing is changed then.
 pub async fn ledger_turn(txn: &mut Txn, order: &TurnOrder<'_>) -> Result<Turn, StoreError> {
-    hold::claim_lock(txn).await?;
-    // Read under the claim lock: no hold can commit before this turn has.
+    if txn.has_lost() {
+        hold::claim_lock(txn).await?;
+    }
     let (epoch, holds) = hold::holds_known(txn, txn.hold_cache()).await?;
     let mut pass = Pass::new(txn.now(), epoch, holds);
     for ((rollout, wave), finished) in by_wave(order.finished) {
@@ -468,6 +474,9 @@ impl Pass {
         if let (Some(original), false) = (order.reverts, self.taken.is_empty()) {
             // Its gates are judged by other counts now.
             rollouts::rollout_ring(txn, self.now, original).await?;
+        }
+        if !txn.has_lost() && !self.opened.is_empty() {
+            hold::claim_lock_late(txn, self.epoch).await?;
         }
         self.audit(txn, order).await
     }

@@ -7,6 +7,7 @@ use tidegate_orchestrator::ids::RolloutId;
 use super::*;
 use crate::app::App;
 use crate::operations::rollout;
+use crate::store::query::{self, Number};
 use crate::store::testing::each_app;
 use crate::store::{Lane, transact};
 use crate::tasks::tests::{TWO_WAVES, started, with_people};
@@ -112,5 +113,69 @@ async fn whoever_claims_a_batch_later_is_the_only_one_whose_outcomes_count() {
         assert_eq!((late.recorded, late.refused), (0, 5));
         let leased = turn(&app, app.worker, &[], (4, 60_000)).await;
         assert!(leased.claimed.is_empty(), "a lease in force is left alone");
+    });
+}
+
+/// Waits until somebody waits for a row or a lock of the database.
+async fn until_somebody_waits(app: &App) {
+    let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity \
+               WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    loop {
+        let waiting: Option<Number> = query::one(app.store.read(), sql, []).await.unwrap();
+        if waiting.is_some_and(|waiting| waiting.number > 0) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halt_is_placed_while_a_turn_is_at_work_which_then_claims_nothing() {
+    each_app!(app => {
+        if !app.store.is_postgres() {
+            // One writer: the halt waits for the turn.
+            continue;
+        }
+        let rollout = laid_out(&app).await;
+        let first = turn(&app, app.worker, &[], (1, 60_000)).await;
+        // The turn stands still before it has written everything.
+        let mut open = app.store.begin(Lane::Ordinary).await.unwrap();
+        let sql = "SELECT COUNT(*) AS number FROM (SELECT 1 FROM wave WHERE rollout_id = $1 FOR UPDATE) AS waves";
+        let _: Option<Number> = query::one(open.txn(), sql, [rollout.to_string().into()]).await.unwrap();
+        let at_work = tokio::spawn({
+            let (app, worker) = (app.clone(), app.worker);
+            let finished = [back(&first.claimed[0], 5, false)];
+            async move { turn(&app, worker, &finished, (2, 60_000)).await }
+        });
+        until_somebody_waits(&app).await;
+
+        let actor = Actor::person("manager", None);
+        rollout::stop(&app, &actor, "move", HoldKind::Halt, "stop").await.unwrap();
+        assert!(!at_work.is_finished(), "the halt did not wait for it");
+        open.finish(Ok::<(), StoreError>(())).await.unwrap();
+        let turn = at_work.await.unwrap();
+        assert!(turn.claimed.is_empty() && turn.renewed.is_empty(), "{turn:#?}");
+        assert_eq!((turn.recorded, turn.kept.len()), (5, 1), "what came back counts all the same");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_meets_a_halt_being_placed_waits_for_it_and_claims_nothing() {
+    each_app!(app => {
+        if !app.store.is_postgres() {
+            continue;
+        }
+        laid_out(&app).await;
+        let mut placing = app.store.begin(Lane::Hold).await.unwrap();
+        hold::epoch_next(placing.txn()).await.unwrap();
+        let at_work = tokio::spawn({
+            let (app, worker) = (app.clone(), app.worker);
+            async move { turn(&app, worker, &[], (2, 60_000)).await }
+        });
+        until_somebody_waits(&app).await;
+        placing.finish(Ok::<(), StoreError>(())).await.unwrap();
+        let turn = at_work.await.unwrap();
+        assert!(turn.claimed.is_empty(), "{turn:#?}");
+        assert_eq!(turn.not_claimed, NotClaimed::EpochMoved);
     });
 }
