@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tidegate_policy::signal::{Lifecycle, Severity, SignalKind};
 
 use super::client::escape;
-use super::context::{Context, text_of};
+use super::context::{Context, minute_of, text_of};
 use super::error::CliError;
 use super::table::Table;
 
@@ -115,10 +115,11 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
             context.show(&Value::from(items), |items| {
                 let mut table = Table::new(&[
                     "received", "source", "kind", "severity", "vendor", "outcome", "title",
-                ]);
+                ])
+                .wrapping();
                 for item in items.as_array().into_iter().flatten() {
                     table.row([
-                        text_of(item, "/signal/received_at"),
+                        minute_of(item, "/signal/received_at"),
                         text_of(item, "/signal/source"),
                         text_of(item, "/signal/kind"),
                         text_of(item, "/signal/severity"),

@@ -198,7 +198,8 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
         SourceCommand::List => {
             let answer: Value = context.client.get("/v1/sources").await?;
             context.show(&answer, |answer| {
-                let mut table = Table::new(&["name", "profile", "vendor", "heard", "state"]);
+                let mut table =
+                    Table::new(&["name", "profile", "vendor", "heard", "state"]).wrapping();
                 for item in answer.as_array().into_iter().flatten() {
                     table.row([
                         text_of(item, "/name"),
