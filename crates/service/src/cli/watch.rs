@@ -297,7 +297,7 @@ fn why_lines(found: &Value) -> Vec<String> {
 /// Runs `why-not-now`: one sentence for why nothing moves, and what the planner saw.
 ///
 /// # Errors
-/// As the service answers.
+/// As the service answers; as `status`, a rollout that is held ends with code 3, a halted one with code 4.
 pub async fn why_not_now(context: &Context, rollout: &str) -> Result<(), CliError> {
     let view = view_of(context, rollout).await?;
     let report: Value = context
@@ -328,7 +328,7 @@ pub async fn why_not_now(context: &Context, rollout: &str) -> Result<(), CliErro
             lines
         },
     );
-    Ok(())
+    exit_of(&view)
 }
 
 /// Runs `members`.
