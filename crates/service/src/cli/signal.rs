@@ -12,7 +12,7 @@ use tidegate_policy::signal::{Lifecycle, Severity, SignalKind};
 use super::client::escape;
 use super::context::{Context, minute_of, text_of};
 use super::error::CliError;
-use super::table::Table;
+use super::table::{Table, wrap};
 
 /// What to do with signals.
 #[derive(Debug, Subcommand)]
@@ -104,10 +104,16 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
             let answer: Value = context.client.post(&path, &report).await?;
             context.show(&answer, |answer| {
                 let admitted = answer.get("admitted").and_then(Value::as_u64);
-                vec![match admitted {
+                let mut lines = vec![match admitted {
                     Some(1..) => format!("admitted as {}", text_of(answer, "/ids/0")),
                     _ => "known already: it counts once".to_owned(),
-                }]
+                }];
+                let warnings = answer.get("warnings").and_then(Value::as_array);
+                for warning in warnings.into_iter().flatten() {
+                    let sentence = format!("warning: {}", text_of(warning, "/sentence"));
+                    lines.extend(wrap(&sentence, context.width()));
+                }
+                lines
             });
         }
         SignalCommand::List { limit } => {
