@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_orchestrator::hold::requirement::{Category, Requirement, Severity as Weight, Status};
 use tidegate_orchestrator::hold::terms::{Group, Terms};
 use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, MovedPeople, Scope, Wanted};
@@ -323,15 +323,46 @@ impl<'a> Placing<'a> {
             }
             let report = &mut same.report;
             report.signals += said.signals;
-            report.worst = report.worst.max(said.worst);
+            let before = report.worst;
+            report.worst = before.max(said.worst);
             report.last_seq = report.last_seq.max(said.last);
-            return rows::report_put(self.txn, report).await;
+            rows::report_put(self.txn, report).await?;
+            // Once for each step up, so a storm writes as many entries as there are severities at most.
+            if is_worse(before, report.worst) {
+                let change = json!({
+                    "kind": same.kind, "severity_was": before, "severity": report.worst, "signals": report.signals,
+                });
+                self.entries.push(worse(
+                    self.known,
+                    (rule, facts),
+                    report.hold,
+                    (change, said),
+                ));
+            }
+            return Ok(());
         }
+        let weaker = self.standing.iter().filter(|standing| {
+            standing.report.rule == rule.id
+                && standing.report.target == *target
+                && standing.scope == scope
+                && standing.kind < kind
+        });
+        let weaker: Option<(HoldId, HoldKind)> = weaker
+            .max_by_key(|standing| standing.kind)
+            .map(|standing| (standing.report.hold, standing.kind));
         let id: HoldId = self.app.ids.make();
         let now = self.txn.now();
         let wanted = wanted(self.known, rule, (*target, facts), (kind, scope), said, now);
         let (hold, entry) = holds::put(self.txn, &Actor::task(TASK), id, wanted).await?;
+        let is_new = entry.is_some();
         self.entries.extend(entry);
+        if let Some((weaker, was)) = weaker.filter(|_| is_new) {
+            let change = json!({
+                "kind_was": was, "kind": kind, "severity": said.worst, "signals": said.signals, "now": hold.id,
+            });
+            self.entries
+                .push(worse(self.known, (rule, facts), weaker, (change, said)));
+        }
         let report = ReportRow {
             hold: hold.id,
             rule: rule.id.clone(),
@@ -354,6 +385,30 @@ impl<'a> Placing<'a> {
         self.placed.push(hold);
         Ok(())
     }
+}
+
+/// Says whether what is reported of a hold is worse by now. A severity that nobody said is no rank: after it, only what
+/// is high is.
+fn is_worse(before: Severity, now: Severity) -> bool {
+    now > before && (before != Severity::Unknown || now >= Severity::High)
+}
+
+/// Tells that a hold by a rule stands for something worse than when it was placed.
+fn worse(
+    known: &Judging,
+    (rule, facts): (&Rule, &TargetFacts),
+    hold: HoldId,
+    (change, said): (Value, &Said),
+) -> Entry {
+    let first = said.first.as_ref().map(|first| &first.signal);
+    let mut detail = json!({
+        "rule": rule.id, "policy": known.digest, "name": facts.name, "last": said.last,
+        "source": first.map(|signal| &signal.source), "title": first.map(|signal| &signal.title),
+    });
+    if let (Some(detail), Value::Object(change)) = (detail.as_object_mut(), change) {
+        detail.extend(change);
+    }
+    Actor::task(TASK).entry("hold.worsen", format!("hold:{hold}"), detail)
 }
 
 /// Tells people what they are to look at: nothing is held.
@@ -431,6 +486,10 @@ fn wanted(
             );
             if !signal.title.is_empty() {
                 reason = format!("{reason}, \"{}\"", signal.title);
+            }
+            if said.worst > signal.severity {
+                let (signals, worst) = (said.signals, said.worst);
+                reason = format!("{reason}; of {signals} signals the worst has severity {worst}");
             }
         }
         None => {
