@@ -15,7 +15,7 @@ use super::context::{Change, Context, count_of, minute_of, text_of};
 use super::error::{CliError, Exit};
 use super::instant;
 use super::screen::{counted, unseen};
-use super::table::{grouped, wrap, wrap_in};
+use super::table::{grouped, several, wrap, wrap_in};
 
 /// How often somebody who waits for silence asks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -189,7 +189,10 @@ pub fn people_lines(people: &Value) -> Vec<String> {
     let texts = |pointer| people.pointer(pointer).and_then(Value::as_array);
     let mut lines = Vec::new();
     if let Some(now) = people.get("now").filter(|now| !now.is_null()) {
-        lines.push(format!("people in {} rollouts", text_of(now, "/rollouts")));
+        lines.push(format!(
+            "people in {}",
+            several(count_of(now, "/rollouts"), "rollout")
+        ));
     }
     for sentence in texts("/sentences").into_iter().flatten() {
         lines.push(format!("  {}", sentence.as_str().unwrap_or_default()));

@@ -1,7 +1,8 @@
 //! Which pauses `resume` lets go of, who would go on then, and what would still keep the others.
 
+use tidegate_orchestrator::sentence::people;
+
 use super::screen::{count, settled};
-use super::table::grouped;
 use crate::operations::view::{HoldView, RolloutView};
 
 /// Returns the pauses that `resume` releases: those on the rollout itself, its waves, and some of their people.
@@ -52,11 +53,10 @@ pub fn preview(view: &RolloutView) -> String {
                     }
                 })
                 .sum();
-            let people = count(&view.totals, "people");
-            let left = people
+            let left = count(&view.totals, "people")
                 .saturating_sub(settled(&view.totals))
                 .saturating_sub(kept);
-            let mut who = format!("{} people would go on", grouped(left));
+            let mut who = format!("{} would go on", people(left));
             for hold in rest() {
                 who.push_str(&format!("; {} stays", named(hold)));
             }

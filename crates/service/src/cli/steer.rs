@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tidegate_orchestrator::hold::place::NO_REASON;
 use tidegate_orchestrator::ids::Timestamp;
+use tidegate_orchestrator::sentence;
 
 use super::client::escape;
 use super::condition;
@@ -269,11 +270,11 @@ pub async fn cancel(context: &Context, cancel: &Cancel) -> Result<(), CliError> 
         steer.change.reason()?;
         let path = format!("/v1/rollouts/{}", escape(&steer.rollout));
         let view: RolloutView = context.client.get(&path).await?;
-        let people = grouped(count(&view.totals, "people").saturating_sub(settled(&view.totals)));
+        let left = count(&view.totals, "people").saturating_sub(settled(&view.totals));
+        let people = sentence::people(left);
         let name = &view.name;
-        let warning = format!(
-            "cancelling `{name}` gives up {people} people who have not been moved, for good"
-        );
+        let warning =
+            format!("cancelling `{name}` gives up {people} who have not been moved, for good");
         let said = match &cancel.confirm {
             Some(said) => Some(said.clone()),
             None => asked(&format!("{warning}; type its name to go on: ")),
@@ -386,8 +387,8 @@ fn preview_of(verb: &str, view: &RolloutView, wave: Option<u32>) -> String {
             )
         }
         "cancel" => format!(
-            "{} people would not be moved",
-            grouped(people.saturating_sub(settled(&view.totals)))
+            "{} would not be moved",
+            sentence::people(people.saturating_sub(settled(&view.totals)))
         ),
         other => format!("{other} would be carried out"),
     };

@@ -247,6 +247,15 @@ pub fn grouped(count: u64) -> String {
     text
 }
 
+/// Writes how many of something there are: `1 rule`, `2 rules`.
+#[must_use]
+pub fn several(count: u64, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ => format!("{} {one}s", grouped(count)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +265,8 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_500_000), "1,500,000");
+        let rules = [0, 1, 1_000].map(|count| several(count, "rule"));
+        assert_eq!(rules, ["0 rules", "1 rule", "1,000 rules"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use console::Term;
 use serde_json::{Value, json};
+use tidegate_orchestrator::sentence::people;
 
 use super::client::escape;
 use super::context::{Context, OutputFormat, text_of};
@@ -309,7 +310,7 @@ pub async fn why_not_now(context: &Context, rollout: &str) -> Result<(), CliErro
         |_| {
             let first = match &view.why_not_now {
                 Some(reason) => reason.sentence.clone(),
-                None => format!("it moves: {} people in flight", view.in_flight),
+                None => format!("it moves: {} in flight", people(view.in_flight)),
             };
             let width = context.width();
             let mut lines = wrap(&format!("{} · {first}", view.name), width);
