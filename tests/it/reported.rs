@@ -236,6 +236,11 @@ async fn a_rule_about_waves_holds_the_wave_of_whom_a_signal_names_and_all_of_it_
         scopes().await == [format!("wave {wave}")]
     })
     .await;
+    let held = api.get("/v1/holds?in_force=true").await.ok();
+    assert_eq!(
+        held["items"][0]["owner"], "kim",
+        "who said the last yes is asked: {held:#}"
+    );
     stolen("2", "stranger").await;
     until("the rollout is held", 10, async || {
         scopes().await == ["rollout null".to_owned(), format!("wave {wave}")]
