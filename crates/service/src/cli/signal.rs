@@ -102,19 +102,7 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
                 None => "/v1/signals".to_owned(),
             };
             let answer: Value = context.client.post(&path, &report).await?;
-            context.show(&answer, |answer| {
-                let admitted = answer.get("admitted").and_then(Value::as_u64);
-                let mut lines = vec![match admitted {
-                    Some(1..) => format!("admitted as {}", text_of(answer, "/ids/0")),
-                    _ => "known already: it counts once".to_owned(),
-                }];
-                let warnings = answer.get("warnings").and_then(Value::as_array);
-                for warning in warnings.into_iter().flatten() {
-                    let sentence = format!("warning: {}", text_of(warning, "/sentence"));
-                    lines.extend(wrap(&sentence, context.width()));
-                }
-                lines
-            });
+            context.show(&answer, |answer| taken(answer, context.width()));
         }
         SignalCommand::List { limit } => {
             let items = context.client.list("/v1/signals", limit).await?;
@@ -139,6 +127,21 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
         }
     }
     Ok(())
+}
+
+/// What became of a report, and which of its words are not known.
+fn taken(answer: &Value, width: usize) -> Vec<String> {
+    let admitted = answer.get("admitted").and_then(Value::as_u64);
+    let mut lines = vec![match admitted {
+        Some(1..) => format!("admitted as {}", text_of(answer, "/ids/0")),
+        _ => "known already: it counts once".to_owned(),
+    }];
+    let warnings = answer.get("warnings").and_then(Value::as_array);
+    for warning in warnings.into_iter().flatten() {
+        let sentence = format!("warning: {}", text_of(warning, "/sentence"));
+        lines.extend(wrap(&sentence, width));
+    }
+    lines
 }
 
 /// Refuses a word that nobody knows: to the service it would be `other` or `unknown`, which is for programs that say more
