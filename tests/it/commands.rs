@@ -21,6 +21,7 @@ on_each_database!(
     a_dry_run_says_no_where_the_command_would,
     what_others_wrote_does_not_steer_the_terminal,
     the_trail_is_listed_from_its_end_unless_somebody_says_where,
+    no_list_is_wider_than_a_hundred_columns,
 );
 
 fn text(bytes: &[u8]) -> String {
@@ -111,8 +112,14 @@ async fn the_seven_commands_of_the_readme_work_in_an_empty_folder(database: Data
         good(&held).contains("vendor-breach-halts")
     })
     .await;
+    let halted = shell(&service, &folder, "tidegate why-not-now workforce");
+    // The rollout may be through with everybody before the halt.
+    assert!(
+        matches!(halted.status.code(), Some(0 | 4)),
+        "{}",
+        text(&halted.stdout)
+    );
     for line in [
-        "tidegate why-not-now workforce",
         "tidegate why E0000042",
         "tidegate members workforce --state failed",
         "tidegate hold list",
@@ -525,4 +532,52 @@ async fn a_dry_run_says_no_where_the_command_would(database: Database) {
             text(&done.stderr)
         );
     }
+}
+
+async fn no_list_is_wider_than_a_hundred_columns(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    import(api, 100).await;
+    sandbox(api, json!({})).await;
+    let facts = json!({"vendor": "microsoft"});
+    let facts = api
+        .request(reqwest::Method::PUT, "/v1/targets/box/facts")
+        .json(&facts);
+    crate::support::api::send(facts).await.ok();
+    crate::support::people::planned(api, &two_waves()).await;
+    let long = "the-security-operations-centre-of-the-whole-group";
+    let siem = api.as_role(long, "signal_source").await;
+    let titles = ["words that somebody wrote and that go on and on ".repeat(4)];
+    for title in titles {
+        let report = json!({"kind": "vendor_breach", "severity": "critical", "vendor": "microsoft", "title": title});
+        siem.post("/v1/signals", report).await.ok();
+    }
+    until("the rule holds", 5, async || {
+        api.get("/v1/rollouts/move").await.ok()["status"] == "halted"
+    })
+    .await;
+    for command in [
+        vec!["hold", "list"],
+        vec!["hold", "list", "--each"],
+        vec!["signal", "list"],
+        vec!["status"],
+        vec!["status", "move"],
+        vec!["why-not-now", "move"],
+        vec!["source", "list"],
+        vec!["token", "list"],
+        vec!["audit", "list"],
+    ] {
+        let done = service.cli(&command);
+        for line in text(&done.stdout).lines() {
+            let wide = line.chars().count();
+            assert!(wide <= 100, "{command:?} takes {wide} columns: {line}");
+        }
+        assert!(!done.stdout.is_empty(), "{command:?}");
+    }
+    let held = good(&service.cli(&["hold", "list"]));
+    assert!(held.contains("severity critical"), "{held}");
+    let trail = good(&service.cli(&["audit", "list", "--limit", "200"]));
+    let hold = api.get("/v1/holds?in_force=true").await.ok()["items"][0]["id"].clone();
+    let subject = format!("hold:{}", hold.as_str().unwrap());
+    assert!(trail.contains(&subject), "ids can be copied: {trail}");
 }

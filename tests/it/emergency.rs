@@ -107,6 +107,11 @@ async fn an_emergency_moves_its_wave_under_a_halt_until_somebody_says_stop(datab
     assert_eq!(done(api).await, stood, "a question moves nobody");
     let running = say(&who.operations, &asked, "confirm").await.ok();
     assert_eq!(running["standing"], "running");
+    // A drill knows who goes on although the halt stays.
+    let drill = service.cli(&["resume", "move", "--dry-run"]);
+    let drill = String::from_utf8_lossy(&drill.stdout).into_owned();
+    let but = "nobody would go on but wave 2 under the emergency of incident INC-1 until";
+    assert!(drill.contains(but), "{drill}");
     goes_on(api).await;
     let why = api.get("/v1/rollouts/move/report").await.ok();
     let lines = why["lines"].as_array().unwrap();

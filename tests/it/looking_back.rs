@@ -9,6 +9,32 @@ use crate::support::people::sandbox;
 use crate::support::service::Service;
 use crate::support::until;
 
+#[test]
+fn the_scenario_is_judged_by_its_own_rules_the_starter_set_or_a_file() {
+    let folder = crate::support::database::Folder::new();
+    let mine = folder.path().join("mine.yaml");
+    std::fs::write(
+        &mine,
+        STARTER.replace("policy_set: starter", "policy_set: mine"),
+    )
+    .unwrap();
+    let mine = mine.to_str().unwrap();
+    let scenario = ["policy", "replay", "--scenario", "midnight-blizzard"];
+    for (more, name) in [
+        (None, None),
+        (Some("--starter"), Some("starter")),
+        (Some(mine), Some("mine")),
+    ] {
+        let words: Vec<&str> = scenario.into_iter().chain(more).collect();
+        let done = crate::support::service::cli("http://127.0.0.1:9", "", &words);
+        let told = text(&done.stdout);
+        assert!(done.status.success(), "{told}{}", text(&done.stderr));
+        assert!(told.contains("Midnight Blizzard"), "{told}");
+        let says = |name: &str| told.contains(&format!("the rules of `{name}`"));
+        assert!(name.is_none_or(says), "{told}");
+    }
+}
+
 on_each_database!(what_is_kept_is_replayed_and_explained_and_nothing_changes);
 
 const STARTER: &str = include_str!("../../crates/policy/src/set/starter.yaml");
@@ -89,8 +115,20 @@ async fn what_is_kept_is_replayed_and_explained_and_nothing_changes(database: Da
         "{told}"
     );
     assert!(
-        told.lines().all(|line| line.chars().count() <= 120),
+        told.contains("2 of 3 within 1h") && told.lines().all(|line| line.chars().count() <= 100),
         "{told}"
+    );
+    // What is listed is replayed as it is, the newest first.
+    let listed = service.cli(&["signal", "list", "-o", "json"]);
+    let listed = file("listed.json", &text(&listed.stdout));
+    let (signals, target) = (["--signals", listed.as_str()], ["--target", "box:acme"]);
+    let whole = [&["policy", "replay", &sooner][..], &signals, &target].concat();
+    let replayed = service.cli(&whole);
+    let told = text(&replayed.stdout);
+    assert!(
+        replayed.status.success() && told.contains("2 signals, 1 of them of no rule"),
+        "{told}{}",
+        text(&replayed.stderr)
     );
     let schema = service.cli(&["policy", "schema"]);
     let printed: Value = serde_json::from_slice(&schema.stdout).unwrap();

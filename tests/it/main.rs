@@ -38,6 +38,7 @@ mod drifting;
 mod emergency;
 mod events;
 mod evidence;
+mod examples;
 mod exit_codes;
 mod exposure;
 mod flood;

@@ -17,6 +17,9 @@ on_each_database!(
     whoever_reports_may_do_nothing_else,
     a_report_that_cannot_be_read_holds_nothing,
     a_signed_webhook_halts_once_and_a_forged_or_stale_one_leaves_nothing,
+    what_gets_worse_is_told_once_for_each_step_and_not_for_each_signal,
+    a_word_that_is_not_known_is_taken_and_said,
+    a_vendor_is_the_same_however_its_name_is_written,
     a_rule_about_waves_holds_the_wave_of_whom_a_signal_names_and_all_of_it_for_strangers,
 );
 
@@ -233,10 +236,123 @@ async fn a_rule_about_waves_holds_the_wave_of_whom_a_signal_names_and_all_of_it_
         scopes().await == [format!("wave {wave}")]
     })
     .await;
+    let held = api.get("/v1/holds?in_force=true").await.ok();
+    assert_eq!(
+        held["items"][0]["owner"], "kim",
+        "who said the last yes is asked: {held:#}"
+    );
     stolen("2", "stranger").await;
     until("the rollout is held", 10, async || {
         scopes().await == ["rollout null".to_owned(), format!("wave {wave}")]
     })
     .await;
     service.end_and_fsck();
+}
+
+async fn what_gets_worse_is_told_once_for_each_step_and_not_for_each_signal(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    sandbox(api, json!({})).await;
+    of_acme(api).await;
+    let siem = api.as_role("siem", "signal_source").await;
+    let report = async |id: String, severity: &str| {
+        let mut report = breach(&id);
+        report["severity"] = json!(severity);
+        siem.post("/v1/signals", report).await.ok();
+    };
+    let counted = async |signals: u64| {
+        until("they are judged", 10, async || {
+            let holds = api.get("/v1/holds?in_force=true").await.ok();
+            let gates = holds["items"].as_array().unwrap().clone();
+            let gate = gates.iter().find(|hold| hold["kind"] == "gate").cloned();
+            gate.is_some_and(|gate| gate["reported"]["signals"] == signals)
+        })
+        .await;
+    };
+    let worse = async || {
+        let entries = crate::support::trail::trail(api).await;
+        let worse = entries.into_iter();
+        let worse = worse.filter(|entry| entry["action"] == "hold.worsen");
+        worse.collect::<Vec<Value>>()
+    };
+    report("0".to_owned(), "low").await;
+    counted(1).await;
+    assert_eq!(worse().await.len(), 0, "a hold that is new is no worse");
+    for number in 1..=20 {
+        report(number.to_string(), "medium").await;
+    }
+    counted(21).await;
+    let told = worse().await;
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let detail = &told[0]["detail"];
+    assert_eq!(
+        (&detail["severity_was"], &detail["severity"]),
+        (&json!("low"), &json!("medium"))
+    );
+    report("21".to_owned(), "critical").await;
+    report("22".to_owned(), "critical").await;
+    counted(23).await;
+    assert_eq!(worse().await.len(), 2, "once for the step up");
+    let listed = String::from_utf8_lossy(&service.cli(&["hold", "list"]).stdout).into_owned();
+    assert!(
+        listed.contains("23 signals, the worst critical"),
+        "{listed}"
+    );
+    service.end_and_fsck();
+}
+
+async fn a_word_that_is_not_known_is_taken_and_said(database: Database) {
+    let service = Service::start(&database);
+    let siem = service.api.as_role("siem", "signal_source").await;
+    let slip =
+        json!({"id": "1", "kind": "vendor_breach", "severity": "kritisch", "vendor": "acme"});
+    for _ in 0..2 {
+        let answer = siem.post("/v1/signals", slip.clone()).await.ok();
+        let warnings = answer["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), 1, "{answer:#}");
+        assert_eq!(
+            (&warnings[0]["field"], &warnings[0]["word"]),
+            (&json!("severity"), &json!("kritisch"))
+        );
+        let known = warnings[0]["known"].as_array().unwrap();
+        assert!(known.contains(&json!("critical")), "{answer:#}");
+    }
+    let good = siem.post("/v1/signals", breach("2")).await.ok();
+    assert!(good.get("warnings").is_none(), "{good:#}");
+    let file = database.file("report.json");
+    std::fs::write(&file, r#"{"id": "3", "kind": "vendor_breech"}"#).unwrap();
+    let sent = service.cli(&["signal", "send", file.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&sent.stdout).into_owned();
+    assert!(sent.status.success(), "{said}");
+    assert!(
+        said.contains("admitted as") && said.contains("`vendor_breech` is not known"),
+        "{said}"
+    );
+}
+
+async fn a_vendor_is_the_same_however_its_name_is_written(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    sandbox(api, json!({})).await;
+    // Composed here, and decomposed in what is reported.
+    let facts = json!({"vendor": "M\u{fc}ller  Straße"});
+    let set = async |facts: &Value| {
+        let put = api
+            .request(Method::PUT, "/v1/targets/box/facts")
+            .json(facts);
+        send(put).await
+    };
+    let shown = set(&facts).await.ok();
+    assert_eq!(
+        shown["vendor"], "M\u{fc}ller Straße",
+        "shown as it was given"
+    );
+    let mut report = breach("1");
+    report["vendor"] = json!("MU\u{308}LLER STRASSE");
+    api.post("/v1/signals", report).await.ok();
+    until("it halts", 5, async || !halts(api).await.is_empty()).await;
+    set(&json!({"vendor": "mu\u{308}ller strasse"})).await.ok();
+    set(&json!({"vendor": "another"}))
+        .await
+        .refused(409, "rule_in_use");
 }

@@ -3,9 +3,10 @@
 
 use serde_json::{Value, json};
 
+use crate::support::api::Api;
 use crate::support::database::Database;
 use crate::support::on_each_database;
-use crate::support::people::{import, sandbox, started, until_done};
+use crate::support::people::{import, sandbox, started, two_waves, until_done};
 use crate::support::service::Service;
 use crate::support::some_people::{ONE_WAVE, country, place, some, until_sorted};
 
@@ -103,6 +104,16 @@ async fn what_is_said_with_a_hold_that_is_in_force_is_not_lost(database: Databas
     assert!(String::from_utf8_lossy(&odd.stderr).contains("2026-12-24"));
 }
 
+/// Makes a rollout and its plan, which a halt keeps from beginning. A plan of the usual kind warns of nothing.
+async fn started_under(api: &Api, spec: &str) {
+    api.post_text("/v1/rollouts", "application/yaml", spec)
+        .await
+        .ok();
+    let plan = api.post("/v1/rollouts/other/plan", json!({})).await.ok();
+    assert_eq!(plan["warnings"], json!([]), "{plan:#}");
+    assert!(!plan["notes"].as_array().unwrap().is_empty(), "{plan:#}");
+}
+
 async fn a_resume_says_what_it_lets_go_and_what_stays(database: Database) {
     let service = Service::start(&database);
     let api = &service.api;
@@ -127,6 +138,16 @@ async fn a_resume_says_what_it_lets_go_and_what_stays(database: Database) {
         code == 0
             && text.contains("nobody would go on: halt of everything")
             && text.contains("works council asks"),
+        "{text}"
+    );
+    // Where there is none to let go, nothing is said to be released.
+    let other = two_waves().replace("rollout: move", "rollout: other");
+    started_under(api, &other).await;
+    let (code, text) = run(&["resume", "other", "--reason", "go"]);
+    assert!(
+        code == 4
+            && text.contains("no pause of its own was in force on `other`; it is halted")
+            && !text.contains("released"),
         "{text}"
     );
     let ready = api

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use amend::{WaveDelta, amend};
-pub use compile::{Compiled, compile};
+pub use compile::{Compiled, compile, is_note};
 pub use difference::difference;
 pub use order::{bucket, hash};
 

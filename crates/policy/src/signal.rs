@@ -11,6 +11,7 @@ pub mod trust;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 
 pub use self::subject::{Reach, Subject};
 pub use self::trust::Trust;
@@ -229,10 +230,89 @@ pub struct Signal {
     pub raw: Digest,
 }
 
-/// Writes a vendor, product or label the way all of them are compared: one blank between words and none around them,
-/// in lower case. (The catalogue of CISA has products with a blank at the end.)
+/// Writes a vendor, product or label the way all of them are compared: without case and in one Unicode form (NFKC), one
+/// blank between words and none around them. (The catalogue of CISA has products with a blank at the end; a name typed on
+/// one system is composed and on another one not.) By full case folding: `Straße` and `STRASSE` are the same.
 #[must_use]
 pub fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return words_of(&text.to_ascii_lowercase());
+    }
+    let mut now = text.to_owned();
+    // Folding may leave what composes anew; what is folded twice is the same as once.
+    for _ in 0..FOLDS_MAX {
+        let next = folded_once(&now);
+        if next == now {
+            break;
+        }
+        now = next;
+    }
+    now
+}
+
+/// After how many times a text no longer changes. Three were enough for every character there is.
+const FOLDS_MAX: usize = 8;
+
+fn folded_once(text: &str) -> String {
+    let composed: String = text.nfkc().collect();
+    // Upper case writes `ß` as `SS` and knows one sigma; letter by letter, lower case has one as well.
+    let upper = composed.to_lowercase().to_uppercase();
+    let lower: String = upper.chars().flat_map(char::to_lowercase).collect();
+    let composed: String = lower.nfkc().collect();
+    words_of(&composed)
+}
+
+fn words_of(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").to_lowercase()
+    words.join(" ")
+}
+
+/// Says whether two names mean the same, however they are written.
+#[must_use]
+pub fn same(one: &str, other: &str) -> bool {
+    one == other
+        || one.eq_ignore_ascii_case(other)
+        || (!(one.is_ascii() && other.is_ascii()) && folded(one) == folded(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_same_however_it_is_written() {
+        for (one, other) in [
+            ("Müller", "Mu\u{308}ller"),
+            ("MÜLLER", "mu\u{308}ller"),
+            ("Straße", "STRASSE"),
+            ("Ｍicrosoft", "microsoft"),
+            ("Ǆ", "dž"),
+            ("ΣΑΣ", "σας"),
+            ("ẞ", "ß"),
+            ("Contoso\u{a0}AG ", "contoso ag"),
+        ] {
+            assert_eq!(folded(one), folded(other), "{one} and {other}");
+            assert!(same(one, other), "{one} and {other}");
+        }
+        assert!(!same("Muller", "Müller"));
+        assert!(!same("acme", "acme corp"));
+    }
+
+    #[test]
+    fn every_character_is_folded_for_good_at_once() {
+        for character in char::MIN..=char::MAX {
+            let once = folded(&character.to_string());
+            assert_eq!(folded(&once), once, "{character:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_folded_stays_as_it_is(text: String) {
+            let once = folded(&text);
+            prop_assert_eq!(folded(&once), once);
+        }
+    }
 }

@@ -51,7 +51,12 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 error, 2 difference present, 3 held, 4 halted, 5 stale plan.
-Stop everything now:  tidegate halt --everything --reason \"…\"";
+Stop everything now:          tidegate halt --everything --reason \"…\"
+Why does nothing move?        tidegate why-not-now ROLLOUT
+What holds, and by which rule? tidegate hold list
+Why did a rule hold?          tidegate policy explain SIGNAL --target TARGET
+What would rules have done?   tidegate policy replay my-rules.yaml --stored
+Is a feed answering?          tidegate source poll NAME";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -115,7 +120,7 @@ enum Command {
     },
     /// Start a revert that enough people have approved
     RevertStart(revert::Yes),
-    /// Holds: list, show
+    /// Holds: list, show, review, owner
     #[command(subcommand)]
     Hold(hold::HoldCommand),
     /// Look at everything the release of a halt would meet
@@ -142,13 +147,13 @@ enum Command {
     /// Signals: send, list
     #[command(subcommand)]
     Signal(signal::SignalCommand),
-    /// Sources that report by signed webhooks: create, list, revoke
+    /// Sources that report, or are asked: create, list, poll, revoke
     #[command(subcommand)]
     Source(source::SourceCommand),
-    /// Endpoints that are told what happens: create, list, test, revive, revoke
+    /// Endpoints that are told what happens: create, list, test, skip, revive, revoke
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
-    /// Policy sets: test, diff, propose, approve, list, show
+    /// Policy sets: test, diff, replay, explain, schema, propose, approve, list, show, target
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// The audit trail

@@ -214,6 +214,22 @@ fn roster_digest(population: &Population, roster: &[Ordinal]) -> Digest {
     builder.finish()
 }
 
+/// What is said where the spec leaves out what becomes of people who join later.
+const NOBODY_JOINS: &str = "people who join after this plan was made are in none of its waves: import them before the start and plan again, or say `late_joiners`";
+
+fn no_rate() -> String {
+    format!(
+        "no rate is given: the timeline assumes {} people a second",
+        timeline::ASSUMED_PER_SECOND
+    )
+}
+
+/// Says whether a sentence of a plan only names a default that the spec leaves as it is: nothing to be warned of.
+#[must_use]
+pub fn is_note(sentence: &str) -> bool {
+    sentence == NOBODY_JOINS || sentence == no_rate()
+}
+
 fn finish(
     spec: &Spec,
     population: &Population,
@@ -229,17 +245,10 @@ fn finish(
     };
     let mut warnings = assignment.warnings;
     if spec.rate.is_none() {
-        let sentence = format!(
-            "no rate is given: the timeline assumes {} people a second",
-            timeline::ASSUMED_PER_SECOND
-        );
-        warnings.push(sentence);
+        warnings.push(no_rate());
     }
     if spec.late_joiners == LateJoiners::None {
-        warnings.push(
-            "people who join after this plan was made are in none of its waves: import them before the start and plan again, or say `late_joiners`"
-                .to_owned(),
-        );
+        warnings.push(NOBODY_JOINS.to_owned());
     }
     if unassigned > 0 {
         warnings.push(format!(

@@ -181,10 +181,12 @@ fn wave_line(
         WaveStatus::Open {} if is_kept && left == 0 && wave.facts.on_the_way() == 0 => None,
         WaveStatus::Open {} => Some(open(wave, now)),
         WaveStatus::Waiting {} => Some(waiting(wave)),
+        // Everybody has answered: that it is not noted is for a hold, which is what there is to say. Who came back to the
+        // queue is begun as in an open wave.
         WaveStatus::Draining { .. }
-            if is_kept && wave.facts.on_the_way() + wave.facts.counts().unknown == 0 =>
+            if wave.facts.on_the_way() + wave.facts.counts().unknown == 0 =>
         {
-            None
+            (left > 0).then(|| open(wave, now))
         }
         WaveStatus::Draining { until } => Some(ReportLine::Silent {
             wave: number,

@@ -153,6 +153,66 @@ pub fn lifecycle_of(said: &str) -> Lifecycle {
     }
 }
 
+/// A word of a report that is not known: it was kept as `other` or `unknown`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownWord {
+    /// The field.
+    pub field: &'static str,
+    /// What it says.
+    pub word: String,
+    /// What it became.
+    pub kept_as: &'static str,
+    /// The words that are known.
+    pub known: Vec<&'static str>,
+}
+
+/// Returns the words of a report that are not known. None of them is an error, but whoever writes for us should hear of a
+/// slip: a severity that nobody knows is judged as rules say that silence is.
+#[must_use]
+pub fn unknown_words(report: &Value) -> Vec<UnknownWord> {
+    let said = |field: &str| report.get(field).filter(|said| !said.is_null());
+    let is = |field: &str, known: &dyn Fn(&str) -> bool| {
+        let said = said(field)?;
+        let is_known = said.as_str().is_some_and(known);
+        (!is_known).then(|| word(Some(said)).unwrap_or_else(|| line(&said.to_string())))
+    };
+    let kind = is("kind", &|word| kind_of(word).is_some());
+    let severity = is("severity", &|word| {
+        severity_of(word) != Severity::Unknown || plain(word) == Severity::Unknown.name()
+    });
+    let lifecycle = is("lifecycle", &|word| {
+        lifecycle_of(word) != Lifecycle::Unknown || plain(word) == Lifecycle::Unknown.name()
+    });
+    let names = [
+        SignalKind::ALL
+            .iter()
+            .map(|one| one.name())
+            .collect::<Vec<_>>(),
+        Severity::ALL.iter().map(|one| one.name()).collect(),
+        Lifecycle::ALL.iter().map(|one| one.name()).collect(),
+    ];
+    let kept_as = [
+        SignalKind::Other.name(),
+        Severity::Unknown.name(),
+        Lifecycle::Unknown.name(),
+    ];
+    ["kind", "severity", "lifecycle"]
+        .into_iter()
+        .zip([kind, severity, lifecycle])
+        .zip(kept_as)
+        .zip(names)
+        .filter_map(|(((field, word), kept_as), known)| {
+            let word = line(&word?);
+            Some(UnknownWord {
+                field,
+                word,
+                kept_as,
+                known,
+            })
+        })
+        .collect()
+}
+
 /// Returns the label that a word stands for, with or without `TLP:`; WHITE is what CLEAR was called.
 #[must_use]
 pub fn tlp_of(said: &str) -> Option<Tlp> {
@@ -259,6 +319,30 @@ pub(super) mod tests {
 
     fn read_manual(report: &Value) -> Result<Signal, Unreadable> {
         manual(report.to_string().as_bytes(), "one", &origin())
+    }
+
+    #[test]
+    fn words_that_are_not_known_are_named_with_those_that_are() {
+        let slips = json!({"kind": "vendor_breech", "severity": 9, "lifecycle": "opend"});
+        let found = unknown_words(&slips);
+        let said: Vec<(&str, &str, &str)> = found
+            .iter()
+            .map(|one| (one.field, one.word.as_str(), one.kept_as))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                ("kind", "vendor_breech", "other"),
+                ("severity", "9", "unknown"),
+                ("lifecycle", "opend", "unknown"),
+            ]
+        );
+        assert!(found[1].known.contains(&"critical"), "{found:?}");
+        let good = json!({"kind": "Vendor-Breach", "severity": "moderate", "lifecycle": null});
+        assert_eq!(unknown_words(&good), []);
+        let honest = json!({"kind": "other", "severity": "unknown", "lifecycle": "unknown"});
+        assert_eq!(unknown_words(&honest), []);
+        assert_eq!(unknown_words(&json!([])), []);
     }
 
     #[test]

@@ -10,10 +10,10 @@ use super::tally::Tally;
 use super::{Counted, Effect, Reaches, Rule, SignalTest, TextField, When, Window};
 use crate::named::named;
 use crate::signal::{Severity, Signal, Trust};
-use crate::time::{Seconds, Timestamp};
+use crate::time::Seconds;
 
-/// What is seen of a window when the rest of the rule does not hold.
-pub const NOT_COUNTED: &str = "not counted: the rest does not hold";
+/// What stands behind the count of a window when the rest of the rule does not hold.
+pub const NOT_COUNTED: &str = "this is not counted: the rest does not hold";
 /// How many words of a list are named.
 const WORDS_SHOWN: usize = 6;
 
@@ -102,15 +102,15 @@ impl Rule {
             let all = Asking {
                 signal,
                 target,
-                at: None,
+                is_counted: false,
             };
             // What is left when every window is reached is what windows count.
-            let rest = all.of(&self.when, &mut [].iter());
+            let rest = all.of(&self.when, &mut memory.0.iter());
             if !rest.holds {
                 return rest;
             }
             let counted = Asking {
-                at: Some(signal.received_at),
+                is_counted: true,
                 ..all
             };
             counted.of(&self.when, &mut memory.0.iter())
@@ -157,8 +157,8 @@ impl Judge {
 struct Asking<'a> {
     signal: &'a Signal,
     target: &'a TargetFacts,
-    /// When windows end; `None`: they count as reached and are not asked.
-    at: Option<Timestamp>,
+    /// Whether windows count it; otherwise they pass for reached.
+    is_counted: bool,
 }
 
 impl Asking<'_> {
@@ -182,12 +182,12 @@ impl Asking<'_> {
             }
             When::Signal(test) => self.test(test),
             When::Window(window) => {
+                let at = self.signal.received_at;
                 let tally = windows.next();
-                let (holds, seen) = match (tally, self.at) {
-                    (Some(tally), Some(at)) => {
-                        (tally.is_reached(at), counted(tally.counted_at(at), window))
-                    }
-                    (Some(_) | None, _) => (true, NOT_COUNTED.to_owned()),
+                let count = counted(tally.map_or(0, |tally| tally.counted_at(at)), window);
+                let (holds, seen) = match tally.filter(|_| self.is_counted) {
+                    Some(tally) => (tally.is_reached(at), count),
+                    None => (true, format!("{count}; {NOT_COUNTED}")),
                 };
                 leaf(window_text(window), seen, holds)
             }
@@ -339,10 +339,9 @@ fn window_text(window: &Window) -> String {
 
 fn counted(count: usize, window: &Window) -> String {
     let most = usize::try_from(window.at_least).unwrap_or(usize::MAX);
-    match count >= most {
-        true => format!("{count} or more"),
-        false => count.to_string(),
-    }
+    let or_more = if count >= most { " or more" } else { "" };
+    let (most, within) = (window.at_least, span(window.within));
+    format!("{count}{or_more} of {most} within {within}")
 }
 
 fn one_of<'a>(field: &str, list: impl Iterator<Item = &'a str>) -> String {
@@ -368,4 +367,48 @@ fn span(time: Seconds) -> String {
         }
     }
     format!("{}s", time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Format;
+    use crate::set::PolicySet;
+    use crate::set::replay::line::history;
+
+    #[test]
+    fn a_window_is_shown_with_its_count_also_when_the_rest_does_not_hold() {
+        let rules = "policy_set: p\nrules:\n  - id: r\n    says: s\n    when:\n      all: [{signal: kind, equals: session_theft}, \
+                     {window: 10m, at_least: 5}]\n    trust_at_least: signed\n    then: {verdict: hold, kind: gate, scope: target}\n";
+        let set = PolicySet::parse(rules, Format::Yaml).unwrap();
+        let target = TargetFacts::default();
+        let line = |kind: &str, minute: usize| {
+            format!(
+                r#"{{"kind": "{kind}", "severity": "high", "received_at": "2026-01-01T00:0{minute}:00Z"}}"#
+            )
+        };
+        let text: Vec<String> = (0..6).map(|minute| line("session_theft", minute)).collect();
+        let signals = history(&text.join("\n")).unwrap();
+        let mut judge = Judge::new(set.rules, vec![target]);
+        let seen = |judge: &Judge, signal: &Signal| {
+            let explained = judge.explain(signal).remove(0).condition.unwrap();
+            explained.parts[1].seen.clone().unwrap()
+        };
+        for one in &signals[..2] {
+            judge.take(&one.signal);
+        }
+        assert_eq!(seen(&judge, &signals[2].signal), "3 of 5 within 10m");
+        let other = history(&line("other", 2)).unwrap();
+        assert_eq!(
+            seen(&judge, &other[0].signal),
+            format!("2 of 5 within 10m; {NOT_COUNTED}")
+        );
+        for one in &signals[2..5] {
+            judge.take(&one.signal);
+        }
+        assert_eq!(
+            seen(&judge, &signals[5].signal),
+            "5 or more of 5 within 10m"
+        );
+    }
 }

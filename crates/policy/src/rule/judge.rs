@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::tally::Tally;
 use super::{Counted, Effect, Rule, SignalTest, TextField, When};
 use crate::named::named;
-use crate::signal::{Severity, Signal};
+use crate::signal::{Severity, Signal, folded, same};
 use crate::time::Timestamp;
 
 /// What rules know of a target.
@@ -20,9 +20,9 @@ use crate::time::Timestamp;
 pub struct TargetFacts {
     /// Its name.
     pub name: String,
-    /// Whose product it is, in lower case.
+    /// Whose product it is, as somebody wrote it; compared by `signal::same`.
     pub vendor: Option<String>,
-    /// Which products it uses, in lower case; empty: all of the vendor.
+    /// Which products it uses, the same way; empty: all of the vendor.
     pub products: BTreeSet<String>,
     /// Its tenant at the vendor; `None`: any.
     pub tenant: Option<String>,
@@ -324,7 +324,7 @@ fn holds(
 
 /// Returns what a window tells signals apart by.
 fn key_of(counted: Counted, signal: &Signal) -> String {
-    let text = |part: &Option<String>| part.clone().unwrap_or_default().to_lowercase();
+    let text = |part: &Option<String>| part.as_deref().map(folded).unwrap_or_default();
     match counted {
         // A NUL is in no name of a source.
         Counted::Signals => format!("{}\0{}", signal.source, signal.external_id),
@@ -345,10 +345,7 @@ fn is_about_target(part: &When) -> bool {
 }
 
 fn is_one_of(text: &str, any_of: &[String]) -> bool {
-    any_of.iter().any(|one| {
-        one.eq_ignore_ascii_case(text)
-            || (!(one.is_ascii() && text.is_ascii()) && one.to_lowercase() == text.to_lowercase())
-    })
+    any_of.iter().any(|one| same(one, text))
 }
 
 impl SignalTest {
@@ -402,7 +399,7 @@ impl SignalTest {
             Self::VendorOfTarget => {
                 let ours = target.vendor.as_deref().ok_or(Fault::TargetHasNoVendor)?;
                 let theirs = signal.vendor.as_deref().ok_or(Fault::SignalHasNoVendor)?;
-                ours == theirs
+                same(ours, theirs)
             }
             Self::TenantOfTarget => {
                 let ours = target.tenant.as_deref();
@@ -416,6 +413,10 @@ impl SignalTest {
                 signal.products.is_empty()
                     || target.products.is_empty()
                     || !signal.products.is_disjoint(&target.products)
+                    || signal
+                        .products
+                        .iter()
+                        .any(|one| target.products.iter().any(|ours| same(one, ours)))
             }
             Self::Reach(reach) => signal.subject.reach() == *reach,
             Self::Labels(labels) => signal.labels.iter().any(|one| is_one_of(one, labels)),
@@ -465,7 +466,7 @@ impl Judge {
         let mut without_vendor = Vec::new();
         for (place, target) in targets.iter().enumerate() {
             match &target.vendor {
-                Some(vendor) => by_vendor.entry(vendor.clone()).or_default().push(place),
+                Some(vendor) => by_vendor.entry(folded(vendor)).or_default().push(place),
                 None => without_vendor.push(place),
             }
         }
@@ -500,7 +501,8 @@ impl Judge {
         let mut decisions = Vec::new();
         // Without a vendor it may be about any: then each target is looked at.
         let theirs = signal.vendor.as_ref().map(|vendor| {
-            let known = self.by_vendor.get(vendor);
+            // What an older version kept is folded as that did.
+            let known = self.by_vendor.get(&folded(vendor));
             known.unwrap_or(&self.without_vendor)
         });
         for (place, rule) in self.rules.iter().enumerate() {

@@ -110,12 +110,13 @@ fn when(node: Node, path: &str, errors: &mut Errors, places: &mut Places) -> Opt
         "all" | "any" => {
             let mut parts = Vec::new();
             for (number, part) in list(node, &at, errors)?.into_iter().enumerate() {
-                parts.extend(when(part, &format!("{at}[{number}]"), errors, places));
+                parts.push(when(part, &format!("{at}[{number}]"), errors, places));
             }
-            Some(if word == "all" {
-                When::All(parts)
-            } else {
-                When::Any(parts)
+            // Without a part that cannot be read it would be another condition, and what is said of that another mistake.
+            let parts: Option<Vec<When>> = parts.into_iter().collect();
+            parts.map(match word {
+                "all" => When::All,
+                _ => When::Any,
             })
         }
         "not" => when(node, &at, errors, places).map(|part| When::Not(Box::new(part))),
@@ -126,7 +127,10 @@ fn when(node: Node, path: &str, errors: &mut Errors, places: &mut Places) -> Opt
         "window" => window(&node, &at, &mut fields, errors).map(When::Window),
         _ => source_test(&node, &at, &mut fields, errors),
     };
-    fields.end(errors);
+    // What belongs to a test that cannot be read is not known to be wrong.
+    if read.is_some() {
+        fields.end(errors);
+    }
     read
 }
 

@@ -27,9 +27,12 @@ pub(super) fn reported(one: &Written) -> String {
 #[must_use]
 pub fn tell(story: &Story, width: usize) -> Vec<String> {
     let mut lines = wrapped(
-        "Midnight Blizzard, as it became known, and what the rules of this scenario make of it. The days and \
-         facts are public; where a day is not, it says so. The plan of 14 waves, the hours, and when people \
-         asked for a release are assumed.",
+        &format!(
+            "Midnight Blizzard, as it became known, and what the rules of `{}` make of it. The days and \
+             facts are public; where a day is not, it says so. The plan of 14 waves, the hours, and when people \
+             asked for a release are assumed.",
+            story.timeline.policy
+        ),
         width,
         0,
     );

@@ -201,6 +201,24 @@ fn what_is_wrong_is_named_with_its_line() {
 }
 
 #[test]
+fn one_mistake_is_one_error() {
+    for when in [
+        "{all: [{signal: kind, equals: breach}]}",
+        "{any: [{signal: kinds, equals: vendor_breach}]}",
+        "{all: [{signal: kind, equals: other}, {not: {signal: kind}}]}",
+        "{all: [{window: soon, at_least: 3}, {signal: kind, equals: other}]}",
+    ] {
+        let text = one(when, "signed_fresh", HALT);
+        let errors = PolicySet::parse(&text, Format::Yaml).unwrap_err().0;
+        assert_eq!(errors.len(), 1, "{when}: {errors:#?}");
+    }
+    let two = "{all: [{signal: kind, equals: breach}, {signal: kinds, equals: other}]}";
+    let text = one(two, "signed_fresh", HALT);
+    let errors = PolicySet::parse(&text, Format::Yaml).unwrap_err().0;
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+}
+
+#[test]
 fn a_set_that_nests_or_grows_without_end_is_refused_at_load() {
     let nested = format!(
         "{}{{signal: kind, equals: other}}{}",

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::same;
 use crate::named::named;
 
 /// Whom a signal is about. A part that is missing stands for everybody, as in complex subjects of Shared
@@ -63,14 +64,14 @@ impl Subject {
     pub fn touches_tenant(&self, tenant: &str) -> bool {
         self.tenant
             .as_deref()
-            .is_none_or(|named| named.eq_ignore_ascii_case(tenant))
+            .is_none_or(|named| same(named, tenant))
     }
 
     /// Says whether it is about a user of a tenant.
     #[must_use]
     pub fn touches_user(&self, tenant: &str, user: &str) -> bool {
         let named = self.user.as_deref();
-        self.touches_tenant(tenant) && named.is_none_or(|named| named.eq_ignore_ascii_case(user))
+        self.touches_tenant(tenant) && named.is_none_or(|named| same(named, user))
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::context::{Context, text_of};
+use super::context::{Context, second_of, text_of};
 use super::error::CliError;
 use super::table::Table;
 
@@ -35,11 +35,11 @@ pub async fn run(context: &Context, command: AuditCommand) -> Result<(), CliErro
             let path = format!("/v1/audit?{from}&limit={}", limit.min(1000));
             let items = context.client.list(&path, limit).await?;
             context.show(&Value::from(items), |items| {
-                let mut table = Table::new(&[">seq", "at", "who", "did", "to what"]);
+                let mut table = Table::new(&[">seq", "at", "who", "did", "to what"]).keeping();
                 for item in items.as_array().into_iter().flatten() {
                     table.row([
                         text_of(item, "/seq"),
-                        text_of(item, "/at"),
+                        second_of(item, "/at"),
                         text_of(item, "/actor"),
                         text_of(item, "/action"),
                         text_of(item, "/subject"),

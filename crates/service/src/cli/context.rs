@@ -116,7 +116,7 @@ impl Context {
             None => {
                 let said = std::env::var("COLUMNS").ok();
                 let said = said.and_then(|text| text.parse::<usize>().ok());
-                said.map_or(120, |columns| columns.max(40))
+                said.map_or(100, |columns| columns.max(40))
             }
         }
     }
@@ -148,6 +148,26 @@ pub fn text_of(answer: &Value, pointer: &str) -> String {
         Some(Value::Number(number)) => number.to_string(),
         Some(Value::Bool(truth)) => truth.to_string(),
         _ => "–".to_owned(),
+    }
+}
+
+/// Reads an instant out of an answer and writes it to the minute, as tables do.
+#[must_use]
+pub fn minute_of(answer: &Value, pointer: &str) -> String {
+    written_of(answer, pointer, "%Y-%m-%d %H:%MZ")
+}
+
+/// The same to the second, where many things happen within a minute.
+#[must_use]
+pub fn second_of(answer: &Value, pointer: &str) -> String {
+    written_of(answer, pointer, "%Y-%m-%d %H:%M:%SZ")
+}
+
+fn written_of(answer: &Value, pointer: &str, form: &str) -> String {
+    let text = text_of(answer, pointer);
+    match text.parse::<Timestamp>() {
+        Ok(at) => at.format(form).to_string(),
+        Err(_) => text,
     }
 }
 

@@ -4,8 +4,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::escape;
-use super::context::{Context, text_of};
+use super::context::{Context, count_of, text_of};
 use super::error::CliError;
+use super::table::several;
 
 /// What to do about emergencies.
 #[derive(Debug, Subcommand)]
@@ -101,10 +102,10 @@ fn lines(view: &Value) -> Vec<String> {
     let mut lines = vec![
         format!("{}  {}", text_of(view, "/id"), text_of(view, "/standing")),
         format!(
-            "  {}, waves {}, {} minutes, incident {}",
+            "  {}, waves {}, {}, incident {}",
             text_of(view, "/rollout"),
             waves.join(", "),
-            text_of(view, "/minutes"),
+            several(count_of(view, "/minutes"), "minute"),
             text_of(view, "/incident")
         ),
         format!("  {}", text_of(view, "/reason")),

@@ -1,5 +1,7 @@
 //! Commands about holds: which are in force, who looks at them, and letting one go.
 
+mod list;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -9,11 +11,11 @@ use serde_json::{Value, json};
 use tidegate_orchestrator::ids::Timestamp;
 
 use super::client::escape;
-use super::context::{Change, Context, count_of, text_of};
+use super::context::{Change, Context, count_of, minute_of, text_of};
 use super::error::{CliError, Exit};
 use super::instant;
-use super::screen::unseen;
-use super::table::grouped;
+use super::screen::{counted, unseen};
+use super::table::{grouped, several, wrap, wrap_in};
 
 /// How often somebody who waits for silence asks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -31,6 +33,9 @@ pub enum HoldCommand {
         /// Only those that nobody has looked at when somebody should have
         #[arg(long)]
         overdue: bool,
+        /// Each by itself, also what one rule holds for one signal at many targets
+        #[arg(long)]
+        each: bool,
     },
     /// Show one hold, and how many people it stops
     Show {
@@ -84,7 +89,7 @@ pub struct Release {
 /// As the service answers.
 pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError> {
     match command {
-        HoldCommand::List { all, overdue } => {
+        HoldCommand::List { all, overdue, each } => {
             let (path, none) = match (all, overdue) {
                 (true, _) => ("/v1/holds", "nothing has been held"),
                 (false, true) => ("/v1/holds?overdue=true", "no review is overdue"),
@@ -96,7 +101,7 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
                 if holds.is_empty() {
                     return vec![none.to_owned()];
                 }
-                holds.iter().flat_map(hold_lines).collect()
+                list::lines(holds, each, context.width())
             });
         }
         HoldCommand::Show { hold } => {
@@ -104,7 +109,7 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
                 .client
                 .get(&format!("/v1/holds/{}", escape(&hold)))
                 .await?;
-            context.show(&answer, shown);
+            context.show(&answer, |hold| shown(hold, context.width()));
         }
         HoldCommand::Review(command) => review(context, &command).await?,
         HoldCommand::Owner(command) => owner(context, &command).await?,
@@ -113,8 +118,8 @@ pub async fn run(context: &Context, command: HoldCommand) -> Result<(), CliError
 }
 
 /// A hold with everything that is known of it; its people in words.
-fn shown(hold: &Value) -> Vec<String> {
-    let mut lines = hold_lines(hold);
+fn shown(hold: &Value, width: usize) -> Vec<String> {
+    let mut lines = entry_lines(hold, width);
     let has = |pointer: &str| hold.pointer(pointer).is_some_and(|value| !value.is_null());
     let actors = hold.get("actors").and_then(Value::as_array);
     let actors: Vec<&str> = actors
@@ -122,19 +127,18 @@ fn shown(hold: &Value) -> Vec<String> {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    lines.push(format!(
-        "  owner {} · asked for by {} · epoch {} · effect on people already moved: {}",
+    let owner = format!(
+        "owner {} · asked for by {} · epoch {} · effect on people already moved: {}",
         text_of(hold, "/owner"),
         actors.join(", "),
         text_of(hold, "/epoch"),
         text_of(hold, "/effect")
-    ));
+    );
+    lines.extend(wrap_in(&owner, 2, width));
     if has("/reported") {
         lines.push(format!(
-            "  rule {} · {} signals, the worst {} · policy {}",
+            "  rule {} · policy {}",
             text_of(hold, "/reported/rule"),
-            count_of(hold, "/reported/signals"),
-            text_of(hold, "/reported/worst"),
             text_of(hold, "/reported/policy")
                 .chars()
                 .take(12)
@@ -185,7 +189,10 @@ pub fn people_lines(people: &Value) -> Vec<String> {
     let texts = |pointer| people.pointer(pointer).and_then(Value::as_array);
     let mut lines = Vec::new();
     if let Some(now) = people.get("now").filter(|now| !now.is_null()) {
-        lines.push(format!("people in {} rollouts", text_of(now, "/rollouts")));
+        lines.push(format!(
+            "people in {}",
+            several(count_of(now, "/rollouts"), "rollout")
+        ));
     }
     for sentence in texts("/sentences").into_iter().flatten() {
         lines.push(format!("  {}", sentence.as_str().unwrap_or_default()));
@@ -322,38 +329,41 @@ pub fn is_quiet(hold: &Value) -> bool {
 }
 
 /// A hold in a few lines: the id is whole, because releasing it needs it.
-fn hold_lines(hold: &Value) -> Vec<String> {
+fn entry_lines(hold: &Value, width: usize) -> Vec<String> {
     let scope = text_of(hold, "/covers");
-    let mut lines = vec![
-        format!(
-            "{} of {scope}, since {} by {}",
-            text_of(hold, "/kind"),
-            text_of(hold, "/placed_at"),
-            text_of(hold, "/placed_by")
-        ),
-        format!("  {}", text_of(hold, "/reason")),
-        format!("  {}", text_of(hold, "/id")),
-    ];
+    let head = format!(
+        "{} of {scope}, since {} by {}",
+        text_of(hold, "/kind"),
+        minute_of(hold, "/placed_at"),
+        text_of(hold, "/placed_by")
+    );
+    let mut below = vec![text_of(hold, "/reason")];
+    let signals = count_of(hold, "/reported/signals");
+    if signals > 0 {
+        below.push(counted(signals, &text_of(hold, "/reported/worst")));
+    }
+    below.push(text_of(hold, "/id"));
     if hold.get("released_at").is_some_and(|at| !at.is_null()) {
-        lines.push(format!(
-            "  released {} by {}: {}",
-            text_of(hold, "/released_at"),
+        below.push(format!(
+            "released {} by {}: {}",
+            minute_of(hold, "/released_at"),
             text_of(hold, "/released_by"),
             text_of(hold, "/release_reason")
         ));
     } else {
-        lines.push(format!("  {}", text_of(hold, "/sentence")));
+        below.push(text_of(hold, "/sentence"));
     }
-    lines.extend(part_line(hold).map(|line| format!("  {line}")));
+    below.extend(part_line(hold));
     let overdue = hold.get("overdue_since").and_then(Value::as_str);
     let overdue = overdue.and_then(|at| at.parse::<Timestamp>().ok());
     let gone = hold.get("owner_gone") == Some(&Value::Bool(true));
     let owner = gone.then(|| text_of(hold, "/owner"));
     let unseen = unseen(overdue, owner.as_ref());
     if !unseen.is_empty() {
-        lines.push(format!("  {}", unseen.join(" · ")));
+        below.push(unseen.join(" · "));
     }
-    lines
+    let below = below.iter().flat_map(|text| wrap_in(text, 2, width));
+    wrap(&head, width).into_iter().chain(below).collect()
 }
 
 /// Says whether the release of a halt would be carried out now, and what it waits for.

@@ -262,7 +262,11 @@ pub fn plan_lines(answer: &Value, width: usize) -> Vec<String> {
         grouped(count_of(answer, "/unassigned"))
     ));
     // Warnings first: one that matters must not be lost below many overlaps.
-    for (field, word) in [("warnings", "warning"), ("overlaps", "overlap")] {
+    for (field, word) in [
+        ("warnings", "warning"),
+        ("overlaps", "overlap"),
+        ("notes", "note"),
+    ] {
         let items = answer.get(field).and_then(Value::as_array);
         let items = items.map(Vec::as_slice).unwrap_or_default();
         for item in items.iter().take(SENTENCES_SHOWN) {

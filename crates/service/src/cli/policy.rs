@@ -14,7 +14,7 @@ use tidegate_policy::set::{PolicySet, schema};
 use super::client::{Document, escape};
 use super::context::{Context, text_of};
 use super::error::{CliError, Exit};
-use super::table::Table;
+use super::table::{Table, several};
 use super::tame::tamed;
 
 /// What to do with policy sets.
@@ -65,17 +65,17 @@ pub enum PolicyCommand {
     Target {
         /// The name or id of the target
         target: String,
-        /// Whose product it is, such as microsoft
+        /// Whose product it is, such as microsoft. Without it nothing changes, and what is known is shown
         #[arg(long)]
-        vendor: String,
+        vendor: Option<String>,
         /// The products it uses; all of the vendor's unless said
-        #[arg(long, value_delimiter = ',')]
+        #[arg(long, value_delimiter = ',', requires = "vendor")]
         products: Vec<String>,
         /// Its tenant at the vendor; any unless said
-        #[arg(long)]
+        #[arg(long, requires = "vendor")]
         tenant: Option<String>,
         /// The sources that it needs: when one is blind, rules about that hold
-        #[arg(long, value_delimiter = ',')]
+        #[arg(long, value_delimiter = ',', requires = "vendor")]
         sources: Vec<String>,
     },
 }
@@ -135,8 +135,8 @@ pub async fn run(context: &Context, command: PolicyCommand) -> Result<(), CliErr
             tenant,
             sources,
         } => {
-            let facts = json!({"vendor": vendor, "products": products, "tenant": tenant, "sources": sources});
-            know(context, &target, &facts).await
+            let facts = vendor.map(|vendor| json!({"vendor": vendor, "products": products, "tenant": tenant, "sources": sources}));
+            know(context, &target, facts.as_ref()).await
         }
     }
 }
@@ -160,14 +160,56 @@ async fn list(context: &Context) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn know(context: &Context, target: &str, facts: &Value) -> Result<(), CliError> {
+async fn know(context: &Context, target: &str, facts: Option<&Value>) -> Result<(), CliError> {
     let path = format!("/v1/targets/{}/facts", escape(target));
-    let answer: Value = context.client.put(&path, facts).await?;
-    context.show(&answer, |answer| {
-        let vendor = text_of(answer, "/vendor");
-        vec![format!("rules know `{target}` as a product of `{vendor}`")]
-    });
+    let answer: Value = match facts {
+        Some(facts) => context.client.put(&path, facts).await?,
+        None => context.client.get(&path).await?,
+    };
+    context.show(&answer, |answer| known(target, answer));
     Ok(())
+}
+
+/// What rules know of a target, and the command that says exactly that.
+fn known(target: &str, answer: &Value) -> Vec<String> {
+    let Some(vendor) = answer.get("vendor").and_then(Value::as_str) else {
+        return vec![format!(
+            "rules know nothing of `{target}`: say whose product it is with --vendor"
+        )];
+    };
+    let list = |field: &str| -> Vec<&str> {
+        let items = answer.get(field).and_then(Value::as_array);
+        let items = items.into_iter().flatten();
+        items.filter_map(Value::as_str).collect()
+    };
+    let tenant = answer.get("tenant").and_then(Value::as_str);
+    let (products, sources) = (list("products"), list("sources"));
+    let mut sentence = format!("rules know `{target}` as a product of `{vendor}`");
+    let mut command = format!(
+        "tidegate policy target {} --vendor {}",
+        quoted(target),
+        quoted(vendor)
+    );
+    for (words, option, values) in [
+        ("with", "products", products.join(",")),
+        ("in tenant", "tenant", tenant.unwrap_or_default().to_owned()),
+        ("needing", "sources", sources.join(",")),
+    ] {
+        if !values.is_empty() {
+            sentence.push_str(&format!(", {words} {}", values.replace(',', ", ")));
+            command.push_str(&format!(" --{option} {}", quoted(&values)));
+        }
+    }
+    vec![sentence, format!("  {command}")]
+}
+
+/// Writes a word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.,:@/".contains(letter);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 fn proposed(answer: &Value) -> Vec<String> {
@@ -238,10 +280,10 @@ fn test(context: &Context, file: &Path) -> Result<(), CliError> {
             .collect();
         let passed = set.tests.len() - failures.len();
         lines.push(format!(
-            "`{}`: {} rules, {passed} of {} tests pass, digest {}",
+            "`{}`: {}, {passed} of {} pass, digest {}",
             set.name,
-            set.rules.len(),
-            set.tests.len(),
+            several(long(set.rules.len()), "rule"),
+            several(long(set.tests.len()), "test"),
             set.digest()
                 .to_string()
                 .chars()
@@ -254,6 +296,10 @@ fn test(context: &Context, file: &Path) -> Result<(), CliError> {
         true => Ok(()),
         false => Err(CliError::Silent(Exit::Error)),
     }
+}
+
+fn long(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 fn diff(context: &Context, old: &Path, new: &Path) -> Result<(), CliError> {
@@ -276,5 +322,25 @@ fn diff(context: &Context, old: &Path, new: &Path) -> Result<(), CliError> {
     match loosens {
         true => Err(CliError::Silent(Exit::Difference)),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_target_is_said_with_the_command_that_says_it() {
+        let facts = json!({
+            "vendor": "microsoft", "products": ["entra id", "exchange online"], "tenant": null, "sources": ["siem"],
+        });
+        assert_eq!(
+            known("m365", &facts).join("\n"),
+            "rules know `m365` as a product of `microsoft`, with entra id, exchange online, needing siem\n  \
+             tidegate policy target m365 --vendor microsoft --products 'entra id,exchange online' --sources siem"
+        );
+        let nothing = known("m365", &json!({"vendor": null})).join("\n");
+        assert!(nothing.contains("know nothing of `m365`"), "{nothing}");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }

@@ -7,28 +7,31 @@ use tidegate_orchestrator::hold::review;
 use tidegate_orchestrator::ids::Timestamp;
 
 use super::palette::{Palette, Tone, mark};
-use super::table::{Table, cut, grouped};
+use super::table::{Table, cut, grouped, wrap, wrap_in};
 use crate::operations::view::{Counts, HoldView, RolloutView, WaveView};
 
 /// How wide a bar of progress is, in columns.
 const BAR: usize = 24;
+/// What stands before everything that is said of a hold below its first line.
+const BELOW: &str = "              ";
 
 /// Draws the screen, line by line, none wider than `width`.
 #[must_use]
 pub fn render(view: &RolloutView, now: Timestamp, width: usize, palette: Palette) -> Vec<String> {
     let mut lines = vec![head(view, palette)];
     if let Some(back) = &view.takes_back {
-        lines.push(format!("  {}", back.sentence));
+        lines.extend(wrap_in(&back.sentence, 2, width));
     }
     lines.extend(progress(view));
     for hold in view.holds.iter().filter(|hold| hold.released_at.is_none()) {
-        lines.extend(hold_lines(hold, now, palette));
+        lines.extend(hold_lines(hold, now, (width, palette)));
     }
     if let Some(reason) = &view.why_not_now {
-        lines.push(format!(
-            "  not now     {}",
-            palette.paint(Tone::Warn, &reason.sentence)
-        ));
+        let head = std::iter::once("  not now     ").chain(std::iter::repeat(BELOW));
+        let sentence = wrap(&reason.sentence, width.saturating_sub(BELOW.len()));
+        let said = head.zip(sentence);
+        lines
+            .extend(said.map(|(head, line)| format!("{head}{}", palette.paint(Tone::Warn, &line))));
     }
     lines.push(String::new());
     lines.extend(waves(view, now, palette).lines(width));
@@ -120,7 +123,7 @@ fn progress(view: &RolloutView) -> Vec<String> {
     lines
 }
 
-fn hold_lines(hold: &HoldView, now: Timestamp, palette: Palette) -> Vec<String> {
+fn hold_lines(hold: &HoldView, now: Timestamp, (width, palette): (usize, Palette)) -> Vec<String> {
     let tone = if hold.kind == "halt" {
         Tone::Bad
     } else {
@@ -138,26 +141,45 @@ fn hold_lines(hold: &HoldView, now: Timestamp, palette: Palette) -> Vec<String> 
         None if hold.quiesced => "quiesced: nobody can send".to_owned(),
         None => "not yet quiesced".to_owned(),
     };
-    let mut lines = vec![
-        format!(
-            "  {}  since {} ({}) by {} · {quiet} · {scope}",
-            palette.paint(tone, &format!("{:<10}", hold.kind)),
-            instant(hold.placed_at),
-            span(now - hold.placed_at),
-            hold.actors.join(", "),
-        ),
-        format!("              {} · hold {}", hold.reason, hold.id),
-    ];
-    if !hold.quiesced {
-        lines.push(format!("              {}", hold.sentence));
+    let first = format!(
+        "since {} ({}) by {} · {quiet} · {scope}",
+        instant(hold.placed_at),
+        span(now - hold.placed_at),
+        hold.actors.join(", "),
+    );
+    let kind = palette.paint(tone, &format!("{:<10}", hold.kind));
+    let below = |text: &str| wrap_in(text, BELOW.len(), width);
+    let mut lines = below(&first);
+    if let Some(line) = lines.first_mut() {
+        *line = format!("  {kind}  {}", line.trim_start());
     }
-    lines.extend(part.map(|part| format!("              {}", part.sentence)));
+    lines.extend(below(&format!("{} · hold {}", hold.reason, hold.id)));
+    if let Some(reported) = hold
+        .reported
+        .as_ref()
+        .filter(|reported| reported.signals > 0)
+    {
+        lines.extend(below(&counted(reported.signals, &reported.worst)));
+    }
+    if !hold.quiesced {
+        lines.extend(below(&hold.sentence));
+    }
+    lines.extend(part.iter().flat_map(|part| below(&part.sentence)));
     let unseen = unseen(hold.overdue_since, hold.owner_gone.then_some(&hold.owner));
     if !unseen.is_empty() {
-        let unseen = palette.paint(Tone::Warn, &unseen.join(" · "));
-        lines.push(format!("              {unseen}"));
+        let lost = below(&unseen.join(" · "));
+        lines.extend(lost.iter().map(|line| palette.paint(Tone::Warn, line)));
     }
     lines
+}
+
+/// Says how much was reported of what a rule holds, and how bad the worst of it is.
+#[must_use]
+pub fn counted(signals: u64, worst: &str) -> String {
+    match signals {
+        1 => format!("1 signal, severity {worst}"),
+        _ => format!("{} signals, the worst {worst}", grouped(signals)),
+    }
 }
 
 /// Says in a few words that nobody looks at a hold, if nobody does.

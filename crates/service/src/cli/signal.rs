@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tidegate_policy::signal::{Lifecycle, Severity, SignalKind};
 
 use super::client::escape;
-use super::context::{Context, text_of};
+use super::context::{Context, minute_of, text_of};
 use super::error::CliError;
-use super::table::Table;
+use super::table::{Table, wrap};
 
 /// What to do with signals.
 #[derive(Debug, Subcommand)]
@@ -102,23 +102,18 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
                 None => "/v1/signals".to_owned(),
             };
             let answer: Value = context.client.post(&path, &report).await?;
-            context.show(&answer, |answer| {
-                let admitted = answer.get("admitted").and_then(Value::as_u64);
-                vec![match admitted {
-                    Some(1..) => format!("admitted as {}", text_of(answer, "/ids/0")),
-                    _ => "known already: it counts once".to_owned(),
-                }]
-            });
+            context.show(&answer, |answer| taken(answer, context.width()));
         }
         SignalCommand::List { limit } => {
             let items = context.client.list("/v1/signals", limit).await?;
             context.show(&Value::from(items), |items| {
                 let mut table = Table::new(&[
                     "received", "source", "kind", "severity", "vendor", "outcome", "title",
-                ]);
+                ])
+                .wrapping();
                 for item in items.as_array().into_iter().flatten() {
                     table.row([
-                        text_of(item, "/signal/received_at"),
+                        minute_of(item, "/signal/received_at"),
                         text_of(item, "/signal/source"),
                         text_of(item, "/signal/kind"),
                         text_of(item, "/signal/severity"),
@@ -132,6 +127,21 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
         }
     }
     Ok(())
+}
+
+/// What became of a report, and which of its words are not known.
+fn taken(answer: &Value, width: usize) -> Vec<String> {
+    let admitted = answer.get("admitted").and_then(Value::as_u64);
+    let mut lines = vec![match admitted {
+        Some(1..) => format!("admitted as {}", text_of(answer, "/ids/0")),
+        _ => "known already: it counts once".to_owned(),
+    }];
+    let warnings = answer.get("warnings").and_then(Value::as_array);
+    for warning in warnings.into_iter().flatten() {
+        let sentence = format!("warning: {}", text_of(warning, "/sentence"));
+        lines.extend(wrap(&sentence, width));
+    }
+    lines
 }
 
 /// Refuses a word that nobody knows: to the service it would be `other` or `unknown`, which is for programs that say more

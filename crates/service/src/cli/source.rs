@@ -13,7 +13,7 @@ use super::client::escape;
 use super::context::{Context, text_of};
 use super::error::CliError;
 use super::screen;
-use super::table::Table;
+use super::table::{Table, several};
 
 /// What to do with sources.
 #[derive(Debug, Subcommand)]
@@ -198,7 +198,8 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
         SourceCommand::List => {
             let answer: Value = context.client.get("/v1/sources").await?;
             context.show(&answer, |answer| {
-                let mut table = Table::new(&["name", "profile", "vendor", "heard", "state"]);
+                let mut table =
+                    Table::new(&["name", "profile", "vendor", "heard", "state"]).wrapping();
                 for item in answer.as_array().into_iter().flatten() {
                     table.row([
                         text_of(item, "/name"),
@@ -228,11 +229,11 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
 fn polled(name: &str, answer: &Value) -> Vec<String> {
     let count = |field: &str| answer.pointer(field).and_then(Value::as_u64).unwrap_or(0);
     let mut lines = vec![format!(
-        "`{name}` answered: {} new, {} known, {} that report nothing ({} requests)",
+        "`{name}` answered: {} new, {} known, {} that report nothing ({})",
         count("/admitted"),
         count("/repeated"),
         count("/ignored"),
-        count("/requests")
+        several(count("/requests"), "request")
     )];
     if count("/refused") > 0 {
         let why = text_of(answer, "/refused_why");

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tidegate_orchestrator::hold::place::NO_REASON;
 use tidegate_orchestrator::ids::Timestamp;
+use tidegate_orchestrator::sentence;
 
 use super::client::escape;
 use super::condition;
@@ -15,6 +16,7 @@ use super::hold::{is_quiet, note_lines, part_line, people_lines, until_quiet};
 use super::screen::{count, settled};
 use super::table::grouped;
 use super::{instant, resume};
+use crate::operations::emergency::EmergencyView;
 use crate::operations::view::{RolloutView, WaveView};
 
 /// A rollout and why it is changed.
@@ -269,11 +271,11 @@ pub async fn cancel(context: &Context, cancel: &Cancel) -> Result<(), CliError> 
         steer.change.reason()?;
         let path = format!("/v1/rollouts/{}", escape(&steer.rollout));
         let view: RolloutView = context.client.get(&path).await?;
-        let people = grouped(count(&view.totals, "people").saturating_sub(settled(&view.totals)));
+        let left = count(&view.totals, "people").saturating_sub(settled(&view.totals));
+        let people = sentence::people(left);
         let name = &view.name;
-        let warning = format!(
-            "cancelling `{name}` gives up {people} people who have not been moved, for good"
-        );
+        let warning =
+            format!("cancelling `{name}` gives up {people} who have not been moved, for good");
         let said = match &cancel.confirm {
             Some(said) => Some(said.clone()),
             None => asked(&format!("{warning}; type its name to go on: ")),
@@ -319,7 +321,11 @@ async fn change(
     if steer.change.dry_run {
         let view: RolloutView = context.client.get(&path).await?;
         context.would(&match verb {
-            "resume" => resume::preview(&view),
+            "resume" => {
+                let emergencies = context.client.get(&format!("{path}/emergencies")).await?;
+                let emergencies: Vec<EmergencyView> = emergencies;
+                resume::preview(&view, &emergencies)
+            }
             _ => preview_of(verb, &view, wave),
         });
         return Ok(());
@@ -339,18 +345,13 @@ async fn change(
         .await?;
     context.show(&answer, |answer| {
         let (name, status) = (text_of(answer, "/name"), text_of(answer, "/status"));
-        let still = verb == "resume" && ["halted", "held", "paused"].contains(&status.as_str());
-        let mut lines = vec![if still {
-            format!("resume: the pauses on `{name}` are released; it is still {status}: `tidegate hold list` says by whom")
-        } else {
-            format!("{verb}: `{name}` is {status}")
-        }];
-        let pauses = before.iter().flat_map(resume::lifted);
-        lines.extend(pauses.map(|pause| format!("  let go: {}", resume::named(pause))));
-        if before.is_some() && lines.len() == 1 {
-            lines.push("  no pause of its own was in force".to_owned());
-        }
-        lines
+        let Some(before) = &before else {
+            return vec![format!("{verb}: `{name}` is {status}")];
+        };
+        let pauses: Vec<String> = resume::lifted(before).map(resume::named).collect();
+        let first = resume::said(&name, &status, pauses.len());
+        let pauses = pauses.iter().map(|pause| format!("  let go: {pause}"));
+        std::iter::once(first).chain(pauses).collect()
     });
     match text_of(&answer, "/status").as_str() {
         "halted" if verb != "cancel" => Err(CliError::Silent(Exit::Halted)),
@@ -386,8 +387,8 @@ fn preview_of(verb: &str, view: &RolloutView, wave: Option<u32>) -> String {
             )
         }
         "cancel" => format!(
-            "{} people would not be moved",
-            grouped(people.saturating_sub(settled(&view.totals)))
+            "{} would not be moved",
+            sentence::people(people.saturating_sub(settled(&view.totals)))
         ),
         other => format!("{other} would be carried out"),
     };

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::escape;
-use super::context::{Change, Context, text_of};
+use super::context::{Change, Context, minute_of, text_of};
 use super::error::CliError;
 use super::table::Table;
 
@@ -26,7 +26,7 @@ pub enum TokenCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// List the tokens, without their secrets
+    /// List the tokens, without their secrets; `-o json` has their ids
     List,
     /// Make a token worthless
     Revoke {
@@ -77,15 +77,14 @@ pub async fn run(context: &Context, command: TokenCommand) -> Result<(), CliErro
         TokenCommand::List => {
             let items = context.client.list("/v1/tokens", 1000).await?;
             context.show(&Value::from(items), |items| {
-                let mut table = Table::new(&["name", "person", "role", "created", "revoked", "id"]);
+                let mut table = Table::new(&["name", "person", "role", "created", "revoked"]);
                 for item in items.as_array().into_iter().flatten() {
                     table.row([
                         text_of(item, "/name"),
                         text_of(item, "/person"),
                         text_of(item, "/role"),
-                        text_of(item, "/created_at"),
-                        text_of(item, "/revoked_at"),
-                        text_of(item, "/id"),
+                        minute_of(item, "/created_at"),
+                        minute_of(item, "/revoked_at"),
                     ]);
                 }
                 table.lines(context.width())

@@ -5,12 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use console::Term;
 use serde_json::{Value, json};
+use tidegate_orchestrator::sentence::people;
 
 use super::client::escape;
 use super::context::{Context, OutputFormat, text_of};
 use super::error::{CliError, Exit};
 use super::screen;
-use super::table::Table;
+use super::table::{Table, wrap, wrap_in};
 use crate::operations::view::RolloutView;
 
 /// How often a live screen asks again.
@@ -126,7 +127,7 @@ fn print_view(context: &Context, view: &RolloutView) {
 async fn list(context: &Context) -> Result<(), CliError> {
     let items = context.client.list("/v1/rollouts", 1000).await?;
     context.show(&Value::from(items), |items| {
-        let mut table = Table::new(&["rollout", "status", "why nothing moves"]);
+        let mut table = Table::new(&["rollout", "status", "why nothing moves"]).wrapping();
         for item in items.as_array().into_iter().flatten() {
             let status = text_of(item, "/status");
             let (glyph, tone) = super::palette::mark(&status);
@@ -297,7 +298,7 @@ fn why_lines(found: &Value) -> Vec<String> {
 /// Runs `why-not-now`: one sentence for why nothing moves, and what the planner saw.
 ///
 /// # Errors
-/// As the service answers.
+/// As the service answers; as `status`, a rollout that is held ends with code 3, a halted one with code 4.
 pub async fn why_not_now(context: &Context, rollout: &str) -> Result<(), CliError> {
     let view = view_of(context, rollout).await?;
     let report: Value = context
@@ -309,19 +310,17 @@ pub async fn why_not_now(context: &Context, rollout: &str) -> Result<(), CliErro
         |_| {
             let first = match &view.why_not_now {
                 Some(reason) => reason.sentence.clone(),
-                None => format!("it moves: {} people in flight", view.in_flight),
+                None => format!("it moves: {} in flight", people(view.in_flight)),
             };
-            let mut lines = vec![format!("{} · {first}", view.name)];
-            for line in report
-                .get("lines")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
-                lines.push(match line.get("wave").and_then(Value::as_u64) {
-                    Some(wave) => format!("  wave {wave}: {}", text_of(line, "/sentence")),
-                    None => format!("  {}", text_of(line, "/sentence")),
-                });
+            let width = context.width();
+            let mut lines = wrap(&format!("{} · {first}", view.name), width);
+            let found = report.get("lines").and_then(Value::as_array);
+            for line in found.into_iter().flatten() {
+                let sentence = match line.get("wave").and_then(Value::as_u64) {
+                    Some(wave) => format!("wave {wave}: {}", text_of(line, "/sentence")),
+                    None => text_of(line, "/sentence"),
+                };
+                lines.extend(wrap_in(&sentence, 2, width));
             }
             lines.push(format!(
                 "  the planner looks again at {}",
@@ -330,7 +329,7 @@ pub async fn why_not_now(context: &Context, rollout: &str) -> Result<(), CliErro
             lines
         },
     );
-    Ok(())
+    exit_of(&view)
 }
 
 /// Runs `members`.

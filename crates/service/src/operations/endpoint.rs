@@ -121,7 +121,7 @@ pub async fn create(
     config: &EndpointConfig,
 ) -> Result<EndpointView, OperationError> {
     population::check_name(name)?;
-    check(app, url, config)?;
+    let url = check(app, url, config)?;
     let written = serde_json::to_string(config).map_err(StoreError::corrupt)?;
     let done: Result<bool, StoreError> =
         transact!(app.store, Lane::Ordinary, "endpoint_create", |txn| {
@@ -133,7 +133,7 @@ pub async fn create(
             let now = txn.now().timestamp_millis();
             let row = EndpointRow {
                 name: name.to_owned(),
-                url: url.to_owned(),
+                url: url.clone(),
                 config: written.clone(),
                 status: ACTIVE.to_owned(),
                 told_seq: audit::head(txn).await?.0,
@@ -169,12 +169,13 @@ pub async fn create(
     }
 }
 
-fn check(app: &App, url: &str, config: &EndpointConfig) -> Result<(), OperationError> {
+/// Checks what an endpoint is to be, and returns its address as it is kept: in the one form that it is reached by.
+fn check(app: &App, url: &str, config: &EndpointConfig) -> Result<String, OperationError> {
     let no = |sentence: String| OperationError::invalid("config_invalid", sentence);
     if url.len() > URL_MAX {
         return Err(no(format!("an address has at most {URL_MAX} bytes")));
     }
-    post::address(url, &app.fetch).map_err(|error| no(error.to_string()))?;
+    let url = post::address(url, &app.fetch).map_err(|error| no(error.to_string()))?;
     if config.keys.is_empty() || config.keys.len() > KEYS_MAX {
         return Err(no(format!("an endpoint has 1 to {KEYS_MAX} keys")));
     }
@@ -187,7 +188,7 @@ fn check(app: &App, url: &str, config: &EndpointConfig) -> Result<(), OperationE
             "nothing is told as `{unknown}`: there are {known}"
         )));
     }
-    Ok(())
+    Ok(url.into())
 }
 
 /// Reads the keys of an endpoint, as they are now.

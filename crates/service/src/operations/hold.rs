@@ -240,6 +240,16 @@ pub async fn put(
     id: HoldId,
     wanted: Wanted,
 ) -> Result<(Hold, Option<Entry>), StoreError> {
+    put_owned(txn, actor, (id, None), wanted).await
+}
+
+/// The same with somebody who owns it in place of whoever places it, when that is nobody who could be asked.
+pub(in crate::operations) async fn put_owned(
+    txn: &mut Txn,
+    actor: &Actor,
+    (id, owner): (HoldId, Option<Principal>),
+    wanted: Wanted,
+) -> Result<(Hold, Option<Entry>), StoreError> {
     rows::hold_lock(txn).await?;
     let in_force = rows::holds_for_writing(txn).await?;
     let now = txn.now();
@@ -247,7 +257,8 @@ pub async fn put(
         Placement::New => {
             let epoch = rows::epoch_next(txn).await?;
             let by = Principal::new(actor.principal.clone());
-            let hold = wanted.into_hold(id, by, epoch, now);
+            let mut hold = wanted.into_hold(id, by, epoch, now);
+            hold.owner = owner.unwrap_or(hold.owner);
             rows::hold_insert(txn, &HoldRow::of(&hold)?).await?;
             let entry = join::entry(actor, "hold.place", &hold);
             Ok((hold, Some(entry)))

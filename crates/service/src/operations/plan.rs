@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tidegate_orchestrator::ids::{BatchSeq, PlanId, PopulationVersionId, Principal, RolloutId};
-use tidegate_orchestrator::plan::{Compiled, Plan, PlanRefusal, compile, difference};
+use tidegate_orchestrator::plan::{Compiled, Plan, PlanRefusal, compile, difference, is_note};
 use tidegate_orchestrator::rollout::{Command, PlanRef};
 use tidegate_orchestrator::roster;
 use tidegate_orchestrator::spec::{Spec, SpecFormat};
@@ -220,6 +220,8 @@ fn refused(refusal: &PlanRefusal) -> OperationError {
 /// Shows a plan.
 #[must_use]
 pub fn show(id: PlanId, plan: &Plan) -> PlanView {
+    let said = plan.warnings.iter().cloned();
+    let (notes, warnings) = said.partition(|sentence| is_note(sentence));
     PlanView {
         plan_id: id,
         digest: plan.digest.to_string(),
@@ -241,7 +243,8 @@ pub fn show(id: PlanId, plan: &Plan) -> PlanView {
             .collect(),
         excluded: plan.excluded,
         unassigned: plan.unassigned,
-        warnings: plan.warnings.clone(),
+        warnings,
+        notes,
         timeline: json!(plan.timeline),
     }
 }

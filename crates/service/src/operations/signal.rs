@@ -48,6 +48,46 @@ pub struct Admitted {
     /// The ids of those that were not known.
     #[schema(value_type = Vec<String>)]
     pub ids: Vec<Uuid>,
+    /// Words of a report that are not known. It was taken all the same; left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// A word of a report that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Warning {
+    /// The field: kind, severity or lifecycle.
+    pub field: String,
+    /// What it says.
+    pub word: String,
+    /// The words that are known.
+    pub known: Vec<String>,
+    /// The same for people.
+    pub sentence: String,
+}
+
+/// Returns what whoever wrote a report should hear of: it is taken, and not as it was meant.
+fn warnings(format: PayloadKind, body: &[u8]) -> Vec<Warning> {
+    let report = match format {
+        PayloadKind::Report => serde_json::from_slice::<Value>(body).unwrap_or_default(),
+        // The formats of others have words of their own.
+        PayloadKind::Ocsf | PayloadKind::Cloudevent => Value::Null,
+    };
+    let words = report::unknown_words(&report).into_iter();
+    words
+        .map(|one| Warning {
+            sentence: format!(
+                "{} `{}` is not known and was kept as `{}`; known are {}",
+                one.field,
+                one.word,
+                one.kept_as,
+                one.known.join(", ")
+            ),
+            field: one.field.to_owned(),
+            word: one.word,
+            known: one.known.into_iter().map(str::to_owned).collect(),
+        })
+        .collect()
 }
 
 pub(super) fn unreadable(error: &Unreadable) -> OperationError {
@@ -84,11 +124,16 @@ pub async fn send(
         PayloadKind::Cloudevent => receive::event(body, &origin),
     };
     let signals = signals.map_err(|error| unreadable(&error))?;
+    let warnings = warnings(format, body);
     if let Some(known) = admission::known(app, &signals).await? {
-        return Ok(known);
+        return Ok(Admitted { warnings, ..known });
     }
     rate::within(app, &origin, None).await?;
-    admit(app, actor, signals, body).await
+    let admitted = admit(app, actor, signals, body).await?;
+    Ok(Admitted {
+        warnings,
+        ..admitted
+    })
 }
 
 /// Reads a report by the sender's own id, so that one sent twice counts once; without one the same words count once an

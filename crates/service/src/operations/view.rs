@@ -332,6 +332,9 @@ pub struct PlanView {
     pub unassigned: u64,
     /// What the manager should know before starting.
     pub warnings: Vec<String>,
+    /// What the spec leaves as it usually is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// When each wave is expected to open, to be drained and to be judged.
     #[schema(value_type = Object)]
     pub timeline: Value,

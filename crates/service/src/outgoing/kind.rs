@@ -27,6 +27,11 @@ pub const TOLD: &[Kind] = &[
     kind("hold.place", "hold.placed", "a hold was placed"),
     kind("hold.join", "hold.joined", "a hold was asked for again"),
     kind(
+        "hold.worsen",
+        "hold.worsened",
+        "what a rule holds for is worse by now",
+    ),
+    kind(
         "hold.narrow",
         "hold.narrowed",
         "a hold keeps back those it means, and nobody else",

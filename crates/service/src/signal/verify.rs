@@ -53,6 +53,9 @@ pub enum WebhookRefusal {
     /// No signature verifies under a key of the source.
     #[error("no signature verifies under a key of this source")]
     Forged,
+    /// The bearer secret is none of those of the source.
+    #[error("the bearer secret in `authorization` is none of this source's")]
+    WrongSecret,
 }
 
 impl WebhookRefusal {
@@ -63,7 +66,7 @@ impl WebhookRefusal {
             Self::HeaderMissing(_) => "header_missing",
             Self::HeaderInvalid(_) => "header_invalid",
             Self::Stale => "stale",
-            Self::Forged => "forged",
+            Self::Forged | Self::WrongSecret => "forged",
         }
     }
 }

@@ -44,6 +44,22 @@ fn a_halt_of_400_days_is_looked_at_never_and_changes_nothing() {
 }
 
 #[test]
+fn under_a_halt_nobody_is_said_to_be_waited_for_when_all_have_answered() {
+    let mut world = mid_wave();
+    world.waves[0].tally = people(&[(SlotState::Done, 49), (SlotState::Unknown, 1)]);
+    world.pass(20);
+    assert_eq!(world.status(1), "draining");
+    world.holds.add(halt());
+    let lines = |step: &Step| -> Vec<&'static str> {
+        step.report.lines.iter().map(ReportLine::code).collect()
+    };
+    assert_eq!(lines(&world.pass(21)), ["halted", "silent"]);
+    world.waves[0].tally = done(50);
+    let step = world.pass(22);
+    assert!(!lines(&step).contains(&"silent"), "{:?}", step.report);
+}
+
+#[test]
 fn after_a_halt_the_gates_are_measured_afresh_before_anything_opens() {
     let mut world = mid_wave();
     world.waves[0].tally = done(50);

@@ -1,4 +1,4 @@
-//! Signals written down for a replay: one JSON object a line.
+//! Signals written down for a replay: one JSON object a line, or a list of them.
 //!
 //! Three forms are read: a signal as the service lists it (`id` and `signal`), a signal alone, and a report as
 //! somebody sends it, with `received_at` and, if wanted, `source` and `trust` beside its fields.
@@ -46,8 +46,14 @@ pub fn history(text: &str) -> Result<Vec<Written>, LineError> {
     let mut found = Vec::new();
     if text.trim_start().starts_with('[') {
         let whole = json(text.as_bytes()).map_err(|cause| LineError { line: 1, cause })?;
-        let items = whole.as_array().into_iter().flatten();
-        for (number, item) in items.enumerate() {
+        let items = whole.as_array().map(Vec::as_slice).unwrap_or_default();
+        if items.len() > SIGNALS_MAX {
+            return Err(LineError {
+                line: 1,
+                cause: too_many(),
+            });
+        }
+        for (number, item) in items.iter().enumerate() {
             let cause = |cause| LineError {
                 line: number + 1,
                 cause,
@@ -66,13 +72,17 @@ pub fn history(text: &str) -> Result<Vec<Written>, LineError> {
             continue;
         }
         if found.len() >= SIGNALS_MAX {
-            let sentence = format!("at most {SIGNALS_MAX} signals are replayed at once");
-            return Err(error(Unreadable::new("too_many", sentence)));
+            return Err(error(too_many()));
         }
         let value = json(line.as_bytes()).map_err(error)?;
         found.push(signal(&value, number + 1).map_err(error)?);
     }
     Ok(received(found))
+}
+
+fn too_many() -> Unreadable {
+    let sentence = format!("at most {SIGNALS_MAX} signals are replayed at once");
+    Unreadable::new("too_many", sentence)
 }
 
 /// Orders signals as they were received, and leaves out what had been admitted before.

@@ -20,7 +20,7 @@ use super::{parsed, text};
 use crate::operations::policy::replaying::ExplainView;
 
 /// The widest that what is asked may be beside what was seen.
-const ASKS_WIDTH: usize = 58;
+const ASKS_WIDTH: usize = 50;
 
 /// What is explained.
 #[derive(Debug, Args)]
@@ -180,7 +180,7 @@ fn first_failed(asked: &Asked) -> Option<&Asked> {
 fn tree(asked: &Asked, depth: usize, width: usize, lines: &mut Vec<String>) {
     let mark = match (asked.missing.is_some(), asked.seen.as_deref(), asked.holds) {
         (true, _, _) => '?',
-        (false, Some(NOT_COUNTED), _) => '–',
+        (false, Some(seen), _) if seen.ends_with(NOT_COUNTED) => '–',
         (false, _, true) => '✔',
         (false, _, false) => '✖',
     };

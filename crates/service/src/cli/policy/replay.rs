@@ -9,18 +9,19 @@ use chrono::NaiveDate;
 use clap::Args;
 use serde_json::{Value, json};
 use tidegate_orchestrator::ids::Timestamp;
+use tidegate_policy::document::Format;
 use tidegate_policy::rule::judge::TargetFacts;
 use tidegate_policy::scenario::{self, Scenario};
-use tidegate_policy::set::PolicySet;
 use tidegate_policy::set::replay::difference::{Held, Step, differences};
 use tidegate_policy::set::replay::line::{Written, history};
 use tidegate_policy::set::replay::{Replay as Replaying, Stop, Timeline};
+use tidegate_policy::set::{PolicySet, STARTER};
 use tidegate_policy::signal::folded;
 
 use super::super::context::Context;
 use super::super::error::{CliError, Exit};
 use super::super::instant;
-use super::super::table::{Table, cut, grouped};
+use super::super::table::{Table, cut, grouped, several};
 use super::{format_of, parsed, text};
 use crate::operations::policy::replaying::ReplayView;
 
@@ -30,10 +31,15 @@ const STORY_WIDTH: usize = 100;
 /// What is replayed, and over which signals.
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// The set: a file; with --stored also the name of a set that is kept, or name@version
-    #[arg(required_unless_present = "scenario", conflicts_with = "scenario")]
+    /// The set: a file; with --stored also the name of a set that is kept, or name@version. Beside --scenario the rules
+    /// of the scenario unless said
+    #[arg(required_unless_present_any = ["scenario", "starter"])]
     file: Option<PathBuf>,
-    /// A file of signals, one JSON object a line: as `signal list -o json` has them, or reports with `received_at`
+    /// The starter set, which a new installation begins with
+    #[arg(long, conflicts_with_all = ["file", "stored"])]
+    starter: bool,
+    /// A file of signals in any order: the list that `signal list -o json` prints, or one JSON object a line, such a
+    /// signal or a report with `received_at`
     #[arg(
         long,
         value_name = "FILE",
@@ -56,7 +62,8 @@ pub struct Replay {
     /// Signals received before then
     #[arg(long, value_name = "WHEN", requires = "stored")]
     until: Option<String>,
-    /// Tell a scenario that comes with the program, with the rules and the signals of it
+    /// Tell a scenario that comes with the program: its signals, judged by its own rules, by a set in a file or by the
+    /// starter set
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(scenario::NAMES))]
     scenario: Option<String>,
     /// The day on which people stop in the scenario, which is not public; 2024-01-22 unless said
@@ -70,12 +77,13 @@ pub struct Replay {
 /// When a file cannot be read. With code 2 when it differs from the set that it is compared with.
 pub(super) async fn run(context: &Context, command: &Replay) -> Result<(), CliError> {
     if command.scenario.is_some() {
-        return tell(context, command.stopped_on);
+        let set = match (&command.file, command.starter) {
+            (None, false) => None,
+            (file, _) => Some(candidate(file.as_deref())?),
+        };
+        return tell(context, set, command.stopped_on);
     }
-    let Some(file) = &command.file else {
-        return Err(usage("name the set to replay: a file"));
-    };
-    if command.stored {
+    if let Some(file) = command.file.as_ref().filter(|_| command.stored) {
         return stored(context, command, file).await;
     }
     let Some(signals) = &command.signals else {
@@ -83,7 +91,7 @@ pub(super) async fn run(context: &Context, command: &Replay) -> Result<(), CliEr
             "say which signals: --signals FILE, or --stored for those that the service keeps",
         ));
     };
-    let set = parsed(file)?;
+    let set = candidate(command.file.as_deref())?;
     let (text, _) = text(signals)?;
     let signals = history(&text)
         .map_err(|error| CliError::Usage(format!("{}: {error}", signals.display())))?;
@@ -147,11 +155,27 @@ fn named(file: &Path) -> Result<Value, CliError> {
     }
 }
 
-/// Tells the story of the scenario.
-fn tell(context: &Context, stopped_on: Option<NaiveDate>) -> Result<(), CliError> {
+/// Reads the set that is replayed: a file, or else the starter set.
+fn candidate(file: Option<&Path>) -> Result<PolicySet, CliError> {
+    match file {
+        Some(file) => parsed(file),
+        None => PolicySet::parse(STARTER, Format::Yaml)
+            .map_err(|errors| CliError::Failed(errors.to_string())),
+    }
+}
+
+/// Tells the story of the scenario, by its own rules or by those of another set.
+fn tell(
+    context: &Context,
+    set: Option<PolicySet>,
+    stopped_on: Option<NaiveDate>,
+) -> Result<(), CliError> {
     let stopped_on = stopped_on.unwrap_or_else(scenario::stopped_on_default);
     let story = Scenario::midnight_blizzard()
-        .and_then(|scenario| scenario.play(stopped_on))
+        .and_then(|mut scenario| {
+            scenario.set = set.unwrap_or(scenario.set);
+            scenario.play(stopped_on)
+        })
         .map_err(|error| CliError::Failed(error.to_string()))?;
     context.show(&json!(story), |_| {
         scenario::tell::tell(&story, context.width().min(STORY_WIDTH))
@@ -276,9 +300,9 @@ fn summary(told: &Timeline) -> String {
     let holds = told.stops.iter().filter(|stop| stop.holds()).count();
     let shadow = told.stops.iter().filter(|stop| stop.shadow).count();
     let mut text = format!(
-        "`{}`: {} signals, {} of them of no rule; {holds} held",
+        "`{}`: {}, {} of them of no rule; {holds} held",
         told.policy,
-        grouped(told.signals),
+        several(told.signals, "signal"),
         grouped(told.unmapped)
     );
     if shadow > 0 {

@@ -402,6 +402,11 @@ async fn only_the_types_that_are_wanted_are_told_and_the_rest_is_passed_over() {
         };
         let unknown = create(&app, &ann(), ("x", &url), &config(&["hold.plcaed"])).await;
         assert!(unknown.unwrap_err().to_string().contains("hold.placed"));
+        // Kept in the one form that it is reached by, and not as it was typed.
+        let typed = format!("HTTP://{}/a/../hooks", receiver.host);
+        let revived = config(&["endpoint.revived"]);
+        let kept = create(&app, &ann(), ("typed", &typed), &revived).await;
+        assert_eq!(kept.unwrap().url, format!("{url}hooks"));
         create(
             &app,
             &ann(),

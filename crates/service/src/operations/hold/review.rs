@@ -152,14 +152,39 @@ async fn save(txn: &mut Txn, hold: &Hold, was: Generation) -> Result<(), Operati
     })
 }
 
+/// Returns the first of these tokens that is in use and may see to the end of any hold.
+pub(in crate::operations) async fn first_owner<'a>(
+    txn: &mut Txn,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Option<Principal>, StoreError> {
+    for name in names {
+        let row = token::token_find(txn, name).await?;
+        let Some(row) = row.filter(|row| row.revoked_at.is_none()) else {
+            continue;
+        };
+        let kinds = [HoldKind::Halt, HoldKind::Pause].into_iter();
+        let mut needs = kinds.flat_map(needs);
+        let role = Role::from_name(&row.role);
+        if role.is_some_and(|role| needs.all(|one| role.may(*one))) {
+            return Ok(Some(Principal::new(row.name)));
+        }
+    }
+    Ok(None)
+}
+
+/// What whoever owns a hold must be allowed, to see to its end.
+const fn needs(kind: HoldKind) -> &'static [Permission] {
+    match kind {
+        HoldKind::Halt => &[Permission::Halt, Permission::ReleaseHalt],
+        HoldKind::Pause | HoldKind::Gate | HoldKind::Freeze => &[Permission::Pause],
+    }
+}
+
 async fn new_owner(txn: &mut Txn, kind: HoldKind, name: &str) -> Result<NewOwner, OperationError> {
     let row = token::token_find(txn, name)
         .await?
         .ok_or_else(|| OperationError::not_found("token", name))?;
-    let needs: &[Permission] = match kind {
-        HoldKind::Halt => &[Permission::Halt, Permission::ReleaseHalt],
-        HoldKind::Pause | HoldKind::Gate | HoldKind::Freeze => &[Permission::Pause],
-    };
+    let needs = needs(kind);
     let role = Role::from_name(&row.role);
     Ok(NewOwner {
         token: Principal::new(row.name),

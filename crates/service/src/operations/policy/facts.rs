@@ -1,5 +1,7 @@
 //! What rules know of targets: whose they are, and which sources they need.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::ids::TargetId;
@@ -69,13 +71,13 @@ pub async fn set(
         return Err(OperationError::invalid("facts_invalid", sentence));
     }
     let named = |text: &Option<String>| {
-        let text = text.as_deref().map(folded);
+        let text = text.as_deref().map(given);
         text.filter(|text| !text.is_empty())
     };
     let known = TargetFacts {
         name: String::new(),
         vendor: named(&facts.vendor),
-        products: facts.products.iter().map(|one| folded(one)).collect(),
+        products: facts.products.iter().map(|one| given(one)).collect(),
         tenant: named(&facts.tenant),
         needs: facts.sources.iter().cloned().collect(),
         blind: Default::default(),
@@ -93,8 +95,7 @@ pub async fn set(
             for source in known.needs.difference(&before.needs) {
                 needed(txn, source).await?;
             }
-            let is_another = (&before.vendor, &before.products, &before.tenant)
-                != (&known.vendor, &known.products, &known.tenant);
+            let is_another = compared(&before) != compared(&known);
             if is_another {
                 not_held_by_facts(txn, row.id, &before).await?;
             }
@@ -113,6 +114,21 @@ pub async fn set(
     done?;
     app.wake.judge();
     get(app, name).await
+}
+
+/// Returns a name as somebody gave it, with one blank between words: it is shown so, and compared folded.
+fn given(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ")
+}
+
+/// Returns what rules compare of a target: the same name written another way is no change.
+fn compared(facts: &TargetFacts) -> (Option<String>, BTreeSet<String>, Option<String>) {
+    (
+        facts.vendor.as_deref().map(folded),
+        facts.products.iter().map(|one| folded(one)).collect(),
+        facts.tenant.as_deref().map(folded),
+    )
 }
 
 /// The longest vendor, product or tenant, in bytes: less than what is kept of what is reported, so that they can be the same.

@@ -8,6 +8,7 @@
 mod again;
 mod deciding;
 mod lifting;
+mod telling;
 mod waves;
 
 use tidegate_orchestrator::digest::Digest;
@@ -18,7 +19,7 @@ use tidegate_policy::rule::{Reaches, Rule};
 use tidegate_policy::set::PolicySet;
 use tidegate_policy::time::Seconds;
 
-use super::read;
+use super::{Yes, read};
 use crate::app::App;
 use crate::operations::signal::counted_since;
 use crate::operations::{Actor, OperationError, hold as holds};
@@ -38,6 +39,8 @@ const TASK: &str = "policy";
 pub struct Judging {
     policy: String,
     digest: Digest,
+    /// Whoever can be asked about what this set holds: those who said yes to it, the last one first, and its author.
+    asked: Vec<String>,
     facts_rev: i64,
     targets: Vec<TargetId>,
     judge: Judge,
@@ -140,7 +143,10 @@ impl Judging {
             .map(|window| window.within)
             .max();
         let digest = set.digest();
+        let yes: Vec<Yes> = serde_json::from_str(&row.approvals).map_err(StoreError::corrupt)?;
+        let yes = yes.into_iter().rev().map(|yes| yes.token);
         let mut known = Self {
+            asked: yes.chain([row.author]).collect(),
             policy: row.id,
             digest,
             facts_rev: standing.facts_rev,

@@ -96,6 +96,7 @@ pub async fn known(app: &App, signals: &[Signal]) -> Result<Option<Admitted>, Op
         admitted: 0,
         repeated: signals.len(),
         ids: Vec::new(),
+        warnings: Vec::new(),
     }))
 }
 
@@ -163,6 +164,7 @@ async fn take(
         admitted: ids.len(),
         repeated: count - ids.len(),
         ids,
+        warnings: Vec::new(),
     })
 }
 

@@ -42,7 +42,11 @@ pub fn why_blind(state: &StateRow, config: &SourceConfig, now: Timestamp) -> Opt
     if !after.has_passed(heard, now) {
         return None;
     }
-    let silent = format!("nothing was heard of it for {} seconds", after.0);
+    let seconds = match after.0 {
+        1 => "a second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    };
+    let silent = format!("nothing was heard of it for {seconds}");
     Some(match &state.trouble {
         Some(trouble) => format!("{silent}: {trouble}"),
         None => silent,

@@ -56,7 +56,7 @@ pub fn verify(secrets: &[Bearer], header: Option<&str>) -> Result<(), WebhookRef
         .filter(|secret| is_same(&secret.0, given.trim()))
         .count();
     if same == 0 {
-        return Err(WebhookRefusal::Forged);
+        return Err(WebhookRefusal::WrongSecret);
     }
     Ok(())
 }
@@ -83,7 +83,10 @@ mod tests {
             assert_eq!(verify(&secrets, Some(fine)), Ok(()));
         }
         for forged in ["Bearer ", "Bearer an-old-secret-of-their", "Bearer x"] {
-            assert_eq!(verify(&secrets, Some(forged)), Err(WebhookRefusal::Forged));
+            assert_eq!(
+                verify(&secrets, Some(forged)),
+                Err(WebhookRefusal::WrongSecret)
+            );
         }
         for none in ["an-old-secret-of-theirs", "Basic an-old-secret-of-theirs"] {
             let refused = verify(&secrets, Some(none));

@@ -7,7 +7,7 @@ use tidegate_orchestrator::hold::requirement::{Category, Requirement, Severity a
 use tidegate_orchestrator::hold::terms::{Group, Terms};
 use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, MovedPeople, Scope, Wanted};
 use tidegate_orchestrator::ids::{
-    Generation, HoldId, RequirementId, TargetId, Timestamp, WaveNumber,
+    Generation, HoldId, Principal, RequirementId, TargetId, Timestamp, WaveNumber,
 };
 use tidegate_policy::rule::check::REVIEW_DEFAULT;
 use tidegate_policy::rule::judge::{Decision, Fault, TargetFacts};
@@ -15,6 +15,7 @@ use tidegate_policy::rule::{Effect, Reaches, Rule};
 use tidegate_policy::signal::Severity;
 use tidegate_policy::time::Seconds;
 
+use super::telling::{for_people, is_worse, worse};
 use super::waves::{self, Waves};
 use super::{Judging, TASK};
 use crate::app::App;
@@ -30,14 +31,14 @@ use crate::store::{
 #[derive(Debug)]
 pub(super) struct Said {
     effect: Effect,
-    signals: u64,
-    worst: Severity,
+    pub(super) signals: u64,
+    pub(super) worst: Severity,
     faults: BTreeSet<Fault>,
     /// Whom they are about; `None`: nobody in particular.
     users: BTreeSet<Option<String>>,
     /// The first of them; `None`: no signal, but the silence of a source.
-    first: Option<SignalRow>,
-    last: i64,
+    pub(super) first: Option<SignalRow>,
+    pub(super) last: i64,
 }
 
 /// By the place of the rule and that of the target.
@@ -236,6 +237,8 @@ struct Placing<'a> {
     known: &'a Judging,
     waves: &'a Waves,
     standing: Vec<Standing>,
+    /// Who is asked about what is new; nobody of the starter set, to which nobody said yes.
+    owner: Option<Principal>,
     placed: Vec<Hold>,
     entries: Vec<Entry>,
 }
@@ -266,12 +269,15 @@ impl<'a> Placing<'a> {
                 });
             }
         }
+        let asked = known.asked.iter().map(String::as_str);
+        let owner = holds::review::first_owner(txn, asked).await?;
         Ok(Self {
             app,
             txn,
             known,
             waves,
             standing,
+            owner,
             placed: Vec::new(),
             entries: Vec::new(),
         })
@@ -318,20 +324,38 @@ impl<'a> Placing<'a> {
                 && standing.is_for_a_fault == is_for_a_fault
         });
         if let Some(same) = same {
-            if said.signals == 0 {
-                return Ok(());
-            }
-            let report = &mut same.report;
-            report.signals += said.signals;
-            report.worst = report.worst.max(said.worst);
-            report.last_seq = report.last_seq.max(said.last);
-            return rows::report_put(self.txn, report).await;
+            let told = count(self.txn, self.known, (rule, facts), (same, said)).await?;
+            self.entries.extend(told);
+            return Ok(());
         }
+        let weaker = self.standing.iter().filter(|standing| {
+            standing.report.rule == rule.id
+                && standing.report.target == *target
+                && standing.scope == scope
+                && standing.kind < kind
+        });
+        let weaker: Option<(HoldId, HoldKind)> = weaker
+            .max_by_key(|standing| standing.kind)
+            .map(|standing| (standing.report.hold, standing.kind));
         let id: HoldId = self.app.ids.make();
         let now = self.txn.now();
         let wanted = wanted(self.known, rule, (*target, facts), (kind, scope), said, now);
-        let (hold, entry) = holds::put(self.txn, &Actor::task(TASK), id, wanted).await?;
+        let (hold, entry) = holds::put_owned(
+            self.txn,
+            &Actor::task(TASK),
+            (id, self.owner.clone()),
+            wanted,
+        )
+        .await?;
+        let is_new = entry.is_some();
         self.entries.extend(entry);
+        if let Some((weaker, was)) = weaker.filter(|_| is_new) {
+            let change = json!({
+                "kind_was": was, "kind": kind, "severity": said.worst, "signals": said.signals, "now": hold.id,
+            });
+            self.entries
+                .push(worse(self.known, (rule, facts), weaker, (change, said)));
+        }
         let report = ReportRow {
             hold: hold.id,
             rule: rule.id.clone(),
@@ -356,20 +380,30 @@ impl<'a> Placing<'a> {
     }
 }
 
-/// Tells people what they are to look at: nothing is held.
-fn for_people(
+/// Counts what was said to the hold that stands for it already; returns what is to be told, when it is worse by now.
+async fn count(
+    txn: &mut Txn,
     known: &Judging,
-    rule: &Rule,
-    (target, facts): (&TargetId, &TargetFacts),
-    said: &Said,
-) -> Entry {
-    let first = said.first.as_ref().map(|first| &first.signal);
-    let detail = json!({
-        "rule": rule.id, "says": rule.says, "policy": known.digest, "name": facts.name,
-        "signals": said.signals, "worst": said.worst, "first": said.first.as_ref().map(|first| first.seq), "last": said.last,
-        "source": first.map(|signal| &signal.source), "title": first.map(|signal| &signal.title),
+    about: (&Rule, &TargetFacts),
+    (same, said): (&mut Standing, &Said),
+) -> Result<Option<Entry>, StoreError> {
+    if said.signals == 0 {
+        return Ok(None);
+    }
+    let report = &mut same.report;
+    report.signals += said.signals;
+    let before = report.worst;
+    report.worst = before.max(said.worst);
+    report.last_seq = report.last_seq.max(said.last);
+    rows::report_put(txn, report).await?;
+    // Once for each step up, so a storm writes as many entries as there are severities at most.
+    if !is_worse(before, report.worst) {
+        return Ok(None);
+    }
+    let change = json!({
+        "kind": same.kind, "severity_was": before, "severity": report.worst, "signals": report.signals,
     });
-    Actor::task(TASK).entry("policy.review", format!("target:{target}"), detail)
+    Ok(Some(worse(known, about, report.hold, (change, said))))
 }
 
 /// Says whether a hold by a rule stands for a fact that was missing.
@@ -431,6 +465,10 @@ fn wanted(
             );
             if !signal.title.is_empty() {
                 reason = format!("{reason}, \"{}\"", signal.title);
+            }
+            if said.worst > signal.severity {
+                let (signals, worst) = (said.signals, said.worst);
+                reason = format!("{reason}; of {signals} signals the worst has severity {worst}");
             }
         }
         None => {
