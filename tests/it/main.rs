@@ -62,6 +62,7 @@ mod reverting;
 mod reviewing;
 mod schema;
 mod sending;
+mod signed;
 mod specs;
 mod stopping;
 mod storm;
