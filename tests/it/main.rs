@@ -63,6 +63,7 @@ mod reviewing;
 mod schema;
 mod sending;
 mod signed;
+mod skewed;
 mod specs;
 mod stopping;
 mod storm;
