@@ -178,6 +178,7 @@ async fn commit(app: App, group: Vec<Waiting>, turn: OwnedMutexGuard<()>) {
     match written {
         Ok(ids) => {
             for (waiting, ids) in group.into_iter().zip(ids) {
+                count(&app, &waiting, ids.len());
                 let _ = waiting.answer.send(Ok(ids));
             }
         }
@@ -196,13 +197,22 @@ async fn commit(app: App, group: Vec<Waiting>, turn: OwnedMutexGuard<()>) {
             // One of them may be what cannot be written: each alone.
             for waiting in group {
                 let written = write(&app, std::slice::from_ref(&waiting)).await;
-                let ids = written.map(|ids| ids.into_iter().flatten().collect());
+                let ids: Result<Vec<Uuid>, _> =
+                    written.map(|ids| ids.into_iter().flatten().collect());
+                count(&app, &waiting, ids.as_ref().map_or(0, Vec::len));
                 let _ = waiting.answer.send(ids);
             }
         }
     }
     drop(turn);
     app.wake.judge();
+}
+
+fn count(app: &App, waiting: &Waiting, new: usize) {
+    let new = u64::try_from(new).unwrap_or(u64::MAX);
+    if let Some(first) = waiting.signals.first().filter(|_| new > 0) {
+        app.meter.signals().admit(&first.source, new);
+    }
 }
 
 /// Writes a group in one transaction; returns of each request the ids of what was not known.
