@@ -20,6 +20,7 @@
 mod asking;
 mod drifting;
 mod exposing;
+mod forging;
 mod judging;
 mod measure;
 mod moving;
@@ -63,6 +64,7 @@ struct Options {
     looks: usize,
     halts: usize,
     messages: usize,
+    forgeries: usize,
     chosen: Vec<String>,
 }
 
@@ -93,6 +95,7 @@ impl Options {
             looks: if is_quick { 300 } else { 1000 },
             halts: if is_quick { 50 } else { 300 },
             messages: if is_quick { 20_000 } else { 100_000 },
+            forgeries: if is_quick { 3_000 } else { 10_000 },
             chosen,
         }
     }
@@ -195,8 +198,10 @@ async fn one_database(options: &Options, files: &Files, report: &mut Report, nam
         exposing::exposure(report, &mut world).await;
     }
     if options.part(&["signals"]) {
-        reporting::prepare(&mut world).await;
+        let stream = forging::Stream::start().await;
+        reporting::prepare(&mut world, &stream).await;
         reporting::silence(report, &mut world, options.halts).await;
+        forging::forgeries(report, &world, &stream, options.forgeries).await;
         reporting::storm(report, &mut world, options.messages).await;
     }
     if options.part(&["restart"]) {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::asking::{release, until_moving};
+use crate::forging::Stream;
 use crate::measure::{Times, forget_peak, megabytes};
 use crate::report::{Report, Row};
 use crate::support::api::{Api, send};
-use crate::support::webhooks::{Sender, again_with_key, source};
+use crate::support::service::Service;
+use crate::support::webhooks::{SECRET, Sender, VARIABLE, source};
 use crate::world::{World, one_wave};
 
 /// From a signal to silence, in milliseconds.
@@ -24,22 +26,31 @@ const STORM_MB: f64 = 512.0;
 /// How many messages are under way at once.
 const SENDERS: usize = 32;
 
-/// Has the service know the key of the sender, and two vendors with a target and a source each.
-pub(crate) async fn prepare(world: &mut World) {
+/// Has the service know the keys of the senders, and three vendors with a target and a source each.
+pub(crate) async fn prepare(world: &mut World, stream: &Stream) {
     let (database, token) = (world.database().clone(), world.api().token.clone());
     world.service.stop();
-    world.service = again_with_key(&database, &token);
+    let host = stream.transmitter.host.as_str();
+    let variables = [(VARIABLE, SECRET), ("TIDEGATE_REACH", host)];
+    world.service = Service::start_with(&database, &token, &variables);
     let api = world.api();
-    let other = json!({"name": "other", "connector": "sandbox", "config": {}});
-    api.post("/v1/targets", other).await.ok();
+    for target in ["other", "third"] {
+        let target = json!({"name": target, "connector": "sandbox", "config": {}});
+        api.post("/v1/targets", target).await.ok();
+    }
+    facts(api, "third", json!({"vendor": "idp", "tenant": "contoso"})).await;
+    stream.source(api).await;
     for (target, name, vendor) in [("box", "siem", "acme"), ("other", "cert", "else")] {
-        let facts = json!({"vendor": vendor});
-        let path = format!("/v1/targets/{target}/facts");
-        send(api.request(reqwest::Method::PUT, &path).json(&facts))
-            .await
-            .ok();
+        facts(api, target, json!({"vendor": vendor})).await;
         source(api, name, vendor).await;
     }
+}
+
+async fn facts(api: &Api, target: &str, facts: Value) {
+    let path = format!("/v1/targets/{target}/facts");
+    send(api.request(reqwest::Method::PUT, &path).json(&facts))
+        .await
+        .ok();
 }
 
 /// A high risk of the whole tenant: pauses the target, and people of security let it go.
@@ -87,7 +98,7 @@ pub(crate) async fn silence(report: &mut Report, world: &mut World, samples: usi
 }
 
 /// Looks until a pause for a vendor is in force, and quiet if wanted.
-async fn until_held(api: &Api, vendor: &str, is_quiet: bool) -> Value {
+pub(crate) async fn until_held(api: &Api, vendor: &str, is_quiet: bool) -> Value {
     let begun = Instant::now();
     loop {
         let holds = api.get("/v1/holds?in_force=true").await.ok();

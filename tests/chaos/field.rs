@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::schedule::Fault;
 use crate::crash::number;
 use crate::support::api::Api;
+use crate::support::clock::other_clock;
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::people::import;
@@ -62,17 +63,6 @@ pub(super) struct Field<'a> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the library that shows a process another wall clock, where it is installed.
-pub(super) fn other_clock() -> Option<PathBuf> {
-    let folders = [
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-        "/usr/lib",
-    ];
-    let library = |folder: &&str| Path::new(folder).join("faketime/libfaketimeMT.so.1");
-    folders.iter().map(library).find(|path| path.exists())
 }
 
 impl<'a> Field<'a> {

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::field::{Field, other_clock};
+use super::field::Field;
 use super::run::{Round, finish, place, watch};
 use super::schedule::{Fault, ROLLOUTS, Scope};
 use super::{CLUSTER, PEOPLE, judge};
 use crate::crash::number;
+use crate::support::clock::other_clock;
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
 use crate::support::people::until_status;

@@ -180,8 +180,10 @@ async fn a_provider_is_read_over_tls_at_the_address_that_was_granted(database: D
     let root = database.file("site");
     let folder = root.join("www");
     std::fs::create_dir_all(folder.join("white")).unwrap();
-    let own = repository().join("tests/fixtures/signals/csaf.json");
-    std::fs::copy(own, folder.join("white/one.json")).unwrap();
+    let signed = repository().join("tests/fixtures/openpgp");
+    std::fs::copy(signed.join("advisory.json"), folder.join("white/one.json")).unwrap();
+    // Not where it would be looked for by itself: the feed names it.
+    std::fs::copy(signed.join("acme.sig.asc"), folder.join("one.sig")).unwrap();
     let link = |path: &str| format!("https://{name}:{port}/{path}");
     let digest = sha2::Sha512::digest(std::fs::read(folder.join("white/one.json")).unwrap());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -199,7 +201,10 @@ async fn a_provider_is_read_over_tls_at_the_address_that_was_granted(database: D
     let listed = json!({"feed": {"id": "white", "entry": [{
         "id": "one", "updated": "2024-01-25T10:00:00Z",
         "content": {"type": "application/json", "src": link("white/one.json")},
-        "link": [{"rel": "self", "href": link("white/one.json")}, {"rel": "hash", "href": link("white/one.json.sha512")}],
+        "link": [
+            {"rel": "self", "href": link("white/one.json")}, {"rel": "hash", "href": link("white/one.json.sha512")},
+            {"rel": "signature", "href": link("one.sig")},
+        ],
     }]}});
     std::fs::write(folder.join("provider-metadata.json"), provider.to_string()).unwrap();
     std::fs::write(folder.join("white/feed.json"), listed.to_string()).unwrap();
@@ -208,11 +213,16 @@ async fn a_provider_is_read_over_tls_at_the_address_that_was_granted(database: D
     };
     let trust = root.join("ca.pem").display().to_string();
     let reach = format!("{name}:{port}=127.0.0.1,wrong.example:{port}=127.0.0.1,localhost:{port}");
-    let service = asking_host(&database, &reach, &[("SSL_CERT_FILE", &trust)]);
+    let credentials = signed.display().to_string();
+    let variables = [
+        ("SSL_CERT_FILE", trust.as_str()),
+        ("TIDEGATE_CREDENTIALS", &credentials),
+    ];
+    let service = asking_host(&database, &reach, &variables);
     let api = &service.api;
     let at = |root: &str| {
         let url = format!("{root}/provider-metadata.json");
-        json!({"url": url, "since": "2024-01-01T00:00:00Z", "trusted": true})
+        json!({"url": url, "since": "2024-01-01T00:00:00Z", "trusted": true, "openpgp_keys": "acme.keys.asc"})
     };
     source(api, "acme", "csaf", at(&site.url)).await;
     until("it is read", 60, async || !signals(api).await.is_empty()).await;

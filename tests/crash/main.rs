@@ -11,6 +11,7 @@ mod power;
 mod replaced;
 mod replicas;
 mod seams;
+mod signals;
 mod target;
 
 use std::time::Duration;

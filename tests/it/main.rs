@@ -64,6 +64,8 @@ mod reverting;
 mod reviewing;
 mod schema;
 mod sending;
+mod signed;
+mod skewed;
 mod specs;
 mod stopping;
 mod storm;

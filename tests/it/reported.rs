@@ -77,6 +77,19 @@ async fn a_reported_breach_halts_people_on_their_way_and_stays(database: Databas
     .await;
     let halts = halts(api).await;
     assert_eq!(halts.len(), 1, "{halts:#?}");
+    let metrics = api.get("/metrics").await.text;
+    for line in [
+        "tidegate_signals_admitted_total{source=\"token:siem\"} 2",
+        "tidegate_signals_judged_total{outcome=\"halt\"} 1",
+        "tidegate_signals_judged_total{outcome=\"unmapped\"} 1",
+        "tidegate_signals_waiting 0",
+        "tidegate_signal_judged_seconds_bucket{le=\"300.000\"} 2",
+        "tidegate_signal_judged_seconds_count 2",
+        "tidegate_holds_standing{kind=\"halt\",by=\"rule\"} 1",
+        "tidegate_holds_standing{kind=\"halt\",by=\"others\"} 0",
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "{line}\n{metrics}");
+    }
     let id = halts[0]["id"].as_str().unwrap();
     let release = json!({"reason": "it is over"});
     let answer = api.post(&format!("/v1/holds/{id}/release"), release).await;

@@ -7,6 +7,7 @@ cd "$repo"
 command -v cargo >/dev/null 2>&1 || fail "Rust is needed: https://rustup.rs"
 command -v cc >/dev/null 2>&1 || apt_install build-essential
 command -v python3 >/dev/null 2>&1 || apt_install python3 python3-venv
+command -v gpgv >/dev/null 2>&1 || apt_install gpgv
 command -v node >/dev/null 2>&1 || apt_install nodejs npm
 tests/setup/ensure-targets.sh || say "SCIM servers could not be installed: their tests will say so"
 

@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod api;
+pub(crate) mod clock;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod feed;

@@ -1,10 +1,14 @@
-//! How fast people are moved, over the last few seconds of this process.
+//! How fast people are moved, over the last few seconds of this process; `signals` counts what is reported.
+
+pub mod signals;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_orchestrator::permit::Moment;
+
+use self::signals::Signals;
 
 /// How far back a rate looks.
 const WINDOW_MS: u64 = 10_000;
@@ -20,9 +24,16 @@ struct Counts {
     turns: AtomicU64,
     turn_micros: AtomicU64,
     samples: Mutex<VecDeque<(u64, u64)>>,
+    signals: Signals,
 }
 
 impl Meter {
+    /// Returns the counts of signals.
+    #[must_use]
+    pub fn signals(&self) -> &Signals {
+        &self.0.signals
+    }
+
     /// Counts outcomes that were recorded, and those that came too late.
     pub fn count(&self, recorded: u64, refused: u64) {
         self.0.recorded.fetch_add(recorded, Ordering::Relaxed);

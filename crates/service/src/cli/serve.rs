@@ -57,6 +57,9 @@ pub struct Serve {
     /// The folder that sandboxes may keep journals in; none unless given
     #[arg(long, env = "TIDEGATE_SANDBOX_FILES", value_name = "FOLDER")]
     sandbox_files: Option<PathBuf>,
+    /// The program that OpenPGP signatures of advisories are checked with; `gpgv` on the path unless given
+    #[arg(long, env = "TIDEGATE_GPGV", value_name = "PROGRAM")]
+    gpgv: Option<PathBuf>,
     /// A host that sources may be asked at and endpoints may be at: HOST[:PORT], 443 unless said, or
     /// NAME[:PORT]=ADDRESS for one inside; more than one, or with commas between them. No other is ever reached
     #[arg(
@@ -138,6 +141,7 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     app.connectors = Connectors::granting(Grants {
         credentials: serve.credentials,
         sandbox: serve.sandbox_files,
+        gpgv: serve.gpgv,
     });
     app.outgoing = Arc::new(Outgoing::at(serve.public_url.as_deref()));
     if let Some(sole) = &sole {

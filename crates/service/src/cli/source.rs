@@ -135,6 +135,10 @@ pub struct FeedOptions {
     /// Only people we trust write there; else nothing from there ever holds anything
     #[arg(long, requires = "feed")]
     trusted: bool,
+    /// The OpenPGP keys of a provider of advisories: a file inside the service's folder of credentials. Every
+    /// document must be signed by one of them
+    #[arg(long, value_name = "NAME", requires = "feed")]
+    openpgp_keys: Option<PathBuf>,
 }
 
 impl FeedOptions {
@@ -148,6 +152,7 @@ impl FeedOptions {
         let mut feed = json!({
             "url": self.feed, "every_seconds": self.every.map_or(DEFAULT_EVERY, |every| every.0),
             "collection": self.collection, "since": self.since, "user": self.user, "trusted": self.trusted,
+            "openpgp_keys": self.openpgp_keys,
         });
         let (name, value) = match (&self.client_id, &self.user) {
             (Some(id), _) => {
@@ -203,7 +208,7 @@ pub async fn run(context: &Context, command: SourceCommand) -> Result<(), CliErr
                 for item in answer.as_array().into_iter().flatten() {
                     table.row([
                         text_of(item, "/name"),
-                        text_of(item, "/profile"),
+                        profile(item),
                         text_of(item, "/config/vendor"),
                         heard(item),
                         state(item),
@@ -243,6 +248,17 @@ fn polled(name: &str, answer: &Value) -> Vec<String> {
         lines.push("there is more: it is asked for at once".to_owned());
     }
     lines
+}
+
+/// How what it sends is proved; of advisories, which may be signed or not, that too.
+fn profile(source: &Value) -> String {
+    let profile = text_of(source, "/profile");
+    let keys = source.pointer("/config/feed/openpgp_keys");
+    match (profile.as_str(), keys) {
+        ("csaf", None) => "csaf, hashed only".to_owned(),
+        ("csaf", Some(_)) => "csaf, signed".to_owned(),
+        _ => profile,
+    }
 }
 
 fn heard(source: &Value) -> String {

@@ -11,13 +11,15 @@ use super::{ConfigError, Credential};
 /// What an environment variable begins with that targets may name.
 pub const CREDENTIAL_PREFIX: &str = "TIDEGATE_CREDENTIAL_";
 
-/// The folders that settings may name files in, and the hosts that they may name.
+/// The folders that settings may name files in, and the program that signatures are checked with.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     /// Credentials, one file each.
     pub credentials: Option<PathBuf>,
     /// Journals of sandboxes.
     pub sandbox: Option<PathBuf>,
+    /// The program that checks OpenPGP signatures; `gpgv` on the path unless said.
+    pub gpgv: Option<PathBuf>,
 }
 
 impl Grants {

@@ -1,14 +1,16 @@
 //! Figures for Prometheus, in its text format.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use axum::extract::State;
+use tidegate_orchestrator::hold::{HoldKind, HoldSet};
 use tidegate_orchestrator::ledger::SlotState;
 
 use super::App;
 use super::error::Problem;
 use crate::operations::{endpoint, rollout, source};
-use crate::store::hold;
+use crate::store::{hold, policy};
 
 /// How many rollouts are shown one by one.
 const ROLLOUTS_MAX: usize = 200;
@@ -64,6 +66,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
     let (epoch, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
     text.one("epoch", "gauge", "The epoch of the store.", epoch);
     text.one("holds_in_force", "gauge", "Holds in force.", holds.len());
+    standing(&holds, &mut text);
     let alive = u8::from(app.permit.epoch(app.clock.moment()).is_some());
     text.one(
         "permit_alive",
@@ -72,6 +75,11 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
         alive,
     );
     endpoints(&app, &mut text).await?;
+    let standing = policy::standing(app.store.read()).await?;
+    let waiting = standing.seq.saturating_sub(standing.judged_seq);
+    let help = "Signals that nobody has judged yet.";
+    text.one("signals_waiting", "gauge", help, waiting);
+    signals(&app, &mut text);
     text.family(
         "source_refused_total",
         "counter",
@@ -96,6 +104,77 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
         }
     }
     Ok(text.0)
+}
+
+/// Writes what stands, by whose stop it is and by who placed it.
+fn standing(holds: &HoldSet, text: &mut Figures) {
+    let mut counts = BTreeMap::new();
+    for kind in HoldKind::ALL {
+        for by in ["rule", "others"] {
+            counts.insert((kind, by), 0_u64);
+        }
+    }
+    for hold in holds.iter() {
+        let by = if hold.by_rule { "rule" } else { "others" };
+        *counts.entry((hold.kind, by)).or_default() += 1;
+    }
+    let help = "Holds in force, by kind and by who placed them: a rule about what was reported, or anybody else (people, a gate, a calendar).";
+    text.family("holds_standing", "gauge", help);
+    for ((kind, by), count) in counts {
+        let kind = kind.name();
+        let _ = writeln!(
+            text.0,
+            "tidegate_holds_standing{{kind=\"{kind}\",by=\"{by}\"}} {count}"
+        );
+    }
+}
+
+/// Writes what was reported to this process and what it has judged.
+fn signals(app: &App, text: &mut Figures) {
+    let counts = app.meter.signals();
+    let help = "Signals that were new and became durable, by source; `token:…` is who reported by a token.";
+    text.family("signals_admitted_total", "counter", help);
+    for (source, count) in counts.admitted() {
+        let source = label(&source);
+        let _ = writeln!(
+            text.0,
+            "tidegate_signals_admitted_total{{source=\"{source}\"}} {count}"
+        );
+    }
+    let help =
+        "Signals that this process judged, by what became of them; unmapped: no rule applied.";
+    text.family("signals_judged_total", "counter", help);
+    for (outcome, count) in counts.outcomes() {
+        let _ = writeln!(
+            text.0,
+            "tidegate_signals_judged_total{{outcome=\"{outcome}\"}} {count}"
+        );
+    }
+    let help = "From when a signal came until this process had judged it.";
+    text.family("signal_judged_seconds", "histogram", help);
+    let judged = counts.judged();
+    for (millis, count) in judged.within() {
+        let bound = seconds(millis);
+        let _ = writeln!(
+            text.0,
+            "tidegate_signal_judged_seconds_bucket{{le=\"{bound}\"}} {count}"
+        );
+    }
+    let (count, sum) = (judged.count, seconds(judged.millis));
+    let _ = writeln!(
+        text.0,
+        "tidegate_signal_judged_seconds_bucket{{le=\"+Inf\"}} {count}\ntidegate_signal_judged_seconds_sum {sum}\ntidegate_signal_judged_seconds_count {count}"
+    );
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{}.{:03}", millis / 1_000, millis % 1_000)
+}
+
+/// Writes a value of a label: who may give out tokens names them as they like.
+fn label(value: &str) -> String {
+    let plain = value.replace('\\', "\\\\").replace('"', "\\\"");
+    plain.replace('\n', "\\n")
 }
 
 /// How telling endpoints goes; one that is dead is told nothing until somebody revives it.

@@ -326,6 +326,11 @@ async fn carry_out(
     (digest, reason, quiesced): (Digest, &str, bool),
 ) -> Result<Hold, OperationError> {
     rows::hold_lock(txn).await?;
+    // One of two clocks is wrong, and what was approved ends by them.
+    if txn.is_clock_wrong() {
+        let sentence = "the clock of this machine and that of the database differ by more than 5 s: set it right, or ask another process";
+        return Err(OperationError::refused("clock_wrong", sentence));
+    }
     let now = txn.now();
     let (row, hold) = loaded(txn, id).await?;
     let looked = look(txn, &hold, quiesced, now).await?;

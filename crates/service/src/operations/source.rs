@@ -69,11 +69,13 @@ impl Profile {
         }
     }
 
-    /// The same of a source of which the operator may have said that only people we trust write there.
-    const fn trust_if(self, is_trusted: bool) -> Trust {
+    /// The same of a source of which the operator may have said that only people we trust write there, or by which keys they sign.
+    const fn trust_if(self, is_trusted: bool, is_signed: bool) -> Trust {
         match self {
             // Shared and public unless said.
             Self::Taxii | Self::Csaf if is_trusted => Trust::AuthenticatedChannel,
+            // Nobody can make one up; whoever keeps the host can show an old one.
+            Self::Csaf if is_signed => Trust::Signed,
             other => other.trust(),
         }
     }
@@ -204,12 +206,18 @@ pub async fn create(
         name: name.to_owned(),
         profile: profile.name().to_owned(),
         config: serde_json::to_string(config).map_err(StoreError::corrupt)?,
-        created_at: app.clock.now().timestamp_millis(),
+        created_at: 0,
         revoked_at: None,
     };
     let done: Result<(), StoreError> =
         transact!(app.store, Lane::Ordinary, "source_create", |txn| {
-            rows::source_insert(txn, &row, txn.now()).await?;
+            let now = txn.now();
+            // The same instant as that of its first word, which is how it is told that it said none.
+            let row = SourceRow {
+                created_at: now.timestamp_millis(),
+                ..row.clone()
+            };
+            rows::source_insert(txn, &row, now).await?;
             let detail = json!({"profile": row.profile, "config": config});
             txn.audit(actor.entry("source.create", format!("source:{name}"), detail))
                 .await?;

@@ -12,6 +12,7 @@
 //! | `jws` (security event tokens) | `signed_fresh` | issuer and id are under the signature and never come again |
 //! | `bearer` (CloudEvents) | `authenticated_channel` | a secret comes along, and signs nothing |
 //! | `github` | `signed` | neither instant nor delivery id is under the signature |
+//! | `openpgp` (advisories) | `signed` | an old document is as well signed as a new one |
 //!
 //! `signed_fresh` also asks that the id was never seen: that is the store's. What has no signature is
 //! `authenticated_channel` when we fetched it, or it came under a token, and `unauthenticated` otherwise.
@@ -20,6 +21,7 @@ pub mod bearer;
 pub mod github;
 pub mod jwks;
 pub mod jws;
+pub mod openpgp;
 pub mod standard_webhooks;
 pub mod stripe;
 

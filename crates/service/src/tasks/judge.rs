@@ -65,7 +65,7 @@ mod tests {
     use crate::operations::view::HoldView;
     use crate::operations::{Actor, OperationError, signal, target, token};
     use crate::store::source::SourceRow;
-    use crate::store::testing::{apps_standing, each_app};
+    use crate::store::testing::{apps_standing, each_app, facts_lock, until_locked};
     use crate::store::{Lane, transact};
 
     fn ann() -> Actor {
@@ -310,6 +310,46 @@ tests:");
             let another = facts::set(&app, &ann(), "late", &of("other")).await;
             assert!(matches!(another, Err(OperationError::Refused { code, .. }) if code == "rule_in_use"));
         });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_target_that_becomes_anothers_is_held_by_no_decision_of_the_same_moment() {
+        // SQLite has one writer: there nobody decides between the look and the change.
+        let apps = apps_standing().await.into_iter();
+        for app in apps.filter(|app| app.store.is_postgres()) {
+            let ours = boxed(&app, "box", "acme").await;
+            // The change has looked (nothing holds, nothing waits) and is kept from writing.
+            let mut kept = app.store.begin(Lane::Ordinary).await.unwrap();
+            facts_lock(kept.txn(), ours).await.unwrap();
+            let set = {
+                let app = app.clone();
+                app.background
+                    .clone()
+                    .spawn(async move { facts::set(&app, &ann(), "box", &of("other")).await })
+            };
+            until_locked(&app, "INSERT INTO target_facts", || set.is_finished()).await;
+            assert!(!set.is_finished(), "it waits to be written");
+            let breach = json!({"kind": "vendor_breach", "severity": "critical", "vendor": "acme"});
+            reported(&app, "1", breach).await;
+            let look = {
+                let app = app.clone();
+                app.background
+                    .clone()
+                    .spawn(async move { judging::look(&app, &mut None).await })
+            };
+            // Whoever decides waits for the change, or has decided.
+            until_locked(&app, "policy_state", || look.is_finished()).await;
+            kept.finish(Ok::<_, StoreError>(())).await.unwrap();
+            set.await.unwrap().unwrap();
+            // What it had read is of before: thrown away, and judged by what is known now.
+            let looked = look.await.unwrap();
+            assert!(
+                matches!(looked, Ok(()) | Err(StoreError::Conflict)),
+                "{looked:?}"
+            );
+            let holds = judged(&app).await;
+            assert!(holds.is_empty(), "it is another vendor's: {holds:#?}");
+        }
     }
 
     /// A source that is blind after an hour, and a target of acme that needs it.

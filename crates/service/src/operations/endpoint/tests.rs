@@ -110,7 +110,7 @@ fn reaching(app: &mut App, receivers: &[&Receiver]) {
     std::fs::write(folder.join("key"), KEY).unwrap();
     app.connectors = Connectors::granting(Grants {
         credentials: Some(folder),
-        sandbox: None,
+        ..Grants::default()
     });
     let hosts: Vec<String> = receivers.iter().map(|one| one.host.clone()).collect();
     app.fetch = Fetcher::granting(&hosts, Bounds::default()).unwrap();

@@ -11,6 +11,8 @@ mod lifting;
 mod telling;
 mod waves;
 
+use std::collections::BTreeMap;
+
 use tidegate_orchestrator::digest::Digest;
 use tidegate_orchestrator::hold::{Cause, Hold, HoldKind, MovedPeople, Scope, Wanted};
 use tidegate_orchestrator::ids::{Principal, TargetId, Timestamp};
@@ -27,7 +29,7 @@ use crate::store::StoreError;
 use crate::store::policy::{self as rows, Standing};
 use crate::store::signal::{self as signals, SignalRow};
 use again::Again;
-use deciding::{Decided, decide};
+use deciding::{Decided, Judged, decide};
 
 /// How many signals are judged in one transaction.
 const BATCH: usize = 500;
@@ -194,9 +196,23 @@ impl Judging {
             // Another process has decided them: here they only count.
             return Ok(());
         }
-        let placed = decide(app, self, &decided, last).await?;
-        stand(app, placed);
+        let done = decide(app, self, &decided, last).await?;
+        self.count(app, found, &decided, &done);
+        stand(app, done.placed);
         Ok(())
+    }
+
+    /// Counts what this process has judged.
+    fn count(&self, app: &App, found: &[SignalRow], decided: &[Decided], done: &Judged) {
+        let outcomes = decided.iter();
+        let outcomes =
+            outcomes.map(|(row, decisions)| (row.seq, deciding::outcome(self, decisions)));
+        let outcomes: BTreeMap<i64, &'static str> = outcomes.collect();
+        for row in found.iter().filter(|row| row.seq > done.after) {
+            let outcome = outcomes.get(&row.seq).copied().unwrap_or("unmapped");
+            let took = done.at - row.signal.received_at;
+            app.meter.signals().judge(outcome, took);
+        }
     }
 
     /// Holds what needs a source that is silent. Such a hold is there already at most looks: then nothing is locked.

@@ -180,6 +180,7 @@ async fn commit(app: App, group: Vec<Waiting>, turn: OwnedMutexGuard<()>) {
     match written {
         Ok(ids) => {
             for (waiting, ids) in group.into_iter().zip(ids) {
+                count(&app, &waiting, ids.len());
                 let _ = waiting.answer.send(Ok(ids));
             }
         }
@@ -198,13 +199,22 @@ async fn commit(app: App, group: Vec<Waiting>, turn: OwnedMutexGuard<()>) {
             // One of them may be what cannot be written: each alone.
             for waiting in group {
                 let written = write(&app, std::slice::from_ref(&waiting)).await;
-                let ids = written.map(|ids| ids.into_iter().flatten().collect());
+                let ids: Result<Vec<Uuid>, _> =
+                    written.map(|ids| ids.into_iter().flatten().collect());
+                count(&app, &waiting, ids.as_ref().map_or(0, Vec::len));
                 let _ = waiting.answer.send(ids);
             }
         }
     }
     drop(turn);
     app.wake.judge();
+}
+
+fn count(app: &App, waiting: &Waiting, new: usize) {
+    let new = u64::try_from(new).unwrap_or(u64::MAX);
+    if let Some(first) = waiting.signals.first().filter(|_| new > 0) {
+        app.meter.signals().admit(&first.source, new);
+    }
 }
 
 /// Writes a group in one transaction; returns of each request the ids of what was not known.
@@ -298,4 +308,82 @@ async fn record(txn: &mut Txn, group: &[Waiting], fresh: &[&SignalRow]) -> Resul
             .await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_policy::dialect::{Origin, report};
+    use tidegate_policy::signal::Trust;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::testing::{admitted_of, urls};
+    use crate::store::{DatabaseUrl, Store};
+
+    fn signal(app: &App, id: &str) -> (Vec<Signal>, Vec<u8>) {
+        let origin = Origin {
+            source: "siem".to_owned(),
+            trust: Trust::SignedFresh,
+            vendor: None,
+            products: Default::default(),
+            received_at: app.clock.now(),
+        };
+        let body = json!({"kind": "other", "severity": "low", "title": id}).to_string();
+        let read = report::manual(body.as_bytes(), id, &origin).unwrap();
+        (vec![read], body.into_bytes())
+    }
+
+    /// Sends this many at once, so that they wait for one turn; returns their answers.
+    async fn together(app: &App, count: usize) -> Vec<Result<Admitted, OperationError>> {
+        let turn = app.admission.turn.clone().lock_owned().await;
+        let sent = (0..count).map(|number| {
+            let app = app.clone();
+            let (signals, body) = signal(&app, &number.to_string());
+            app.background.clone().spawn(async move {
+                let actor = Actor::task("source:siem");
+                admit(&app, &actor, signals, &body).await
+            })
+        });
+        let sent: Vec<_> = sent.collect();
+        while app.admission.queue.lock().unwrap().waiting.len() < count {
+            tokio::task::yield_now().await;
+        }
+        drop(turn);
+        let mut answers = Vec::new();
+        for one in sent {
+            answers.push(one.await.unwrap());
+        }
+        answers
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn while_the_store_is_away_a_group_is_refused_whole_and_nothing_of_it_is_kept() {
+        let Some(DatabaseUrl::Sqlite(path)) = urls().await.into_iter().next() else {
+            panic!("the first is a file");
+        };
+        let (clock, ids) = (Clock::system(), crate::app::Ids::system());
+        let url = DatabaseUrl::Sqlite(path.clone());
+        let store = Store::open(&url, clock.clone(), &ids).await.unwrap();
+        let app = App::new(store, clock, ids);
+        let away = format!("{path}.away");
+        std::fs::rename(&path, &away).unwrap();
+        for answer in together(&app, 50).await {
+            // Each alone would have found out by itself what was the matter, and waited for it.
+            let refused = answer.unwrap_err();
+            assert!(
+                matches!(refused, OperationError::Failed(StoreError::Serialization)),
+                "{refused:?}"
+            );
+        }
+        std::fs::rename(&away, &path).unwrap();
+        assert_eq!(
+            admitted_of(&app).await,
+            (0, 0, 0),
+            "signals, bytes and numbers"
+        );
+        for answer in together(&app, 50).await {
+            assert_eq!(answer.unwrap().admitted, 1, "all of it is sent again");
+        }
+        assert_eq!(admitted_of(&app).await, (50, 50, 50));
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Secrets are references, as everywhere. Which hosts may be asked at all is the operator's to say.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use tidegate_orchestrator::ids::Timestamp;
 
@@ -9,6 +11,7 @@ use super::{Profile, SourceConfig};
 use crate::app::App;
 use crate::connector::Credential;
 use crate::fetch::Proof;
+use crate::signal::gpgv;
 
 /// The shortest time between two questions: more would be an attack on whoever is asked.
 const EVERY_MIN: u32 = 5;
@@ -50,6 +53,12 @@ pub struct Feed {
     /// taxii, csaf: only people we trust write there. Without it nothing from there holds anything.
     #[serde(default)]
     pub trusted: bool,
+    /// csaf: a file inside the folder of credentials with the OpenPGP keys of the provider, in letters or in bytes.
+    /// With it every document must be signed by one of them (`.asc`), or nothing whole has come; without it no
+    /// signature is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub openpgp_keys: Option<PathBuf>,
 }
 
 /// A client of OAuth 2.0 (client credentials).
@@ -107,6 +116,13 @@ pub(super) fn check(app: &App, profile: Profile, config: &SourceConfig) -> Resul
     }
     if feed.trusted && !matches!(profile, Profile::Taxii | Profile::Csaf) {
         return Err("feed.trusted is for taxii and csaf: the catalogue of CISA is not signed and is never trusted, and Graph always is".to_owned());
+    }
+    if let Some(keys) = &feed.openpgp_keys {
+        if profile != Profile::Csaf {
+            return Err("feed.openpgp_keys is for csaf".to_owned());
+        }
+        gpgv::keyring(app, keys).map_err(|why| format!("feed.openpgp_keys: {why}"))?;
+        gpgv::program(app).map_err(|why| format!("feed.openpgp_keys: {why}"))?;
     }
     check_proof(app, profile, feed)
 }

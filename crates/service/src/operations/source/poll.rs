@@ -97,6 +97,16 @@ pub(crate) enum Trouble {
     /// What came cannot be read, or is not believed.
     #[error("{}", .0.sentence)]
     Unreadable(#[from] Unreadable),
+    /// A document is not signed by whoever it should be, or that cannot be told. It was counted where it was found.
+    #[error("{sentence}")]
+    Unproved {
+        /// The stable code.
+        code: &'static str,
+        /// For people.
+        sentence: String,
+        /// Whether no other document can be told from a forgery either.
+        is_of_all: bool,
+    },
     /// What it must be asked with is not there.
     #[error("{0}")]
     Credential(String),
@@ -114,7 +124,7 @@ impl Trouble {
         match self {
             Self::Fetch(error) => error.is_hostile(),
             Self::Unreadable(_) => true,
-            Self::Credential(_) | Self::Revoked | Self::Store(_) => false,
+            Self::Unproved { .. } | Self::Credential(_) | Self::Revoked | Self::Store(_) => false,
         }
     }
 
@@ -124,6 +134,7 @@ impl Trouble {
             Self::Fetch(FetchError::Status { retry_after, .. }) => *retry_after,
             Self::Fetch(_)
             | Self::Unreadable(_)
+            | Self::Unproved { .. }
             | Self::Credential(_)
             | Self::Revoked
             | Self::Store(_) => None,
@@ -133,6 +144,7 @@ impl Trouble {
     fn code(&self) -> &'static str {
         match self {
             Self::Unreadable(error) => error.code,
+            Self::Unproved { code, .. } => code,
             Self::Credential(_) => "credential_missing",
             Self::Fetch(_) | Self::Revoked | Self::Store(_) => "feed_failed",
         }
@@ -186,7 +198,7 @@ pub(crate) async fn poll(app: &App, row: &SourceRow) -> Result<Polled, Trouble> 
     let feed = feed.ok_or_else(|| Trouble::Credential("it has no feed".to_owned()))?;
     let origin = Origin {
         source: row.name.clone(),
-        trust: profile.trust_if(feed.trusted),
+        trust: profile.trust_if(feed.trusted, feed.openpgp_keys.is_some()),
         vendor: config.vendor.clone(),
         products: config.products.clone(),
         received_at: app.store.now().await?,

@@ -181,6 +181,34 @@ mod tests {
         }
     }
 
+    /// Writes that it was heard so many milliseconds from now.
+    async fn heard(app: &App, ahead: i64) {
+        let put: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
+            let at = txn.now() + chrono::TimeDelta::milliseconds(ahead);
+            rows::heard(txn, &["okta"], at).await
+        });
+        put.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_word_from_the_future_is_no_sign_of_life_and_the_next_one_is() {
+        for app in apps_standing().await {
+            let config = json!({"vendor": "acme", "silent_after_seconds": 3600});
+            put(&app, &config).await;
+            // A machine that was years ahead wrote it: as it stands, nobody would notice any silence for years.
+            heard(&app, 3 * 365 * 24 * 3_600_000).await;
+            let said = why(&app).await.unwrap();
+            assert!(said.contains("a clock that was ahead"), "{said}");
+            app.clock.advance(HOUR / 2);
+            assert!(why(&app).await.is_some(), "time alone does not help");
+            heard(&app, 0).await;
+            assert_eq!(why(&app).await, None, "a word of now replaces it");
+            app.clock.advance(HOUR + 1000);
+            let said = why(&app).await.unwrap();
+            assert_eq!(said, "nothing was heard of it for 3600 seconds");
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_stream_that_is_asked_is_blind_after_three_intervals() {
         for app in apps_standing().await {

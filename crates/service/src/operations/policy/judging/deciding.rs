@@ -57,18 +57,33 @@ async fn outcomes_set(txn: &Txn, outcomes: &Outcomes) -> Result<(), StoreError> 
 /// A signal, and what follows from it.
 pub(super) type Decided = (SignalRow, Vec<Decision>);
 
-/// Writes what a batch of signals came to; returns the holds that are new.
+/// What a batch of signals came to.
+pub(super) struct Judged {
+    /// The holds that are new.
+    pub(super) placed: Vec<Hold>,
+    /// Up to where somebody else had judged before.
+    pub(super) after: i64,
+    /// When it was.
+    pub(super) at: Timestamp,
+}
+
+/// Writes what a batch of signals came to.
 pub(super) async fn decide(
     app: &App,
     known: &Judging,
     decided: &[Decided],
     last: i64,
-) -> Result<Vec<Hold>, StoreError> {
+) -> Result<Judged, StoreError> {
     if decided.is_empty() {
-        transact!(app.store, Lane::Ordinary, "policy_judged", |txn| {
-            rows::judged_set(txn, last, &known.policy).await
-        })?;
-        return Ok(Vec::new());
+        return transact!(app.store, Lane::Ordinary, "policy_judged", |txn| {
+            let after = rows::judged_lock(txn).await?;
+            rows::judged_set(txn, last, &known.policy).await?;
+            Ok(Judged {
+                placed: Vec::new(),
+                after,
+                at: txn.now(),
+            })
+        });
     }
     let mut all = Sayings::new();
     for (row, decisions) in decided {
@@ -96,7 +111,11 @@ pub(super) async fn decide(
         for entry in entries {
             txn.audit(entry).await?;
         }
-        Ok(placed)
+        Ok(Judged {
+            placed,
+            after: judged,
+            at: txn.now(),
+        })
     })
 }
 

@@ -1,8 +1,11 @@
 //! Advisories of a provider: its list is read, and each document that was changed since.
 //!
 //! A document that cannot be had is noted and tried again a few times; it stands in no other's way. A
-//! hash beside a document is checked, and must be there when the source is trusted. The OpenPGP signature
-//! is not checked, and counts for nothing.
+//! hash beside a document is checked, and must be there when the source is trusted.
+//!
+//! When the operator has pinned OpenPGP keys, every document must be signed by one of them. One that is not is
+//! read by nobody and given up by nobody: until it is, or is listed no more, no answer is whole, and the source
+//! falls silent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use tidegate_policy::dialect::{Origin, Unreadable};
 use super::Trouble;
 use super::turn::Turn;
 use crate::fetch::{Ask, FetchError};
+use crate::signal::verify::openpgp::Keyring;
 
 /// The most bytes of a document.
 const DOCUMENT_MAX: usize = 8 << 20;
@@ -26,6 +30,8 @@ const DOCUMENT_MAX: usize = 8 << 20;
 const LINES_MAX: usize = 32 << 20;
 /// The most bytes of a feed, which takes more memory once it is read.
 const FEED_MAX: usize = 16 << 20;
+/// The most bytes of a signature: 16 of the largest keys have less.
+const SIGNATURE_MAX: usize = 64 << 10;
 /// The most bytes of a hash.
 const HASH_MAX: usize = 4096;
 /// How far back the first question goes, unless the source says.
@@ -86,6 +92,8 @@ impl List {
 pub(super) async fn poll(turn: &mut Turn<'_>) -> Result<bool, Trouble> {
     let mut at: At = turn.at()?;
     let first = turn.feed.since.unwrap_or_else(|| turn.created_at() - BACK);
+    let keys = turn.keyring()?;
+    let mut unproved = None;
     for list in lists(turn).await? {
         let key = list.url().to_string();
         let listed = listed(turn, &list).await?;
@@ -93,13 +101,20 @@ pub(super) async fn poll(turn: &mut Turn<'_>) -> Result<bool, Trouble> {
         let wanted = pick(&mut place, listed, first)?;
         for one in wanted {
             if turn.is_over() {
-                return Ok(true);
+                return unproved.map_or(Ok(true), Err);
             }
-            match document(turn, &list, &one).await {
+            match document(turn, &list, &one, keys.as_ref()).await {
                 Ok(()) => place.took(&one, turn.origin.received_at, true),
                 Err(trouble) if is_of_document(&trouble) => {
                     turn.refuse(&format!("{}: {trouble}", one.location));
                     place.took(&one, turn.origin.received_at, false);
+                }
+                Err(trouble @ Trouble::Unproved { is_of_all, .. }) => {
+                    turn.refuse(&format!("{}: {trouble}", one.location));
+                    if is_of_all || !place.keeps(&one, turn.origin.received_at) {
+                        return Err(trouble);
+                    }
+                    unproved.get_or_insert(trouble);
                 }
                 Err(trouble) => return Err(trouble),
             }
@@ -107,7 +122,7 @@ pub(super) async fn poll(turn: &mut Turn<'_>) -> Result<bool, Trouble> {
             turn.keep(&at).await?;
         }
     }
-    Ok(false)
+    unproved.map_or(Ok(false), Err)
 }
 
 async fn fetched(turn: &mut Turn<'_>, url: Url, max: usize) -> Result<Arc<Vec<u8>>, Trouble> {
@@ -205,6 +220,20 @@ fn pick(
 }
 
 impl Place {
+    /// Moves on behind a document that is asked for at every question until somebody has signed it. Says no
+    /// when there are too many of those: then nothing moves.
+    fn keeps(&mut self, one: &Listed, now: Timestamp) -> bool {
+        if one.updated_at.is_none() {
+            return true;
+        }
+        if self.again.len() >= AGAIN_MAX && !self.again.contains_key(&one.location) {
+            return false;
+        }
+        self.again.insert(one.location.clone(), 0);
+        self.moved_behind(one, now);
+        true
+    }
+
     /// Moves on behind a document that was read, or could not be had.
     fn took(&mut self, one: &Listed, now: Timestamp, is_read: bool) {
         if is_read {
@@ -222,6 +251,10 @@ impl Place {
                 self.again.insert(one.location.clone(), tries);
             }
         }
+        self.moved_behind(one, now);
+    }
+
+    fn moved_behind(&mut self, one: &Listed, now: Timestamp) {
         // What says that it is changed later than now is read again at every question, and hides nothing.
         let Some(at) = one.updated_at.filter(|at| *at <= now) else {
             return;
@@ -236,14 +269,28 @@ impl Place {
     }
 }
 
-async fn document(turn: &mut Turn<'_>, list: &List, one: &Listed) -> Result<(), Trouble> {
+async fn document(
+    turn: &mut Turn<'_>,
+    list: &List,
+    one: &Listed,
+    keys: Option<&Keyring>,
+) -> Result<(), Trouble> {
     let url = list.document(turn, one)?;
     let hashes: Vec<String> = match list {
         List::Directory(_) => vec![format!("{url}.sha512"), format!("{url}.sha256")],
         List::Feed(_) => one.hashes.clone(),
     };
+    let signature = one
+        .signature
+        .clone()
+        .unwrap_or_else(|| format!("{url}.asc"));
     let body = fetched(turn, url, DOCUMENT_MAX).await?;
-    let mut is_proved = false;
+    // Before anything else is looked at: a document that was changed on the way is a forgery, not a slip.
+    if let Some(keys) = keys {
+        let beside = beside(turn, &signature).await?;
+        turn.is_signed(keys, &body, &beside).await?;
+    }
+    let mut is_proved = keys.is_some();
     for hash in hashes {
         let url = turn.place(&hash)?;
         let answer = turn.fetch(Ask::get(url, "*/*", HASH_MAX)).await?;
@@ -260,6 +307,22 @@ async fn document(turn: &mut Turn<'_>, list: &List, one: &Listed) -> Result<(), 
     }
     let signals = turn.read(&body, csaf::read).await?;
     turn.admit(signals, &body).await
+}
+
+/// Fetches the signature of a document. That it is not to be had is no slip either.
+async fn beside(turn: &mut Turn<'_>, signature: &str) -> Result<Arc<Vec<u8>>, Trouble> {
+    let fetched = match turn.place(signature) {
+        Ok(url) => fetched(turn, url, SIGNATURE_MAX).await,
+        Err(trouble) => Err(trouble),
+    };
+    fetched.map_err(|trouble| match trouble {
+        trouble if is_of_document(&trouble) => Trouble::Unproved {
+            code: "signature_missing",
+            sentence: format!("there is no signature beside it: {trouble}"),
+            is_of_all: false,
+        },
+        other => other,
+    })
 }
 
 /// Checks a document by what is written beside it: the digest, and often a name behind it.
@@ -298,7 +361,10 @@ const fn is_of_document(trouble: &Trouble) -> bool {
             | FetchError::Stalled { .. }
             | FetchError::Slow { .. } => true,
         },
-        Trouble::Credential(_) | Trouble::Revoked | Trouble::Store(_) => false,
+        Trouble::Unproved { .. }
+        | Trouble::Credential(_)
+        | Trouble::Revoked
+        | Trouble::Store(_) => false,
     }
 }
 
@@ -368,6 +434,34 @@ mod tests {
         }
         assert!(picked(&mut place, &list).is_empty());
         assert_eq!(place.since, list[1].updated_at);
+    }
+
+    #[test]
+    fn what_nobody_signed_is_asked_for_until_somebody_has() {
+        let now = at("2024-06-01T00:00:00Z");
+        let mut place = Place::default();
+        let list = [listed("a", Some("2024-02-01T00:00:00Z"))];
+        for _ in 0..=TRIES_MAX {
+            assert_eq!(picked(&mut place, &list), ["a"]);
+            assert!(place.keeps(&list[0], now));
+        }
+        // It cannot be had for a while, and then it can.
+        place.took(&list[0], now, false);
+        assert_eq!(picked(&mut place, &list), ["a"]);
+        place.took(&list[0], now, true);
+        assert!(picked(&mut place, &list).is_empty());
+        for number in 0..AGAIN_MAX {
+            assert!(place.keeps(
+                &listed(&number.to_string(), Some("2024-02-02T00:00:00Z")),
+                now
+            ));
+        }
+        assert!(!place.keeps(&listed("b", Some("2024-03-01T00:00:00Z")), now));
+        assert_eq!(
+            place.since,
+            Some(at("2024-02-02T00:00:00Z")),
+            "what does not fit is not passed"
+        );
     }
 
     #[test]

@@ -197,6 +197,14 @@ async fn how_sure_it_is_who_wrote_is_said_by_the_operator_and_never_for_the_cata
             Trust::AuthenticatedChannel,
         ),
     ] {
-        assert_eq!((profile.trust(), profile.trust_if(true)), (plain, trusted));
+        assert_eq!(
+            (profile.trust(), profile.trust_if(true, false)),
+            (plain, trusted)
+        );
     }
+    let signed = |is_trusted| Profile::Csaf.trust_if(is_trusted, true);
+    assert_eq!(
+        (signed(false), signed(true)),
+        (Trust::Signed, Trust::AuthenticatedChannel)
+    );
 }

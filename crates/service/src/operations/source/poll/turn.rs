@@ -16,6 +16,8 @@ use super::{Kept, Polled, TASK, Trouble};
 use crate::app::App;
 use crate::fetch::{Answer, Ask, FetchError, Proof};
 use crate::operations::{Actor, signal};
+use crate::signal::gpgv;
+use crate::signal::verify::openpgp::Keyring;
 use crate::store::source::{self as rows, SourceRow};
 use crate::store::{Lane, StoreError, transact};
 
@@ -93,6 +95,36 @@ impl<'a> Turn<'a> {
     /// Sets what further questions prove themselves with.
     pub(super) fn prove(&mut self, proof: Proof) {
         self.proof = Some(proof);
+    }
+
+    /// Reads the keys that documents must be signed by; `None`: nobody said that they are.
+    pub(super) fn keyring(&mut self) -> Result<Option<Keyring>, Trouble> {
+        let Some(name) = &self.feed.openpgp_keys else {
+            return Ok(None);
+        };
+        gpgv::keyring(self.app, name).map(Some).map_err(|sentence| {
+            self.refuse(&sentence);
+            Trouble::Unproved {
+                code: "openpgp_keys_unreadable",
+                sentence,
+                is_of_all: true,
+            }
+        })
+    }
+
+    /// Checks what is beside a document by those keys.
+    pub(super) async fn is_signed(
+        &self,
+        keys: &Keyring,
+        document: &[u8],
+        beside: &[u8],
+    ) -> Result<(), Trouble> {
+        let checked = gpgv::verify(self.app, keys, document, beside).await;
+        checked.map_err(|why| Trouble::Unproved {
+            code: why.code(),
+            sentence: why.to_string(),
+            is_of_all: why.is_of_all(),
+        })
     }
 
     /// Reads a secret from where it is kept.
