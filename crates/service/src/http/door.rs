@@ -9,15 +9,13 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -205,8 +203,7 @@ where
     let seat = sitting.seat.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(seat.clone());
-        let router = router.clone();
-        async move { Ok::<Response<Body>, Infallible>(router.oneshot(request).await?) }
+        router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -24,6 +24,7 @@ fn router() -> Router {
 struct Door {
     seats: Arc<Seats>,
     ending: CancellationToken,
+    connections: TaskTracker,
     next: u64,
 }
 
@@ -32,6 +33,7 @@ impl Door {
         Self {
             seats: Arc::new(Seats::new(places, head_time)),
             ending: CancellationToken::new(),
+            connections: TaskTracker::new(),
             next: 0,
         }
     }
@@ -40,7 +42,8 @@ impl Door {
         self.next += 1;
         let sitting = self.seats.sit(self.next).await?;
         let (client, server) = tokio::io::duplex(64 << 10);
-        tokio::spawn(attend(router(), server, sitting, self.ending.clone()));
+        self.connections
+            .spawn(attend(router(), server, sitting, self.ending.clone()));
         Some(client)
     }
 }

@@ -142,7 +142,7 @@ async fn a_halt_is_placed_while_a_turn_is_at_work_which_then_claims_nothing() {
         let mut open = app.store.begin(Lane::Ordinary).await.unwrap();
         let sql = "SELECT COUNT(*) AS number FROM (SELECT 1 FROM wave WHERE rollout_id = $1 FOR UPDATE) AS waves";
         let _: Option<Number> = query::one(open.txn(), sql, [rollout.to_string().into()]).await.unwrap();
-        let at_work = tokio::spawn({
+        let at_work = app.background.spawn({
             let (app, worker) = (app.clone(), app.worker);
             let finished = [back(&first.claimed[0], 5, false)];
             async move { turn(&app, worker, &finished, (2, 60_000)).await }
@@ -168,7 +168,7 @@ async fn a_turn_that_meets_a_halt_being_placed_waits_for_it_and_claims_nothing()
         laid_out(&app).await;
         let mut placing = app.store.begin(Lane::Hold).await.unwrap();
         hold::epoch_next(placing.txn()).await.unwrap();
-        let at_work = tokio::spawn({
+        let at_work = app.background.spawn({
             let (app, worker) = (app.clone(), app.worker);
             async move { turn(&app, worker, &[], (2, 60_000)).await }
         });
