@@ -87,7 +87,7 @@ pub async fn send(
     if let Some(known) = admission::known(app, &signals).await? {
         return Ok(known);
     }
-    rate::within(app, &origin, None).await?;
+    rate::within(app, &origin, None, signals.len()).await?;
     admit(app, actor, signals, body).await
 }
 
