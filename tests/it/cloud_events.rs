@@ -18,6 +18,7 @@ on_each_database!(
     an_event_that_proves_nothing_is_refused_and_leaves_nothing,
     whoever_asks_may_send_and_is_told_how_much,
     whoever_sends_too_much_is_told_when_to_go_on,
+    a_list_counts_as_many_as_it_has_and_is_taken_whole_or_not_at_all,
     an_event_inside_a_signed_webhook_is_signed_and_fresh,
     a_finding_of_ocsf_comes_by_each_way_in,
 );
@@ -220,6 +221,48 @@ async fn whoever_sends_too_much_is_told_when_to_go_on(database: Database) {
         "that it does is reported"
     );
     assert_eq!(kept.len(), 3);
+}
+
+async fn a_list_counts_as_many_as_it_has_and_is_taken_whole_or_not_at_all(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    let more = json!({"rate_per_minute": 3, "batch": true});
+    source(api, &database, "cloudevents", more).await;
+    let batch = async |ids: &[&str]| {
+        let events: Vec<Value> = ids.iter().map(|id| event(id)).collect();
+        let request = to(api)
+            .bearer_auth(SECRET)
+            .header("content-type", "application/cloudevents-batch+json");
+        send(request.body(json!(events).to_string())).await
+    };
+    batch(&["1", "2"]).await.ok();
+    let answer = batch(&["3", "4"]).await;
+    answer.refused(429, "too_many");
+    let wait: u64 = answer.headers["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        (1..=20).contains(&wait),
+        "one is left, and another is twenty seconds away: {wait}"
+    );
+    let sentence = batch(&["3", "4", "5", "6"])
+        .await
+        .refused(422, "too_many_at_once");
+    assert!(
+        sentence.contains("4 signals") && sentence.contains("at most 3 at once"),
+        "{sentence}"
+    );
+    batch(&["1", "2"]).await.ok();
+    batch(&["3"]).await.ok();
+    let kept = signals(api).await;
+    let ours = kept
+        .iter()
+        .filter(|one| one["signal"]["source"] == "bus")
+        .count();
+    assert_eq!(ours, 3, "nothing of what was refused: {kept:#?}");
+    service.end_and_fsck();
 }
 
 /// Sends a body as Standard Webhooks are sent.

@@ -64,7 +64,7 @@ pub struct CreateSource {
     /// Take batches of CloudEvents
     #[arg(long)]
     batch: bool,
-    /// The most messages a minute; as many as come unless said
+    /// The most signals a minute, each of a list counted; as many as come unless said
     #[arg(long, value_name = "NUMBER")]
     rate_per_minute: Option<u32>,
     #[command(flatten)]

@@ -128,7 +128,7 @@ pub async fn send(
     if let Some(known) = admission::known(app, &signals).await? {
         return Ok(Admitted { warnings, ..known });
     }
-    rate::within(app, &origin, None).await?;
+    rate::within(app, &origin, None, signals.len()).await?;
     let admitted = admit(app, actor, signals, body).await?;
     Ok(Admitted {
         warnings,

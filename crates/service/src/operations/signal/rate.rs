@@ -1,5 +1,7 @@
 //! Rates: how much one source may send at once. Whoever sends more is asked to come again, and that it does
 //! is reported itself: a source that cannot be heard out is no comfort.
+//!
+//! What is counted is signals, not messages: a list of findings is as many as it has, and is taken whole or not at all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,9 +70,19 @@ impl Bucket {
     }
 }
 
+/// What was sent is more than its source may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Now; so many seconds from now it may.
+    Now(u32),
+    /// Ever, at once.
+    Ever,
+}
+
 impl Rates {
-    /// Takes one signal out of what a source may send; says in how many seconds it may go on when that is used up.
-    fn take(&self, source: &str, limit: Limit, now: Monotonic) -> Result<(), u32> {
+    /// Takes so many signals out of what a source may send; all of them, or none.
+    fn take(&self, source: &str, limit: Limit, count: usize, now: Monotonic) -> Result<(), Over> {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= SOURCES_MAX && !buckets.contains_key(source) {
             buckets.retain(|_, bucket| bucket.filled(now) < bucket.limit.full());
@@ -83,18 +95,22 @@ impl Rates {
         };
         let bucket = buckets.entry(source.to_owned()).or_insert(full);
         let left = bucket.filled(now);
-        let missing = SIGNAL.saturating_sub(left);
+        let wanted = count.saturating_mul(SIGNAL);
+        let missing = wanted.saturating_sub(left);
         *bucket = Bucket {
             limit,
-            left: if missing == 0 { left - SIGNAL } else { left },
+            left: if missing == 0 { left - wanted } else { left },
             at: now,
             told: bucket.told,
         };
         if missing == 0 {
             return Ok(());
         }
+        if count > limit.burst {
+            return Err(Over::Ever);
+        }
         let seconds = missing.div_ceil(limit.per_minute).div_ceil(1_000);
-        Err(u32::try_from(seconds).unwrap_or(u32::MAX))
+        Err(Over::Now(u32::try_from(seconds).unwrap_or(u32::MAX)))
     }
 }
 
@@ -109,18 +125,22 @@ impl Rates {
     }
 }
 
-/// Checks that a source that has proved itself does not send more than it may. If it does, that is reported.
+/// Checks that a source that has proved itself does not send more than it may with these signals. If it does,
+/// that is reported.
 ///
 /// # Errors
 ///
-/// When it sends more: nothing of this was kept, and it must send it again.
+/// When it sends more: nothing of this was kept, and it must send it again; in parts, when there are more than it
+/// may ever send at once.
 pub async fn within(
     app: &App,
     origin: &Origin,
     per_minute: Option<u32>,
+    count: usize,
 ) -> Result<(), OperationError> {
     let limit = Limit::of(per_minute);
-    let Err(seconds) = app.rates.take(&origin.source, limit, app.clock.monotonic()) else {
+    let now = app.clock.monotonic();
+    let Err(over) = app.rates.take(&origin.source, limit, count, now) else {
         return Ok(());
     };
     if app.rates.tell(&origin.source, hour(origin.received_at))
@@ -128,11 +148,23 @@ pub async fn within(
     {
         tracing::error!(%error, source = origin.source, "a source sends too much, and that could not be reported");
     }
-    let sentence = format!(
-        "`{}` sends more than {} signals a minute: send this again in {seconds} s",
-        origin.source, limit.per_minute
-    );
-    Err(OperationError::busy("too_many", sentence, seconds))
+    let source = &origin.source;
+    match over {
+        Over::Now(seconds) => {
+            let sentence = format!(
+                "`{source}` sends more than {} signals a minute: send this again in {seconds} s",
+                limit.per_minute
+            );
+            Err(OperationError::busy("too_many", sentence, seconds))
+        }
+        Over::Ever => {
+            let sentence = format!(
+                "this has {count} signals, and `{source}` may send at most {} at once: send them in parts, or let it send more (`rate_per_minute`)",
+                limit.burst
+            );
+            Err(OperationError::invalid("too_many_at_once", sentence))
+        }
+    }
 }
 
 /// Reports once an hour that a source sends too much.
@@ -167,13 +199,13 @@ mod tests {
         let (rates, usual) = (Rates::default(), Limit::of(None));
         let taken = |millis| {
             let tries = 0..BURST * 2;
-            let taken = |_: &u32| rates.take("a", usual, Monotonic(millis)).is_ok();
+            let taken = |_: &u32| rates.take("a", usual, 1, Monotonic(millis)).is_ok();
             tries.filter(taken).count()
         };
         assert_eq!(taken(0), 20_000);
         assert_eq!(taken(1_000), 5_000);
         assert_eq!(
-            rates.take("b", usual, Monotonic(1_000)),
+            rates.take("b", usual, 1, Monotonic(1_000)),
             Ok(()),
             "each has its own"
         );
@@ -182,13 +214,31 @@ mod tests {
     #[test]
     fn whoever_sends_too_much_may_go_on_when_it_is_told() {
         let (rates, limit) = (Rates::default(), Limit::of(Some(60)));
+        let take = |millis| rates.take("a", limit, 1, Monotonic(millis));
         for _ in 0..60 {
-            assert_eq!(rates.take("a", limit, Monotonic(5)), Ok(()));
+            assert_eq!(take(5), Ok(()));
         }
-        assert_eq!(rates.take("a", limit, Monotonic(5)), Err(1));
-        assert_eq!(rates.take("a", limit, Monotonic(1_005)), Ok(()));
-        assert_eq!(rates.take("c", Limit::of(Some(1)), Monotonic(0)), Ok(()));
-        assert_eq!(rates.take("c", Limit::of(Some(1)), Monotonic(0)), Err(60));
+        assert_eq!(take(5), Err(Over::Now(1)));
+        assert_eq!(take(1_005), Ok(()));
+        let rare = || rates.take("c", Limit::of(Some(1)), 1, Monotonic(0));
+        assert_eq!((rare(), rare()), (Ok(()), Err(Over::Now(60))));
+    }
+
+    #[test]
+    fn a_list_is_as_many_as_it_has_and_is_taken_whole_or_not_at_all() {
+        let (rates, limit) = (Rates::default(), Limit::of(Some(60)));
+        let take = |count, millis| rates.take("a", limit, count, Monotonic(millis));
+        assert_eq!(take(50, 0), Ok(()));
+        assert_eq!(take(20, 0), Err(Over::Now(10)), "ten are left");
+        assert_eq!(
+            take(20, 9_000),
+            Err(Over::Now(1)),
+            "and nothing of it was taken"
+        );
+        assert_eq!(take(10, 9_000), Ok(()));
+        assert_eq!(take(20, 29_000), Ok(()));
+        assert_eq!(take(61, 600_000), Err(Over::Ever), "however long it waits");
+        assert_eq!(take(60, 600_000), Ok(()));
     }
 
     #[test]
@@ -196,7 +246,7 @@ mod tests {
         let rates = Rates::default();
         for number in 0..SOURCES_MAX * 3 {
             let at = Monotonic(u64::try_from(number).unwrap() * 10);
-            let _ = rates.take(&number.to_string(), Limit::of(None), at);
+            let _ = rates.take(&number.to_string(), Limit::of(None), 1, at);
         }
         assert!(rates.0.lock().unwrap().len() <= SOURCES_MAX);
     }

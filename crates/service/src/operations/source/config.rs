@@ -19,7 +19,7 @@ const KEYS_MAX: usize = 8;
 const AUDIENCES_MAX: usize = 16;
 /// The longest time between two questions, in seconds: a day.
 const EVERY_MAX: u32 = 86_400;
-/// The most messages a minute that may be allowed, which is what can be counted in whole milliseconds.
+/// The most signals a minute that may be allowed, which is what can be counted in whole milliseconds.
 const RATE_MAX: u32 = 60_000;
 /// After so many questions without an answer a source is blind.
 const UNANSWERED_MAX: u32 = 3;
@@ -62,7 +62,7 @@ pub struct SourceConfig {
     /// Whether batches of CloudEvents were asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch: bool,
-    /// The most messages a minute in each process; as many as come unless said.
+    /// The most signals a minute in each process, and at once; each of a list counts. As many as come unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_minute: Option<u32>,
     /// The stream of security event tokens.

@@ -292,7 +292,7 @@ async fn received(app: &App, name: &str, message: Message<'_>) -> Result<Taken, 
     if let Some(known) = admission::known(app, &read.signals).await? {
         return Ok(Taken::Admitted(known));
     }
-    rate::within(app, &origin, config.rate_per_minute).await?;
+    rate::within(app, &origin, config.rate_per_minute, read.signals.len()).await?;
     let actor = Actor::task(&format!("source:{name}"));
     let admitted = signal::admit(app, &actor, read.signals, &read.kept).await?;
     Ok(Taken::Admitted(admitted))

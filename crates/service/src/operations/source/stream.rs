@@ -196,7 +196,7 @@ pub(super) async fn take(app: &App, stream: Stream<'_>, token: &[u8]) -> Result<
             if admission::known(app, &found).await?.is_some() {
                 return Ok(());
             }
-            rate::within(app, &origin, stream.config.rate_per_minute).await?;
+            rate::within(app, &origin, stream.config.rate_per_minute, found.len()).await?;
             signal::admit(app, &actor, found, token).await?;
             Ok(())
         }
