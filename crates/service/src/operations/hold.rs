@@ -102,22 +102,24 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
     let counting = heads::ahead(app, wanted.scope);
     // Side by side, here and below: whoever halts waits for the answer.
     let (placed, covers) = tokio::join!(
-        place_wanted(app, actor, wanted.clone()),
+        place_beside(app, actor, wanted.clone(), |now| {
+            quiescence::ahead(app, wanted.scope, now)
+        }),
         scope::covers(app, wanted.scope, wanted.part.is_some())
     );
-    let (hold, new_at) = placed?;
+    let (hold, new) = placed?;
     notes.extend(join::not_taken(&hold, review_at));
-    let is_new = new_at.is_some();
+    let is_new = new.is_some();
     let counting = is_new.then(|| heads::keep(app, hold.id, counting));
-    let view = match new_at {
-        Some(time) => {
+    let view = match new {
+        Some((time, looking)) => {
             // Whoever owns it is who asks.
             let gone = std::future::ready(Ok(false));
             let covers = std::future::ready(covers);
             show_judged(
                 app,
                 &hold,
-                (quiescence::of_new(app, &hold, time), gone, covers),
+                (quiescence::of_new(app, &hold, time, looking), gone, covers),
             )
             .await
         }
@@ -180,8 +182,8 @@ async fn wanted_of(
     Ok((wanted, said.into_iter().collect()))
 }
 
-/// Places a hold whose scope is known; of one that is new it returns when that was. The caller has it counted, and
-/// rings the bell: the planner looks within a second all the same.
+/// Places a hold whose scope is known; says whether it is new. The caller has it counted then, and rings the bell:
+/// the planner looks within a second all the same.
 ///
 /// # Errors
 ///
@@ -190,21 +192,34 @@ pub(super) async fn place_wanted(
     app: &App,
     actor: &Actor,
     wanted: Wanted,
-) -> Result<(Hold, Option<StoreTime>), OperationError> {
+) -> Result<(Hold, bool), OperationError> {
+    let (hold, new) = place_beside(app, actor, wanted, |_| ()).await?;
+    Ok((hold, new.is_some()))
+}
+
+/// The same, and has something begin beside it as soon as no claim can commit any more; of a hold that is new it
+/// returns when that was, and what was begun.
+async fn place_beside<T: Send>(
+    app: &App,
+    actor: &Actor,
+    wanted: Wanted,
+    beside: impl Fn(Timestamp) -> T + Send + Sync,
+) -> Result<(Hold, Option<(StoreTime, T)>), OperationError> {
     let id: HoldId = app.ids.make();
     let asked = app.clock.monotonic();
-    let placed: Result<(Hold, bool, StoreTime), StoreError> =
+    let placed: Result<(Hold, StoreTime, T), StoreError> =
         transact!(app.store, Lane::Hold, "hold_place", |txn| {
+            let begun = beside(txn.now());
             let (hold, entry) = put(txn, actor, id, wanted.clone()).await?;
             if let Some(entry) = entry {
                 txn.audit(entry).await?;
             }
-            let is_new = hold.id == id;
-            Ok((hold, is_new, StoreTime::read(txn.now(), asked)))
+            Ok((hold, StoreTime::read(txn.now(), asked), begun))
         });
-    let (hold, is_new, time) = placed?;
+    let (hold, time, begun) = placed?;
     stand(app, &hold);
-    Ok((hold, is_new.then_some(time)))
+    let is_new = hold.id == id;
+    Ok((hold, is_new.then_some((time, begun))))
 }
 
 /// Tells this process that a hold stands, once that is committed.

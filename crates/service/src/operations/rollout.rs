@@ -324,9 +324,9 @@ pub async fn stop(
         review_at: None,
     };
     let before_others = app.store.stopping();
-    let (hold, new_at) = hold::place_wanted(app, actor, wanted).await?;
+    let (hold, is_new) = hold::place_wanted(app, actor, wanted).await?;
     drop(before_others);
-    if new_at.is_some() {
+    if is_new {
         hold::count(app, &hold);
     }
     app.wake.ring();

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use tidegate_orchestrator::hold::{Exemption, Hold};
+use tidegate_orchestrator::hold::{Exemption, Hold, Scope};
 use tidegate_orchestrator::ids::{HoldId, Timestamp};
-use tidegate_orchestrator::quiesce::{Facts, Quiescence, Standing, Stop, WorkerJudged, judge};
+use tidegate_orchestrator::quiesce::{
+    Facts, LeaseInForce, Quiescence, Standing, Stop, WorkerJudged, WorkerSaid, judge,
+};
+use tokio::sync::oneshot;
 
 use super::part;
 use crate::app::App;
@@ -62,6 +65,36 @@ async fn overriding(
     Ok(over)
 }
 
+/// What the database says of whoever may still send.
+#[derive(Debug)]
+pub(super) struct Said {
+    workers: Vec<WorkerSaid>,
+    leases: Vec<LeaseInForce>,
+}
+
+async fn said(app: &App, scope: &Scope, now: Timestamp) -> Result<Said, StoreError> {
+    let (workers, leases) = tokio::try_join!(
+        worker::workers_said(app.store.read()),
+        lease::leases_in_force(app.store.read(), scope, now),
+    )?;
+    Ok(Said { workers, leases })
+}
+
+/// A look that is under way.
+pub(super) type Looking = oneshot::Receiver<Result<Said, StoreError>>;
+
+/// Begins to look who may still send, while a hold is being placed and no claim can commit any more: of leases there
+/// will be no more, and whoever acknowledges it later only has not done so yet.
+pub(super) fn ahead(app: &App, scope: Scope, now: Timestamp) -> Looking {
+    let (tell, told) = oneshot::channel();
+    let app = app.clone();
+    app.clone().background.spawn(async move {
+        // Whoever asked may have gone.
+        let _ = tell.send(said(&app, &scope, now).await);
+    });
+    told
+}
+
 /// Judges a hold that was placed a moment ago: nothing can have been exempted from it, and what the time was
 /// then is known.
 ///
@@ -72,8 +105,10 @@ pub(super) async fn of_new(
     app: &App,
     hold: &Hold,
     time: StoreTime,
+    looking: Looking,
 ) -> Result<Quiescence, OperationError> {
-    judged(app, &placed(hold), time).await
+    let said = looking.await.map_err(StoreError::corrupt)??;
+    Ok(judged_by(app, &placed(hold), time, said))
 }
 
 fn placed(hold: &Hold) -> Stop {
@@ -91,22 +126,25 @@ fn placed(hold: &Hold) -> Stop {
 }
 
 async fn judged(app: &App, stop: &Stop, time: StoreTime) -> Result<Quiescence, OperationError> {
-    let now = time.at();
-    let (mut workers, leases) = tokio::try_join!(
-        worker::workers_said(app.store.read()),
-        lease::leases_in_force(app.store.read(), &stop.scope, now),
-    )?;
+    let said = said(app, &stop.scope, time.at()).await?;
+    Ok(judged_by(app, stop, time, said))
+}
+
+fn judged_by(app: &App, stop: &Stop, time: StoreTime, said: Said) -> Quiescence {
+    let Said {
+        mut workers,
+        leases,
+    } = said;
     // What this process knows of itself is newer than what it has written.
     workers.retain(|worker| worker.id != app.worker);
     workers.push(app.permit.says(app, time));
-    Ok(judge(
-        stop,
-        &Facts {
-            workers: &workers,
-            leases: &leases,
-            now,
-        },
-    ))
+    let now = time.at();
+    let facts = Facts {
+        workers: &workers,
+        leases: &leases,
+        now,
+    };
+    judge(stop, &facts)
 }
 
 /// Waits until nobody can send under a hold that is in force, or for as long as is said.

@@ -106,8 +106,8 @@ pub async fn cannot_judge(app: &App, what: &str) -> Result<(), OperationError> {
         effect: MovedPeople::Keep,
         review_at: None,
     };
-    let (hold, new_at) = holds::place_wanted(app, &actor, wanted).await?;
-    if new_at.is_some() {
+    let (hold, is_new) = holds::place_wanted(app, &actor, wanted).await?;
+    if is_new {
         holds::count(app, &hold);
     }
     app.wake.ring();
