@@ -1,7 +1,8 @@
 //! The door: whoever only opens connections keeps nobody out, and takes nobody's stop away.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -12,6 +13,8 @@ use crate::support::service::Service;
 
 on_each_database!(
     a_flood_of_slow_connections_keeps_no_halt_out,
+    requests_sent_without_a_pause_keep_no_halt_waiting,
+    a_token_that_may_stop_nothing_keeps_nobody_out_who_may,
     the_address_for_reports_takes_nothing_else,
     a_process_with_slow_connections_ends_when_it_is_told_to,
 );
@@ -67,6 +70,55 @@ async fn a_flood_of_slow_connections_keeps_no_halt_out(database: Database) {
     service.end_and_fsck();
 }
 
+async fn requests_sent_without_a_pause_keep_no_halt_waiting(database: Database) {
+    let service = with_few_places(&database, &[]);
+    let many = "HEAD /openapi.json HTTP/1.1\r\nhost: here\r\n\r\n".repeat(20_000);
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let (at, many) = (address(&service.api.url).to_owned(), many.clone());
+            std::thread::spawn(move || {
+                let mut stream = TcpStream::connect(at).unwrap();
+                // It is cut off after the first answer.
+                let _ = stream.write_all(many.as_bytes());
+            })
+        })
+        .collect();
+    let begun = Instant::now();
+    halted(&service.api).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    service.end_and_fsck();
+}
+
+async fn a_token_that_may_stop_nothing_keeps_nobody_out_who_may(database: Database) {
+    let service = with_few_places(&database, &[]);
+    let weak = service.api.as_role("siem", "signal_source").await;
+    let call = format!(
+        "GET /v1/rollouts HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {}\r\n\r\n",
+        weak.token
+    );
+    let mut seats = slow(&service.api.url, PLACES * 2, &call);
+    let mut answered = 0;
+    for seat in &mut seats {
+        let mut bytes = [0; 64];
+        let count = seat.read(&mut bytes).unwrap_or(0);
+        answered += usize::from(bytes[..count].starts_with(b"HTTP/1.1 "));
+    }
+    assert!(
+        answered >= PLACES / 2,
+        "{answered} were let in: as long as there was room"
+    );
+    let late = Api::new(service.api.url.clone(), service.api.token.clone());
+    halted(&late).await;
+    service.end_and_fsck();
+}
+
 async fn the_address_for_reports_takes_nothing_else(database: Database) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = port.local_addr().unwrap().to_string();
@@ -91,7 +143,7 @@ async fn the_address_for_reports_takes_nothing_else(database: Database) {
 async fn a_process_with_slow_connections_ends_when_it_is_told_to(database: Database) {
     let mut service = with_few_places(&database, &[]);
     let _flood = slow(&service.api.url, PLACES, BEGINNINGS[0]);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     assert!(service.stop());
     assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
 }

@@ -12,7 +12,10 @@ mod metrics;
 mod openapi;
 mod v1;
 
+use std::sync::LazyLock;
+
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
@@ -27,7 +30,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::operations::signal;
 use crate::store::hold;
-pub use door::places;
+pub use door::{listen, places};
 use error::Problem;
 pub use openapi::openapi;
 
@@ -155,7 +158,11 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route(
             "/openapi.json",
-            get(async || ([("content-type", "application/json")], openapi())),
+            get(async || {
+                // Put together once: anybody may ask, as often as they like.
+                static TEXT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(openapi()));
+                ([("content-type", "application/json")], TEXT.clone())
+            }),
         );
     finished(router, app)
 }

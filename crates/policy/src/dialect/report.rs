@@ -167,16 +167,26 @@ pub struct UnknownWord {
 }
 
 /// Returns the words of a report that are not known. None of them is an error, but whoever writes for us should hear of a
-/// slip: a severity that nobody knows is judged as rules say that silence is.
+/// slip: a severity that nobody knows is judged as rules say that silence is. A report without any kind has an empty word.
 #[must_use]
-pub fn unknown_words(report: &Value) -> Vec<UnknownWord> {
-    let said = |field: &str| report.get(field).filter(|said| !said.is_null());
+pub fn unknown_words(report: &Value, event_type: Option<&str>) -> Vec<UnknownWord> {
+    if !report.is_object() {
+        return Vec::new();
+    }
     let is = |field: &str, known: &dyn Fn(&str) -> bool| {
-        let said = said(field)?;
+        let said = said_at(report, field)?;
         let is_known = said.as_str().is_some_and(known);
         (!is_known).then(|| word(Some(said)).unwrap_or_else(|| line(&said.to_string())))
     };
-    let kind = is("kind", &|word| kind_of(word).is_some());
+    let kinds = [text(report, "kind"), text(report, "type"), event_type];
+    let is_kind = kinds
+        .into_iter()
+        .flatten()
+        .any(|word| kind_of(word).is_some());
+    let kind = (!is_kind).then(|| {
+        let said = kinds.into_iter().flatten().next().map(str::to_owned);
+        said.unwrap_or_else(|| word(said_at(report, "kind")).unwrap_or_default())
+    });
     let severity = is("severity", &|word| {
         severity_of(word) != Severity::Unknown || plain(word) == Severity::Unknown.name()
     });
@@ -211,6 +221,22 @@ pub fn unknown_words(report: &Value) -> Vec<UnknownWord> {
             })
         })
         .collect()
+}
+
+fn said_at<'a>(report: &'a Value, field: &str) -> Option<&'a Value> {
+    report.get(field).filter(|said| !said.is_null())
+}
+
+/// The same of a message that carries a report in `data`, and may name its kind in its own type.
+#[must_use]
+pub fn unknown_words_carried(message: &Value, event_type: Option<&str>) -> Vec<UnknownWord> {
+    let data = message.get("data").filter(|data| data.is_object());
+    let event_type = event_type.or_else(|| text(message, "type"));
+    match message.is_object() {
+        true => unknown_words(data.unwrap_or(message), event_type),
+        // A list says many things, and none of them is the first.
+        false => Vec::new(),
+    }
 }
 
 /// Returns the label that a word stands for, with or without `TLP:`; WHITE is what CLEAR was called.
@@ -324,7 +350,7 @@ pub(super) mod tests {
     #[test]
     fn words_that_are_not_known_are_named_with_those_that_are() {
         let slips = json!({"kind": "vendor_breech", "severity": 9, "lifecycle": "opend"});
-        let found = unknown_words(&slips);
+        let found = unknown_words(&slips, None);
         let said: Vec<(&str, &str, &str)> = found
             .iter()
             .map(|one| (one.field, one.word.as_str(), one.kept_as))
@@ -339,10 +365,28 @@ pub(super) mod tests {
         );
         assert!(found[1].known.contains(&"critical"), "{found:?}");
         let good = json!({"kind": "Vendor-Breach", "severity": "moderate", "lifecycle": null});
-        assert_eq!(unknown_words(&good), []);
+        assert_eq!(unknown_words(&good, None), []);
         let honest = json!({"kind": "other", "severity": "unknown", "lifecycle": "unknown"});
-        assert_eq!(unknown_words(&honest), []);
-        assert_eq!(unknown_words(&json!([])), []);
+        assert_eq!(unknown_words(&honest, None), []);
+        assert_eq!(unknown_words(&json!([]), None), []);
+    }
+
+    #[test]
+    fn a_report_without_a_kind_is_told_so_unless_what_carries_it_names_one() {
+        let missing = unknown_words(&json!({"severity": "high"}), None);
+        assert_eq!(
+            (missing.len(), missing[0].field),
+            (1, "kind"),
+            "{missing:?}"
+        );
+        assert_eq!(missing[0].word, "");
+        let carried = json!({"type": "security.vendor_breach", "data": {"severity": "critcal"}});
+        let found = unknown_words_carried(&carried, None);
+        assert_eq!((found.len(), found[0].field), (1, "severity"), "{found:?}");
+        let slip = json!({"type": "security.vendor_breech", "data": {"severity": "high"}});
+        let found = unknown_words_carried(&slip, None);
+        assert_eq!(found[0].word, "security.vendor_breech", "{found:?}");
+        assert_eq!(unknown_words_carried(&json!([slip]), None), []);
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use tokio::net::TcpListener;
 
 use super::context::OutputFormat;
 use super::error::{CliError, Exit};
@@ -131,7 +130,7 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
     let fetch =
         Fetcher::granting(&serve.reach, Bounds::default()).map_err(|error| failed(&error))?;
-    let addresses = addresses(&serve).await?;
+    let addresses = addresses(&serve)?;
     let most = http::places(addresses.len());
     let places = serve.connections.map_or(most, usize::from).min(most);
     // Before the file is opened: a later version must not migrate it under a process that serves it.
@@ -177,14 +176,14 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
 }
 
 /// Takes the addresses: the one for people first.
-async fn addresses(serve: &Serve) -> Result<Vec<http::Address>, CliError> {
+fn addresses(serve: &Serve) -> Result<Vec<http::Address>, CliError> {
     let wanted = [
         Some((serve.listen, "--listen")),
         serve.listen_reports.map(|at| (at, "--listen-reports")),
     ];
     let mut addresses = Vec::new();
     for (number, (at, option)) in wanted.into_iter().flatten().enumerate() {
-        let listener = TcpListener::bind(at).await.map_err(|error| {
+        let listener = http::listen(at).map_err(|error| {
             CliError::Failed(format!("{at}: {error}; another address is {option}"))
         })?;
         addresses.push(http::Address {

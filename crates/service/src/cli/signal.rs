@@ -108,11 +108,12 @@ pub async fn run(context: &Context, command: SignalCommand) -> Result<(), CliErr
             let items = context.client.list("/v1/signals", limit).await?;
             context.show(&Value::from(items), |items| {
                 let mut table = Table::new(&[
-                    "received", "source", "kind", "severity", "vendor", "outcome", "title",
+                    "no.", "received", "source", "kind", "severity", "vendor", "outcome", "title",
                 ])
                 .wrapping();
                 for item in items.as_array().into_iter().flatten() {
                     table.row([
+                        item.get("seq").map_or_else(String::new, Value::to_string),
                         minute_of(item, "/signal/received_at"),
                         text_of(item, "/signal/source"),
                         text_of(item, "/signal/kind"),

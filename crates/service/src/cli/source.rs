@@ -261,8 +261,12 @@ fn profile(source: &Value) -> String {
     }
 }
 
+fn is_heard(source: &Value) -> bool {
+    source.pointer("/heard_at") != source.pointer("/created_at")
+}
+
 fn heard(source: &Value) -> String {
-    if source.pointer("/heard_at") == source.pointer("/created_at") {
+    if !is_heard(source) {
         return "never".to_owned();
     }
     let at = source.pointer("/heard_at").and_then(Value::as_str);
@@ -281,6 +285,7 @@ fn state(source: &Value) -> String {
             text_of(source, "/refused/count"),
             text_of(source, "/refused/sentence")
         ),
+        (false, false) if !is_heard(source) => "waited for".to_owned(),
         (false, false) => "heard".to_owned(),
     }
 }

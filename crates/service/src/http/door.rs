@@ -1,27 +1,30 @@
 //! The door: how many connections there may be, how long each may take, and who makes room when all are taken.
 //!
-//! Whoever only opens connections must not keep out whoever stops. A connection has shown nothing until a token
-//! that is known has come over it; when every place is taken, the one that has been there longest and has shown
-//! nothing makes room for the next. So a flood of slow connections loses its own, and a call with a token, which
-//! is read in milliseconds, gets in.
+//! Whoever only opens connections must not keep out whoever stops. A connection is a stranger's until a token that is
+//! known, or a report that proves itself, has come over it. When every place is taken, the stranger who has been there
+//! longest makes room, then whoever may not stop anything; whoever may is never sent away. So a flood of slow
+//! connections loses its own, and a halt, which is read in milliseconds, gets in. A stranger is answered once and has
+//! to come again, and between two answers everybody else has a turn.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +39,10 @@ const HEAD_MAX: usize = 64 << 10;
 const GOODBYE: Duration = Duration::from_secs(20);
 /// The same for whoever has shown no token: they may be in the middle of a report, or of nothing at all.
 const GOODBYE_UNKNOWN: Duration = Duration::from_secs(1);
+/// How long a connection may take to say who it is before others go first.
+const JUST_CAME: Duration = Duration::from_millis(250);
+/// How many connections may wait to be let in: a flood must not make the system drop others.
+const BACKLOG: u32 = 4_096;
 /// How often a door that is full says so.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 /// How long a door waits when the system gives it no connection, such as for want of files.
@@ -67,25 +74,62 @@ pub fn places(doors: usize) -> usize {
     each.clamp(PLACES_MIN, PLACES_MAX)
 }
 
+/// Takes an address, with room for many who wait to be let in.
+///
+/// # Errors
+///
+/// When it is in use, or not this machine's.
+pub fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match at {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
+
 /// One connection, as the calls over it see it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seat(Arc<SeatState>);
 
 #[derive(Debug, Default)]
 struct SeatState {
-    is_known: AtomicBool,
+    standing: AtomicU8,
     leave: CancellationToken,
 }
 
+/// Who a connection has shown itself to be; whoever is less makes room first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// Nobody we know.
+    Stranger,
+    /// Somebody with a token, or a source whose report proved itself.
+    Known,
+    /// Somebody who may stop something.
+    MayStop,
+}
+
 impl Seat {
-    /// A token that is known came over this connection: it makes no room for others.
-    pub(super) fn is_known_now(&self) {
-        self.0.is_known.store(true, Ordering::Relaxed);
+    /// Notes who came over this connection.
+    pub(super) fn shows(&self, standing: Standing) {
+        self.0.standing.fetch_max(standing as u8, Ordering::Relaxed);
     }
 
-    fn is_known(&self) -> bool {
-        self.0.is_known.load(Ordering::Relaxed)
+    fn standing(&self) -> Standing {
+        match self.0.standing.load(Ordering::Relaxed) {
+            0 => Standing::Stranger,
+            1 => Standing::Known,
+            _ => Standing::MayStop,
+        }
     }
+}
+
+/// A connection in the book.
+#[derive(Debug)]
+struct Taken {
+    seat: Seat,
+    since: Instant,
 }
 
 /// Who is at a door, by when they came.
@@ -93,7 +137,7 @@ impl Seat {
 struct Seats {
     places: Arc<Semaphore>,
     head_time: Duration,
-    taken: Mutex<BTreeMap<u64, Seat>>,
+    taken: Mutex<BTreeMap<u64, Taken>>,
 }
 
 /// A place at a door, free again when it is dropped.
@@ -120,21 +164,25 @@ impl Seats {
         }
     }
 
-    fn taken(&self) -> MutexGuard<'_, BTreeMap<u64, Seat>> {
+    fn taken(&self) -> MutexGuard<'_, BTreeMap<u64, Taken>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends away whoever has been here longest and has shown nothing; says whether there was one.
+    /// Sends somebody away: whoever is least, and of those who has been here longest. Whoever came this very moment
+    /// may be about to say who they are, so they go only when nobody else is left. Says whether there was one.
     fn make_room(&self) -> bool {
         let mut taken = self.taken();
-        let longest = taken.iter().find(|(_, seat)| !seat.is_known());
-        let Some(number) = longest.map(|(number, _)| *number) else {
+        let now = Instant::now();
+        let least = taken
+            .iter()
+            .map(|(number, one)| (now - one.since < JUST_CAME, one.seat.standing(), *number))
+            .filter(|(_, standing, _)| *standing < Standing::MayStop)
+            .min();
+        // Out of the book at once: the next one sends away another.
+        let Some(gone) = least.and_then(|(_, _, number)| taken.remove(&number)) else {
             return false;
         };
-        // Out of the book at once: the next one sends away another.
-        if let Some(seat) = taken.remove(&number) {
-            seat.0.leave.cancel();
-        }
+        gone.seat.0.leave.cancel();
         true
     }
 
@@ -146,7 +194,11 @@ impl Seats {
             Err(_) => return None,
         };
         let seat = Seat::default();
-        self.taken().insert(number, seat.clone());
+        let taken = Taken {
+            seat: seat.clone(),
+            since: Instant::now(),
+        };
+        self.taken().insert(number, taken);
         Some(Sitting {
             seats: Arc::clone(self),
             number,
@@ -202,8 +254,21 @@ where
 {
     let seat = sitting.seat.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        let seat = seat.clone();
         request.extensions_mut().insert(seat.clone());
-        router.clone().oneshot(request)
+        let answering = router.clone().oneshot(request);
+        async move {
+            let mut answered = answering.await;
+            if let Ok(answer) = &mut answered
+                && seat.standing() == Standing::Stranger
+            {
+                let headers = answer.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            // Whoever sends one request after the other without a pause leaves a turn to everybody else.
+            tokio::task::yield_now().await;
+            answered
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -217,9 +282,9 @@ where
         () = sitting.seat.0.leave.cancelled() => return,
         () = ending.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    let patience = match sitting.seat.is_known() {
-        true => GOODBYE,
-        false => GOODBYE_UNKNOWN,
+    let patience = match sitting.seat.standing() {
+        Standing::Stranger => GOODBYE_UNKNOWN,
+        Standing::Known | Standing::MayStop => GOODBYE,
     };
     let _ = tokio::time::timeout(patience, connection).await;
 }
@@ -262,7 +327,7 @@ fn complain(last: &mut Option<Instant>, places: usize) {
         *last = Some(now);
         tracing::warn!(
             places,
-            "every connection is in use: whoever was there longest without a token makes room"
+            "every connection is in use: whoever was there longest and may stop nothing makes room"
         );
     }
 }

@@ -11,7 +11,7 @@ use tidegate_orchestrator::ids::Generation;
 use tidegate_orchestrator::spec::SpecFormat;
 
 use super::App;
-use super::door::Seat;
+use super::door::{Seat, Standing};
 use super::error::Problem;
 use crate::operations::token::{Permission, Role, identify};
 use crate::operations::{Detail, signal};
@@ -360,7 +360,11 @@ impl FromRequestParts<App> for Caller {
             ));
         };
         if let Some(seat) = parts.extensions.get::<Seat>() {
-            seat.is_known_now();
+            let may_stop = role.may(Permission::Halt) || role.may(Permission::Pause);
+            seat.shows(match may_stop {
+                true => Standing::MayStop,
+                false => Standing::Known,
+            });
         }
         let request_id = parts
             .headers

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_orchestrator::ids::Timestamp;
 use tidegate_policy::Signal;
+use tidegate_policy::dialect::report::UnknownWord;
 use tidegate_policy::dialect::{Origin, Unreadable, ocsf, report};
-use tidegate_policy::signal::Trust;
+use tidegate_policy::signal::{Severity, SignalKind, Trust};
 use uuid::Uuid;
 
 use super::source::config::PayloadKind;
@@ -68,24 +69,52 @@ pub struct Warning {
 
 /// Returns what whoever wrote a report should hear of: it is taken, and not as it was meant.
 fn warnings(format: PayloadKind, body: &[u8]) -> Vec<Warning> {
-    let report = match format {
-        PayloadKind::Report => serde_json::from_slice::<Value>(body).unwrap_or_default(),
-        // The formats of others have words of their own.
-        PayloadKind::Ocsf | PayloadKind::Cloudevent => Value::Null,
+    let report: Value = serde_json::from_slice(body).unwrap_or_default();
+    match format {
+        PayloadKind::Report => warned(report::unknown_words(&report, None)),
+        PayloadKind::Cloudevent => warned(report::unknown_words_carried(&report, None)),
+        // The format of others has words of its own.
+        PayloadKind::Ocsf => Vec::new(),
+    }
+}
+
+/// The same of a message that was read as a signal already: what that knows is no slip, in whatever words it came.
+pub(super) fn warnings_of(
+    signals: &[Signal],
+    body: &[u8],
+    event_type: Option<&str>,
+) -> Vec<Warning> {
+    let [signal] = signals else {
+        return Vec::new();
     };
-    let words = report::unknown_words(&report).into_iter();
+    let message: Value = serde_json::from_slice(body).unwrap_or_default();
+    let mut words = report::unknown_words_carried(&message, event_type);
+    words.retain(|one| match one.field {
+        "kind" => signal.kind == SignalKind::Other,
+        "severity" => signal.severity == Severity::Unknown,
+        _ => true,
+    });
+    warned(words)
+}
+
+fn warned(words: Vec<UnknownWord>) -> Vec<Warning> {
     words
-        .map(|one| Warning {
-            sentence: format!(
-                "{} `{}` is not known and was kept as `{}`; known are {}",
-                one.field,
-                one.word,
-                one.kept_as,
-                one.known.join(", ")
-            ),
-            field: one.field.to_owned(),
-            word: one.word,
-            known: one.known.into_iter().map(str::to_owned).collect(),
+        .into_iter()
+        .map(|one| {
+            let said = match one.word.as_str() {
+                "" => format!("{} is missing", one.field),
+                word => format!("{} `{word}` is not known", one.field),
+            };
+            Warning {
+                sentence: format!(
+                    "{said} and was kept as `{}`; known are {}",
+                    one.kept_as,
+                    one.known.join(", ")
+                ),
+                field: one.field.to_owned(),
+                word: one.word,
+                known: one.known.into_iter().map(str::to_owned).collect(),
+            }
         })
         .collect()
 }

@@ -139,6 +139,8 @@ fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     Ok(PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Unavailable(error.to_string()))?
         .application_name("tidegate")
+        // What is read under a lock is what was committed before it was there, whatever the server's default.
+        .options([("default_transaction_isolation", "read committed")])
         .statement_cache_capacity(STATEMENTS))
 }
 

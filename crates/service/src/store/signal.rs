@@ -194,6 +194,16 @@ pub async fn are_known<C: ConnectionTrait>(db: &C, signals: &[Signal]) -> Result
     Ok(true)
 }
 
+/// Reads the signal of a number.
+pub async fn signal_at<C: ConnectionTrait>(
+    db: &C,
+    seq: i64,
+) -> Result<Option<SignalRow>, StoreError> {
+    let sql = "SELECT seq, id, body, outcome FROM signal WHERE seq = $1";
+    let raw: Option<RawSignal> = query::one(db, sql, [seq.into()]).await?;
+    raw.map(SignalRow::try_from).transpose()
+}
+
 /// Reads one signal.
 pub async fn signal_find<C: ConnectionTrait>(
     db: &C,

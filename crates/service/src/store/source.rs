@@ -139,7 +139,9 @@ pub async fn heard<C: ConnectionTrait>(
 ) -> Result<(), StoreError> {
     for part in query::parts(names) {
         let sql = format!(
-            "UPDATE signal_source_state SET heard_at = $1 WHERE (heard_at < $2 OR heard_at > $1) AND name IN ({})",
+            // The first word is written however soon it comes: until then it counts as heard when it was created.
+            "UPDATE signal_source_state SET heard_at = $1 WHERE name IN ({}) AND (heard_at < $2 OR heard_at > $1 \
+             OR heard_at = (SELECT created_at FROM signal_source AS source WHERE source.name = signal_source_state.name))",
             query::placeholders(3, part.len())
         );
         let mut values = vec![millis(now).into(), (millis(now) - HEARD_EVERY).into()];

@@ -202,6 +202,10 @@ async fn save(
         let detail = json!({"wave": event.change.wave(), "change": event.change});
         entries.push(actor.entry(event.change.code(), subject.clone(), detail));
     }
+    if step.effects.iter().any(changes_holds) {
+        // Before any row is locked: whoever holds a row must not wait for the lock of whoever waits for that row.
+        hold::hold_lock(txn).await?;
+    }
     for effect in &step.effects {
         entries.extend(carry_out(app, txn, row, effect, now).await?);
     }
@@ -222,6 +226,17 @@ async fn save(
         txn.audit(entry).await?;
     }
     Ok(())
+}
+
+/// Says whether an effect places or ends a hold, or what is exempted from one, or looks at them.
+const fn changes_holds(effect: &Effect) -> bool {
+    match effect {
+        Effect::PlaceGateHold { .. }
+        | Effect::EndGateHold { .. }
+        | Effect::EndExemption { .. }
+        | Effect::RequeueFailed { .. } => true,
+        Effect::OpenClaims { .. } | Effect::CloseClaims { .. } => false,
+    }
 }
 
 async fn carry_out(

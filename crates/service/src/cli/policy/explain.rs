@@ -25,7 +25,7 @@ const ASKS_WIDTH: usize = 50;
 /// What is explained.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The id of a signal; with --report a policy set in a file
+    /// The id of a signal, or its number in `signal list`; with --report a policy set in a file
     #[arg(value_name = "SIGNAL")]
     what: String,
     /// A file with the report, one JSON object a line; the last one is explained, those before it are counted

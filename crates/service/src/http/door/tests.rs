@@ -9,12 +9,16 @@ use super::*;
 /// Longer than any call here takes.
 const LONG: Duration = Duration::from_secs(600);
 const CALL: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
+const WEAK: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\nweak: yes\r\n\r\n";
 
 /// A door where every call with the header `token` shows who it is.
 fn router() -> Router {
     let show = async |Extension(seat): Extension<Seat>, headers: axum::http::HeaderMap| {
         if headers.contains_key("token") {
-            seat.is_known_now();
+            seat.shows(Standing::MayStop);
+        }
+        if headers.contains_key("weak") {
+            seat.shows(Standing::Known);
         }
         "answered"
     };
@@ -79,7 +83,7 @@ async fn a_head_that_does_not_end_is_given_up_however_it_drips() {
 async fn a_connection_that_is_idle_after_a_call_is_closed() {
     let mut door = Door::with(1, Duration::from_millis(50));
     let mut client = door.connect().await.unwrap();
-    client.write_all(CALL).await.unwrap();
+    client.write_all(WEAK).await.unwrap();
     assert!(answer_of(&mut client).await.ends_with("answered"));
     until_closed(&mut client).await;
 }
@@ -128,7 +132,7 @@ async fn whoever_has_shown_a_token_makes_no_room() {
 async fn an_idle_connection_ends_at_once_when_the_process_does() {
     let mut door = Door::with(1, LONG);
     let mut client = door.connect().await.unwrap();
-    client.write_all(CALL).await.unwrap();
+    client.write_all(WEAK).await.unwrap();
     assert!(answer_of(&mut client).await.ends_with("answered"));
     door.ending.cancel();
     until_closed(&mut client).await;
@@ -145,4 +149,36 @@ fn what_is_said_to_whoever_finds_no_place_is_as_long_as_it_says() {
     );
     let problem: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(problem["status"], 503);
+}
+
+#[tokio::test]
+async fn a_stranger_is_answered_once_and_somebody_known_as_often_as_they_ask() {
+    let mut door = Door::with(2, LONG);
+    let mut stranger = door.connect().await.unwrap();
+    stranger
+        .write_all(&[CALL, CALL, CALL].concat())
+        .await
+        .unwrap();
+    let mut said = String::new();
+    stranger.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said.matches("answered").count(), 1, "{said}");
+    let mut known = door.connect().await.unwrap();
+    for _ in 0..2 {
+        known.write_all(WEAK).await.unwrap();
+        assert!(answer_of(&mut known).await.ends_with("answered"));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_stops_nothing_keeps_nobody_out_who_may() {
+    let mut door = Door::with(2, LONG);
+    for _ in 0..2 {
+        let mut weak = door.connect().await.unwrap();
+        weak.write_all(WEAK).await.unwrap();
+        assert!(answer_of(&mut weak).await.ends_with("answered"));
+    }
+    // Both are known and have come a moment ago: the first of them goes all the same.
+    let mut late = door.connect().await.unwrap();
+    late.write_all(CALL).await.unwrap();
+    assert!(answer_of(&mut late).await.ends_with("answered"));
 }

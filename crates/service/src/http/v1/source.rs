@@ -1,12 +1,13 @@
 //! Sources of signals, and what they send.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::http::door::{Seat, Standing};
 use crate::http::error::Problem;
 use crate::http::extract::{AnyBody, At, Body, Caller};
 use crate::operations::signal::Admitted;
@@ -84,6 +85,7 @@ pub(in crate::http) async fn receive(
     At(name): At<String>,
     uri: Uri,
     headers: HeaderMap,
+    seat: Option<Extension<Seat>>,
     body: Result<AnyBody, Problem>,
 ) -> Result<Response, Problem> {
     let body = match body {
@@ -102,7 +104,11 @@ pub(in crate::http) async fn receive(
         query: uri.query(),
         body: &body,
     };
-    match receive::receive(&app, &name, message).await {
+    let taken = receive::receive(&app, &name, message).await;
+    if let (Ok(_), Some(Extension(seat))) = (&taken, seat) {
+        seat.shows(Standing::Known);
+    }
+    match taken {
         Ok(Taken::Admitted(admitted)) => Ok((StatusCode::ACCEPTED, Json(admitted)).into_response()),
         Ok(Taken::Token) => Ok(StatusCode::ACCEPTED.into_response()),
         Err(refused) => Ok(answer(refused)),

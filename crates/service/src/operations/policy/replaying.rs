@@ -218,8 +218,11 @@ pub async fn explain(
     target: Option<&str>,
 ) -> Result<ExplainView, OperationError> {
     let unknown = || OperationError::not_found("signal", id);
-    let id: Uuid = id.parse().map_err(|_| unknown())?;
-    let row = signals::signal_find(app.store.read(), id).await?;
+    let row = match (id.parse::<Uuid>(), id.parse::<i64>()) {
+        (Ok(id), _) => signals::signal_find(app.store.read(), id).await?,
+        (Err(_), Ok(seq)) => signals::signal_at(app.store.read(), seq).await?,
+        (Err(_), Err(_)) => None,
+    };
     let row = row.ok_or_else(unknown)?;
     let (policy, set) = active(app).await?;
     let mut known = facts(app).await?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_orchestrator::ids::Timestamp;
 use tidegate_orchestrator::permit::Monotonic;
 use tidegate_policy::dialect::Origin;
-use tidegate_policy::signal::{Dialect, Severity, SignalKind};
+use tidegate_policy::signal::{Dialect, Severity, SignalKind, Trust};
 
 use super::admission::admit;
 use crate::app::App;
@@ -172,6 +172,11 @@ async fn report(app: &App, origin: &Origin) -> Result<(), OperationError> {
     let ours = Origin {
         // No source may have a name with a colon.
         source: "tidegate:signals".to_owned(),
+        // What we have seen ourselves, about a vendor that the operator named, needs no signature of others.
+        trust: match origin.vendor {
+            Some(_) => Trust::SignedFresh,
+            None => origin.trust,
+        },
         ..origin.clone()
     };
     let hour = hour(origin.received_at);

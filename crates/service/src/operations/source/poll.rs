@@ -169,8 +169,14 @@ pub async fn ask(app: &App, actor: &Actor, name: &str) -> Result<Polled, Operati
     let row = rows::source_find(app.store.read(), name).await?;
     let row = row.ok_or_else(|| OperationError::not_found("source", name))?;
     let (profile, _) = config_of(&row)?;
-    if !profile.is_asked() || row.revoked_at.is_some() {
-        let sentence = format!("`{name}` is not a source that is asked, or is out of use");
+    if row.revoked_at.is_some() {
+        let sentence = format!("`{name}` is out of use");
+        return Err(OperationError::refused("source_is_not_asked", sentence));
+    }
+    if !profile.is_asked() {
+        let sentence = format!(
+            "`{name}` is no feed that is asked on a timer: it sends by itself, or is a stream that is always asked"
+        );
         return Err(OperationError::refused("source_is_not_asked", sentence));
     }
     let done: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "source_poll", |txn| {

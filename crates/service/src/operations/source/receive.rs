@@ -293,9 +293,26 @@ async fn received(app: &App, name: &str, message: Message<'_>) -> Result<Taken, 
         return Ok(Taken::Admitted(known));
     }
     rate::within(app, &origin, config.rate_per_minute, read.signals.len()).await?;
+    let warnings = match is_in_our_words(profile, &config) {
+        true => signal::warnings_of(
+            &read.signals,
+            message.body,
+            message.header(cloud::TYPE).as_deref(),
+        ),
+        false => Vec::new(),
+    };
     let actor = Actor::task(&format!("source:{name}"));
     let admitted = signal::admit(app, &actor, read.signals, &read.kept).await?;
-    Ok(Taken::Admitted(admitted))
+    Ok(Taken::Admitted(Admitted {
+        warnings,
+        ..admitted
+    }))
+}
+
+/// Says whether a source writes reports for us, and not in a format of its own.
+fn is_in_our_words(profile: Profile, config: &SourceConfig) -> bool {
+    matches!(profile, Profile::StandardWebhooks | Profile::Cloudevents)
+        && config.payload != Some(PayloadKind::Ocsf)
 }
 
 /// Signals that a message proved to bring, and the bytes to keep of it.

@@ -458,9 +458,10 @@ impl Pass {
             // The rows are locked since they were read, so this is damage and not a race.
             return Err(StoreError::Conflict);
         }
-        if let Some(original) = order.reverts {
-            self.take_back(txn, original, &mut counts).await?;
-        }
+        let taken_back = match order.reverts {
+            Some(original) => self.take_back(txn, original, &mut counts).await?,
+            None => None,
+        };
         for ((rollout, wave), change) in &counts {
             if !change.is_empty() {
                 wave::wave_count(txn, *rollout, *wave, change).await?;
@@ -477,6 +478,10 @@ impl Pass {
         }
         if !txn.has_lost() && !self.opened.is_empty() {
             hold::claim_lock_late(txn, self.epoch).await?;
+        }
+        // The end of the trail is locked last, by everybody: who has it waits for no row of anybody.
+        if let Some(entry) = taken_back {
+            txn.audit(entry).await?;
         }
         self.audit(txn, order).await
     }

@@ -17,6 +17,8 @@ use crate::operations::source::config::{PayloadKind, SourceConfig};
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
 /// The media type of a batch.
 const BATCH: &str = "application/cloudevents-batch+json";
+/// The header of binary mode that names the type.
+pub(super) const TYPE: &str = "ce-type";
 /// What the media type of every form of structured mode begins with.
 const ANY: &str = "application/cloudevents";
 
