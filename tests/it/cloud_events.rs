@@ -18,6 +18,8 @@ on_each_database!(
     an_event_that_proves_nothing_is_refused_and_leaves_nothing,
     whoever_asks_may_send_and_is_told_how_much,
     whoever_sends_too_much_is_told_when_to_go_on,
+    the_first_word_of_a_source_counts_as_heard_however_soon_it_comes,
+    a_slip_in_what_it_reports_is_answered,
     a_list_counts_as_many_as_it_has_and_is_taken_whole_or_not_at_all,
     an_event_inside_a_signed_webhook_is_signed_and_fresh,
     a_finding_of_ocsf_comes_by_each_way_in,
@@ -221,6 +223,42 @@ async fn whoever_sends_too_much_is_told_when_to_go_on(database: Database) {
         "that it does is reported"
     );
     assert_eq!(kept.len(), 3);
+    let told = kept.iter().find(ours).unwrap();
+    // We have seen it ourselves: that the source signs nothing changes nothing about it.
+    assert_eq!(told["signal"]["trust"], "signed_fresh", "{told:#}");
+}
+
+async fn the_first_word_of_a_source_counts_as_heard_however_soon_it_comes(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    source(api, &database, "cloudevents", json!({})).await;
+    structured(api, &event("1")).await.ok();
+    let sources = api.get("/v1/sources").await.ok();
+    let bus = &sources[0];
+    assert_ne!(bus["heard_at"], bus["created_at"], "{bus:#}");
+}
+
+async fn a_slip_in_what_it_reports_is_answered(database: Database) {
+    let service = Service::start(&database);
+    let api = &service.api;
+    source(api, &database, "cloudevents", json!({})).await;
+    let mut slip = event("1");
+    slip["type"] = json!("com.example.vendor_breech");
+    slip["data"]["severity"] = json!("critcal");
+    let answer = structured(api, &slip).await.ok();
+    let fields: Vec<&str> = answer["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|warning| warning["field"].as_str())
+        .collect();
+    assert_eq!(fields, ["kind", "severity"], "{answer:#}");
+    let good = structured(api, &event("2")).await.ok();
+    assert_eq!(
+        good["warnings"].as_array().map_or(0, Vec::len),
+        0,
+        "{good:#}"
+    );
 }
 
 async fn a_list_counts_as_many_as_it_has_and_is_taken_whole_or_not_at_all(database: Database) {
