@@ -72,17 +72,24 @@ async fn a_flood_of_slow_connections_keeps_no_halt_out(database: Database) {
 
 async fn requests_sent_without_a_pause_keep_no_halt_waiting(database: Database) {
     let service = with_few_places(&database, &[]);
-    let many = "HEAD /openapi.json HTTP/1.1\r\nhost: here\r\n\r\n".repeat(20_000);
+    let many = "HEAD /openapi.json HTTP/1.1\r\nhost: here\r\n\r\n".repeat(5_000);
+    let (tell, told) = std::sync::mpsc::channel();
     let senders: Vec<_> = (0..8)
         .map(|_| {
-            let (at, many) = (address(&service.api.url).to_owned(), many.clone());
+            let mut writing = TcpStream::connect(address(&service.api.url)).unwrap();
+            let mut reading = writing.try_clone().unwrap();
+            let (many, tell) = (many.clone(), tell.clone());
+            // Both are cut off after the first answer.
+            std::thread::spawn(move || drop(writing.write_all(many.as_bytes())));
             std::thread::spawn(move || {
-                let mut stream = TcpStream::connect(at).unwrap();
-                // It is cut off after the first answer.
-                let _ = stream.write_all(many.as_bytes());
+                let mut bytes = [0; 4096];
+                while reading.read(&mut bytes).is_ok_and(|count| count > 0) {
+                    let _ = tell.send(());
+                }
             })
         })
         .collect();
+    told.recv().expect("the flood has begun");
     let begun = Instant::now();
     halted(&service.api).await;
     assert!(
