@@ -9,6 +9,7 @@ use super::*;
 /// Longer than any call here takes.
 const LONG: Duration = Duration::from_secs(600);
 const CALL: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
+const STRONG: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\ntoken: yes\r\n\r\n";
 const WEAK: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\nweak: yes\r\n\r\n";
 
 /// A door where every call with the header `token` shows who it is.
@@ -58,6 +59,14 @@ async fn answer_of(client: &mut DuplexStream) -> String {
     String::from_utf8(bytes[..count].to_vec()).unwrap()
 }
 
+/// Comes in with one call, and is answered.
+async fn shown(door: &mut Door, call: &[u8]) -> DuplexStream {
+    let mut client = door.connect().await.unwrap();
+    client.write_all(call).await.unwrap();
+    assert!(answer_of(&mut client).await.ends_with("answered"));
+    client
+}
+
 async fn until_closed(client: &mut DuplexStream) {
     let mut rest = Vec::new();
     let _ = client.read_to_end(&mut rest).await;
@@ -82,21 +91,14 @@ async fn a_head_that_does_not_end_is_given_up_however_it_drips() {
 #[tokio::test]
 async fn a_connection_that_is_idle_after_a_call_is_closed() {
     let mut door = Door::with(1, Duration::from_millis(50));
-    let mut client = door.connect().await.unwrap();
-    client.write_all(WEAK).await.unwrap();
-    assert!(answer_of(&mut client).await.ends_with("answered"));
+    let mut client = shown(&mut door, WEAK).await;
     until_closed(&mut client).await;
 }
 
 #[tokio::test]
 async fn when_it_is_full_whoever_was_there_longest_without_a_token_makes_room() {
     let mut door = Door::with(3, LONG);
-    let mut known = door.connect().await.unwrap();
-    known
-        .write_all(b"GET / HTTP/1.1\r\nhost: here\r\ntoken: yes\r\n\r\n")
-        .await
-        .unwrap();
-    assert!(answer_of(&mut known).await.ends_with("answered"));
+    let mut known = shown(&mut door, STRONG).await;
     let mut first = door.connect().await.unwrap();
     let mut second = door.connect().await.unwrap();
     let mut third = door.connect().await.unwrap();
@@ -111,12 +113,7 @@ async fn when_it_is_full_whoever_was_there_longest_without_a_token_makes_room() 
 #[tokio::test]
 async fn whoever_has_shown_a_token_makes_no_room() {
     let mut door = Door::with(1, LONG);
-    let mut known = door.connect().await.unwrap();
-    known
-        .write_all(b"GET / HTTP/1.1\r\nhost: here\r\ntoken: yes\r\n\r\n")
-        .await
-        .unwrap();
-    assert!(answer_of(&mut known).await.ends_with("answered"));
+    let mut known = shown(&mut door, STRONG).await;
     assert!(door.connect().await.is_none());
     known.write_all(CALL).await.unwrap();
     assert!(answer_of(&mut known).await.ends_with("answered"));
@@ -131,9 +128,7 @@ async fn whoever_has_shown_a_token_makes_no_room() {
 #[tokio::test]
 async fn an_idle_connection_ends_at_once_when_the_process_does() {
     let mut door = Door::with(1, LONG);
-    let mut client = door.connect().await.unwrap();
-    client.write_all(WEAK).await.unwrap();
-    assert!(answer_of(&mut client).await.ends_with("answered"));
+    let mut client = shown(&mut door, WEAK).await;
     door.ending.cancel();
     until_closed(&mut client).await;
 }
