@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::measure::{Times, ask};
+use crate::measure::{Times, ask, post};
 use crate::reference::Small;
 use crate::report::{Report, Row, short};
 use crate::support::Random;
@@ -85,7 +85,7 @@ struct Halts {
 /// Reports how long a halt takes under drain, and that nothing is claimed while it is in force.
 pub(crate) async fn halts(report: &mut Report, world: &mut World, samples: usize) {
     // A process that was ended a moment ago counts as one that might still send: it is waited for.
-    let (_, hold) = place(world, json!({"type": "everything"}), true).await;
+    let (_, hold) = place(world, json!({"type": "everything"}), true);
     release(world, &hold).await;
     let (mut halts, mut random) = (Halts::default(), Random(1));
     let mut small = Small::open(world.database()).await;
@@ -106,7 +106,7 @@ pub(crate) async fn halts(report: &mut Report, world: &mut World, samples: usize
             // One of each kind in turn.
             let wait = halts.quiesced.len() < halts.acknowledged.len();
             let scope = json!({"type": "rollout", "id": name});
-            let (time, hold) = place(world, scope, wait).await;
+            let (time, hold) = place(world, scope, wait);
             if wait {
                 assert_eq!(hold["quiesced"], true, "{hold:#}");
                 halts.quiesced.push(time);
@@ -159,7 +159,7 @@ fn report_halts(report: &mut Report, world: &World, halts: &Halts, (holds, late)
 }
 
 /// Places a halt; returns how long the answer took, and the hold.
-pub(crate) async fn place(world: &World, scope: Value, wait: bool) -> (Duration, Value) {
+pub(crate) fn place(world: &World, scope: Value, wait: bool) -> (Duration, Value) {
     // Placed by the same path as a halt, whose release would let people go on fifty at a time.
     let hold = json!({"kind": "pause", "scope": scope, "reason": "measured"});
     let path = if wait {
@@ -167,9 +167,7 @@ pub(crate) async fn place(world: &World, scope: Value, wait: bool) -> (Duration,
     } else {
         "/v1/holds"
     };
-    let begun = Instant::now();
-    let answer = world.api().post(path, hold).await;
-    (begun.elapsed(), answer.ok())
+    post(world.api(), path, &hold)
 }
 
 pub(crate) async fn release(world: &World, hold: &Value) {

@@ -1,5 +1,7 @@
 //! Stop-watches: percentiles, look-ups at a steady pace, peaks of memory.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -83,6 +85,32 @@ where
         answered = Instant::now();
     }
     times
+}
+
+/// Posts a JSON document from the connect to the last byte of the answer; returns how long that took, and the answer.
+///
+/// By hand and on this thread: a client with a runtime of its own wakes several of its threads for each answer, and
+/// beside a machine that is full that is what would be measured.
+pub(crate) fn post(api: &Api, path: &str, body: &Value) -> (Duration, Value) {
+    let address = api.url.trim_start_matches("http://");
+    let body = body.to_string();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        api.token,
+        body.len()
+    );
+    let mut answer = String::new();
+    let begun = Instant::now();
+    let read = TcpStream::connect(address).and_then(|mut stream| {
+        stream.write_all(request.as_bytes())?;
+        stream.read_to_string(&mut answer)
+    });
+    let time = begun.elapsed();
+    read.expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 20"), "{answer}");
+    (time, serde_json::from_str(body).expect("JSON"))
 }
 
 /// Forgets the peak of a process's memory, so that the next one is of what comes next.

@@ -86,7 +86,7 @@ async fn halts(world: &World, rollout: Option<&str>, samples: usize) -> Halts {
             let view = world.status(name).await;
             halts.sending += usize::from(view["in_flight"].as_u64() > Some(0));
         }
-        let (time, hold) = place(world, json!({"type": "everything"}), true).await;
+        let (time, hold) = place(world, json!({"type": "everything"}), true);
         assert_eq!(hold["quiesced"], true, "{hold:#}");
         let hold = until_all_confirmed(world, &hold).await;
         halts.answered.push(time);

@@ -94,11 +94,12 @@ const STOPPING_MAX: Duration = Duration::from_millis(100);
 
 /// While it lives, ordinary writers of this process do not begin: whoever stops goes before whoever moves.
 #[derive(Debug)]
-pub struct Stopping<'a>(&'a watch::Sender<u32>);
+pub struct Stopping(Store);
 
-impl Drop for Stopping<'_> {
+impl Drop for Stopping {
     fn drop(&mut self) {
-        self.0.send_modify(|stops| *stops = stops.saturating_sub(1));
+        let stopping = &self.0.0.lanes.stopping;
+        stopping.send_modify(|stops| *stops = stops.saturating_sub(1));
     }
 }
 
@@ -164,10 +165,10 @@ impl Store {
     /// Has ordinary writers of this process wait before they begin, for as long as what is returned lives.
     /// They wait for a moment and no longer, so nothing depends on it: a stop is only answered sooner.
     #[must_use]
-    pub fn stopping(&self) -> Stopping<'_> {
+    pub fn stopping(&self) -> Stopping {
         let stopping = &self.0.lanes.stopping;
         stopping.send_modify(|stops| *stops = stops.saturating_add(1));
-        Stopping(stopping)
+        Stopping(self.clone())
     }
 
     /// Says which database this is.

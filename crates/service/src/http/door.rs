@@ -4,7 +4,7 @@
 //! known, or a report that proves itself, has come over it. When every place is taken, the stranger who has been there
 //! longest makes room, then whoever may not stop anything; whoever may is never sent away. So a flood of slow
 //! connections loses its own, and a halt, which is read in milliseconds, gets in. A stranger is answered once and has
-//! to come again, and between two answers everybody else has a turn.
+//! to come again, and whoever asks without a pause lets everybody else have a turn first.
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +41,8 @@ const GOODBYE: Duration = Duration::from_secs(20);
 const GOODBYE_UNKNOWN: Duration = Duration::from_secs(1);
 /// How long a connection may take to say who it is before others go first.
 const JUST_CAME: Duration = Duration::from_millis(250);
+/// What is no pause between an answer and the next request of the same connection.
+const NO_PAUSE: Duration = Duration::from_millis(1);
 /// How many connections may wait to be let in: a flood must not make the system drop others.
 const BACKLOG: u32 = 4_096;
 /// How often a door that is full says so.
@@ -96,6 +98,7 @@ pub(super) struct Seat(Arc<SeatState>);
 #[derive(Debug, Default)]
 struct SeatState {
     standing: AtomicU8,
+    answered: Mutex<Option<Instant>>,
     leave: CancellationToken,
 }
 
@@ -122,6 +125,21 @@ impl Seat {
             1 => Standing::Known,
             _ => Standing::MayStop,
         }
+    }
+
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        let answered = self.0.answered.lock();
+        answered.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that an answer is about to be sent.
+    fn was_answered(&self) {
+        *self.answered() = Some(Instant::now());
+    }
+
+    /// Says whether the request that has come follows at once upon an answer.
+    fn asks_without_a_pause(&self) -> bool {
+        self.answered().is_some_and(|at| at.elapsed() < NO_PAUSE)
     }
 }
 
@@ -258,6 +276,10 @@ where
         request.extensions_mut().insert(seat.clone());
         let answering = router.clone().oneshot(request);
         async move {
+            if seat.asks_without_a_pause() {
+                // Everybody else has a turn first.
+                tokio::task::yield_now().await;
+            }
             let mut answered = answering.await;
             if let Ok(answer) = &mut answered
                 && seat.standing() == Standing::Stranger
@@ -265,8 +287,7 @@ where
                 let headers = answer.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            // Whoever sends one request after the other without a pause leaves a turn to everybody else.
-            tokio::task::yield_now().await;
+            seat.was_answered();
             answered
         }
     });

@@ -9,16 +9,21 @@ pub mod heads;
 mod join;
 mod matching;
 pub mod part;
+mod put;
 mod quiescence;
 mod resume;
 pub mod review;
 mod scope;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_orchestrator::hold::{
-    Cause, Hold, HoldKind, HoldRefusal, HoldSet, MovedPeople, Place, Placement, Release, Scope,
-    Wanted, moved, review as review_date,
+    Cause, Hold, HoldKind, HoldRefusal, MovedPeople, Place, Release, Scope, Wanted, moved,
+    review as review_date,
 };
 use tidegate_orchestrator::ids::{Generation, HoldId, Principal, Timestamp};
 use tidegate_orchestrator::quiesce::Quiescence;
@@ -26,19 +31,24 @@ use tidegate_orchestrator::quiesce::Quiescence;
 use super::view::{HoldView, ReportedView, ScopeView};
 use super::{Actor, OperationError, Page, restored};
 pub(super) use join::whom;
+pub use put::put;
+pub(in crate::operations) use put::put_owned;
+use put::{placement, put_seen, seen};
 pub use quiescence::wait;
 pub use resume::resume;
 
 use crate::app::App;
-use crate::store::audit::Entry;
 use crate::store::hold::{self as rows, HoldRow, Listed};
 use crate::store::{
-    Connection, Lane, StoreError, StoreTime, Txn, policy as policies, review as reviews,
+    Lane, Stopping, StoreError, StoreTime, Txn, policy as policies, review as reviews,
     rollout as rollouts, transact,
 };
 
 /// The longest reason, in characters: a paragraph, not a document.
 const REASON_CHARS_MAX: usize = 4000;
+
+/// How long an answer needs at most to get out of this process. The planner looks by itself within a second.
+const ANSWER_TIME: Duration = Duration::from_millis(1);
 
 /// A hold somebody asks for.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -110,7 +120,7 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
     let (hold, new) = placed?;
     notes.extend(join::not_taken(&hold, review_at));
     let is_new = new.is_some();
-    let counting = is_new.then(|| heads::keep(app, hold.id, counting));
+    let told = is_new.then(|| counting.keep(hold.id));
     let view = match new {
         Some((time, looking)) => {
             // Whoever owns it is who asks.
@@ -125,16 +135,24 @@ pub async fn place(app: &App, actor: &Actor, new: &NewHold) -> Result<Placed, Op
         }
         None => show(app, &hold).await,
     };
-    // Only now: whoever halts waits for the answer, and those who are woken need the same processors.
-    app.wake.ring();
     let mut view = view?;
-    view.people = Some(match counting {
-        Some(counting) => heads::of_placed(&hold, counting).await,
+    view.people = Some(match told {
+        Some(told) => heads::of_placed(&hold, told).await,
         None => heads::of(app, &hold).await,
     });
     view.notes = notes;
-    drop(before_others);
+    answer_first(app, before_others);
     Ok(Placed { hold: view, is_new })
+}
+
+/// Lets everybody go on, once the answer is under way: those who are woken need the same processors.
+fn answer_first(app: &App, before_others: Stopping) {
+    let app = app.clone();
+    app.clone().background.spawn(async move {
+        tokio::time::sleep(ANSWER_TIME).await;
+        drop(before_others);
+        app.wake.ring();
+    });
 }
 
 /// Reads what somebody asks for, and finds what it names.
@@ -210,7 +228,8 @@ async fn place_beside<T: Send>(
     let placed: Result<(Hold, StoreTime, T), StoreError> =
         transact!(app.store, Lane::Hold, "hold_place", |txn| {
             let begun = beside(txn.now());
-            let (hold, entry) = put(txn, actor, id, wanted.clone()).await?;
+            let in_force = seen(txn, &wanted).await?;
+            let (hold, entry) = put_seen(txn, actor, (id, None), wanted.clone(), in_force).await?;
             if let Some(entry) = entry {
                 txn.audit(entry).await?;
             }
@@ -241,68 +260,7 @@ pub(super) fn stand(app: &App, hold: &Hold) {
 
 /// Counts whom a new hold stops, and keeps the count. Nobody waits for that.
 pub(super) fn count(app: &App, hold: &Hold) {
-    drop(heads::keep(app, hold.id, heads::ahead(app, hold.scope)));
-}
-
-/// Places a hold inside a transaction, and returns what the trail must hear of it.
-///
-/// # Errors
-///
-/// When the store cannot be reached.
-pub async fn put(
-    txn: &mut Txn,
-    actor: &Actor,
-    id: HoldId,
-    wanted: Wanted,
-) -> Result<(Hold, Option<Entry>), StoreError> {
-    put_owned(txn, actor, (id, None), wanted).await
-}
-
-/// The same with somebody who owns it in place of whoever places it, when that is nobody who could be asked.
-pub(in crate::operations) async fn put_owned(
-    txn: &mut Txn,
-    actor: &Actor,
-    (id, owner): (HoldId, Option<Principal>),
-    wanted: Wanted,
-) -> Result<(Hold, Option<Entry>), StoreError> {
-    rows::hold_lock(txn).await?;
-    let in_force = rows::holds_for_writing(txn).await?;
-    let now = txn.now();
-    match placement(txn, &wanted, &in_force).await? {
-        Placement::New => {
-            let epoch = rows::epoch_next(txn).await?;
-            let by = Principal::new(actor.principal.clone());
-            let mut hold = wanted.into_hold(id, by, epoch, now);
-            hold.owner = owner.unwrap_or(hold.owner);
-            rows::hold_insert(txn, &HoldRow::of(&hold)?).await?;
-            let entry = join::entry(actor, "hold.place", &hold);
-            Ok((hold, Some(entry)))
-        }
-        Placement::Joined(known) => join::join(txn, actor, known, wanted).await,
-    }
-}
-
-/// Says whether a hold is new or joins one. Whoever wants more for people who were moved than the hold in
-/// force does gets a hold of their own beside it: a freeze that was asked for is not silently left out.
-async fn placement<C: Connection>(
-    db: &C,
-    wanted: &Wanted,
-    in_force: &HoldSet,
-) -> Result<Placement, StoreError> {
-    let placement = wanted.placement(in_force).map_err(StoreError::corrupt)?;
-    match (placement, wanted.effect) {
-        (Placement::New, _) | (Placement::Joined(_), MovedPeople::Keep) => Ok(placement),
-        (Placement::Joined(_), MovedPeople::Freeze | MovedPeople::Revert) => {
-            let with_effect = reviews::holds_of_effect(db, wanted.effect).await?;
-            let alike = in_force.alike(wanted.kind, wanted.scope, wanted.part.as_ref());
-            let mut same = alike
-                .map(|hold| hold.id)
-                .filter(|id| with_effect.contains(id))
-                // As there: something may go on under a hold that is exempted from.
-                .filter(|id| !in_force.is_exempted_from(*id));
-            Ok(same.next().map_or(Placement::New, Placement::Joined))
-        }
-    }
+    drop(heads::ahead(app, hold.scope).keep(hold.id));
 }
 
 /// Has the planner look at everything that a wider hold released lets go, with the release itself: a

@@ -230,7 +230,7 @@ async fn hold_set<C: ConnectionTrait>(db: &C) -> Result<HoldSet, StoreError> {
 pub struct HoldCache(Arc<RwLock<Option<Known>>>);
 
 /// An epoch, and the holds in force in it.
-type Known = (Epoch, Arc<HoldSet>);
+pub type Known = (Epoch, Arc<HoldSet>);
 
 impl HoldCache {
     fn of(&self, epoch: Epoch) -> Option<Arc<HoldSet>> {
@@ -251,6 +251,13 @@ impl HoldCache {
             *of = epoch;
             change(Arc::make_mut(holds));
         }
+    }
+
+    /// Returns the epoch that was last read, and its holds: the next one may have begun since.
+    #[must_use]
+    pub fn last(&self) -> Option<Known> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
     }
 
     fn keep(&self, epoch: Epoch, holds: &Arc<HoldSet>) {
@@ -295,17 +302,17 @@ pub async fn holds_at<C: ConnectionTrait>(
     Ok(holds)
 }
 
-/// Returns the holds in force for a transaction that may have written holds itself: what it sees may
+/// Returns the epoch and the holds in force for a transaction that may have written holds itself: what it sees may
 /// never be committed, so it is not kept.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached or a row is damaged.
-pub async fn holds_for_writing(txn: &Txn) -> Result<Arc<HoldSet>, StoreError> {
+pub async fn holds_for_writing(txn: &Txn) -> Result<Known, StoreError> {
     let epoch = epoch_load(txn).await?;
     match txn.hold_cache().of(epoch) {
-        Some(holds) => Ok(holds),
-        None => Ok(Arc::new(hold_set(txn).await?)),
+        Some(holds) => Ok((epoch, holds)),
+        None => Ok((epoch, Arc::new(hold_set(txn).await?))),
     }
 }
 
@@ -368,23 +375,25 @@ pub async fn hold_lock(txn: &Txn) -> Result<(), StoreError> {
 /// Reads the epoch.
 pub async fn epoch_load<C: ConnectionTrait>(db: &C) -> Result<Epoch, StoreError> {
     let sql = "SELECT epoch AS number FROM installation WHERE id = 1";
-    let row: Option<query::Number> = query::one(db, sql, []).await?;
-    row.map(|row| Epoch::new(row.number))
-        .ok_or(StoreError::NotFound)
+    epoch_of(query::one(db, sql, []).await?)
 }
+
+/// Counts the epoch up.
+const EPOCH_NEXT: &str =
+    "UPDATE installation SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch AS number";
+/// Returns the `next` one and tells every replica, which hears it once the transaction commits.
+const EPOCH_TOLD: &str = "SELECT number, pg_notify('tidegate_epoch', number::text) FROM next";
 
 /// Counts the epoch up and returns the new one. Every replica is told, and hears it once the transaction commits.
 pub async fn epoch_next<C: ConnectionTrait>(db: &C) -> Result<Epoch, StoreError> {
-    let next = "UPDATE installation SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch AS number";
-    let sql = if db.get_database_backend() == DbBackend::Postgres {
-        format!(
-            "WITH next AS ({next}) \
-             SELECT number, pg_notify('tidegate_epoch', number::text) FROM next"
-        )
-    } else {
-        next.to_owned()
+    let sql = match db.get_database_backend() {
+        DbBackend::Postgres => format!("WITH next AS ({EPOCH_NEXT}) {EPOCH_TOLD}"),
+        _ => EPOCH_NEXT.to_owned(),
     };
-    let row: Option<query::Number> = query::one(db, sql, []).await?;
+    epoch_of(query::one(db, sql, []).await?)
+}
+
+fn epoch_of(row: Option<query::Number>) -> Result<Epoch, StoreError> {
     row.map(|row| Epoch::new(row.number))
         .ok_or(StoreError::NotFound)
 }
@@ -453,9 +462,41 @@ pub async fn hold_load<C: ConnectionTrait>(
     raw.map(HoldRow::try_from).transpose()
 }
 
-/// Writes a new hold.
-pub async fn hold_insert<C: ConnectionTrait>(db: &C, row: &HoldRow) -> Result<(), StoreError> {
-    let values: [Value; 20] = [
+/// Begins the epoch of a hold, which must be the next one, and writes the hold. Every replica is told.
+///
+/// # Errors
+///
+/// `Serialization` when another hold came or went since its epoch was thought to be the next; when the store cannot
+/// be reached.
+pub async fn hold_begin<C: ConnectionTrait>(db: &C, row: &HoldRow) -> Result<(), StoreError> {
+    // The first reminder is due with the review.
+    let insert = format!("INSERT INTO hold ({COLUMNS}, review_nag_at)");
+    let places = query::placeholders(1, 20);
+    let begun = if db.get_database_backend() == DbBackend::Postgres {
+        // One round trip for both: whoever stops something waits for each, beside all that is moving.
+        let sql = format!(
+            "WITH next AS (UPDATE installation SET epoch = $14 WHERE id = 1 AND epoch = $14 - 1 RETURNING epoch AS number), \
+             placed AS ({insert} SELECT {places}, $15 FROM next) {EPOCH_TOLD}"
+        );
+        let told: Option<query::Number> = query::one(db, sql, values(row)).await?;
+        told.is_some()
+    } else {
+        let next = "UPDATE installation SET epoch = $1 WHERE id = 1 AND epoch = $1 - 1";
+        let counted = query::execute(db, next, [row.placed_epoch.get().into()]).await?;
+        counted == 1 && {
+            let sql = format!("{insert} VALUES ({places}, $15)");
+            query::execute(db, sql, values(row)).await? == 1
+        }
+    };
+    if begun {
+        Ok(())
+    } else {
+        Err(StoreError::Serialization)
+    }
+}
+
+fn values(row: &HoldRow) -> [Value; 20] {
+    [
         row.id.to_string().into(),
         row.kind.clone().into(),
         row.scope_kind.clone().into(),
@@ -476,14 +517,7 @@ pub async fn hold_insert<C: ConnectionTrait>(db: &C, row: &HoldRow) -> Result<()
         row.released_epoch.map(Epoch::get).into(),
         row.release_reason.clone().into(),
         row.generation.get().into(),
-    ];
-    let sql = format!(
-        // The first reminder is due with the review.
-        "INSERT INTO hold ({COLUMNS}, review_nag_at) VALUES ({}, $15)",
-        query::placeholders(1, 20)
-    );
-    query::execute(db, sql, values).await?;
-    Ok(())
+    ]
 }
 
 /// Saves what may change about a hold whose stored generation is still `was`.

@@ -65,41 +65,51 @@ pub struct HoldPreview {
 }
 
 /// A count that is under way.
-pub(super) type Counting = oneshot::Receiver<Result<HeadCount, StoreError>>;
+#[derive(Debug)]
+pub(super) struct Counting {
+    told: Told,
+    placed: oneshot::Sender<HoldId>,
+}
+
+/// What was counted, once it is.
+pub(super) type Told = oneshot::Receiver<Result<HeadCount, StoreError>>;
 
 /// Begins to count whom a hold over a scope would stop. A count that is ready when the hold is in force keeps
 /// nobody waiting who stops something; people who are moved meanwhile are in both.
 pub(super) fn ahead(app: &App, scope: Scope) -> Counting {
     let (tell, told) = oneshot::channel();
+    let (placed, hold) = oneshot::channel();
     let app = app.clone();
     app.clone().background.spawn(async move {
-        // Whoever asked may have gone.
-        let _ = tell.send(count(&app, &scope).await);
-    });
-    told
-}
-
-/// Keeps a count of whom a new hold stops, once it is there; hands it on to whoever shows it.
-pub(super) fn keep(app: &App, hold: HoldId, counting: Counting) -> Counting {
-    let (tell, told) = oneshot::channel();
-    let app = app.clone();
-    app.clone().background.spawn(async move {
-        let Ok(counted) = counting.await else {
-            return;
-        };
+        let counted = count(&app, &scope).await;
         let kept = counted.as_ref().ok().cloned();
+        // Whoever asked may have gone.
         let _ = tell.send(counted);
-        if let Some(kept) = kept {
-            let done: Result<(), StoreError> =
-                transact!(app.store, Lane::Ordinary, "head_count_keep", |txn| {
-                    review::head_count_keep(txn, hold, &kept).await
-                });
-            if let Err(error) = done {
-                tracing::warn!(%hold, %error, "the people under a hold were counted, and the count was not kept");
-            }
+        if let (Some(kept), Ok(hold)) = (kept, hold.await) {
+            keep(&app, hold, &kept).await;
         }
     });
-    told
+    Counting { told, placed }
+}
+
+impl Counting {
+    /// Has the count kept, for the hold that was placed meanwhile; hands it on to whoever shows it. Without this
+    /// nothing is kept.
+    pub(super) fn keep(self, hold: HoldId) -> Told {
+        // A count that failed is not waited for by anybody.
+        let _ = self.placed.send(hold);
+        self.told
+    }
+}
+
+async fn keep(app: &App, hold: HoldId, counted: &HeadCount) {
+    let done: Result<(), StoreError> =
+        transact!(app.store, Lane::Ordinary, "head_count_keep", |txn| {
+            review::head_count_keep(txn, hold, counted).await
+        });
+    if let Err(error) = done {
+        tracing::warn!(%hold, %error, "the people under a hold were counted, and the count was not kept");
+    }
 }
 
 async fn count(app: &App, scope: &Scope) -> Result<HeadCount, StoreError> {
@@ -107,8 +117,8 @@ async fn count(app: &App, scope: &Scope) -> Result<HeadCount, StoreError> {
 }
 
 /// Returns whom a hold stops that was just placed.
-pub(super) async fn of_placed(hold: &Hold, counting: Counting) -> HeadCountsView {
-    let counted = tokio::time::timeout(WAIT_MAX, counting).await;
+pub(super) async fn of_placed(hold: &Hold, told: Told) -> HeadCountsView {
+    let counted = tokio::time::timeout(WAIT_MAX, told).await;
     let counted = counted.map_err(drop).and_then(|told| told.map_err(drop));
     let view = shown(hold.effect, counted);
     HeadCountsView {

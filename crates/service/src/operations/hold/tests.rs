@@ -1,0 +1,73 @@
+//! Two processes that know different epochs, and place the same hold.
+
+use tidegate_orchestrator::ids::Epoch;
+
+use super::*;
+use crate::app::Ids;
+use crate::clock::Clock;
+use crate::store::Store;
+use crate::store::testing::urls;
+
+async fn apart(url: &crate::store::DatabaseUrl) -> App {
+    let (clock, ids) = (Clock::system(), Ids::system());
+    let store = Store::open(url, clock.clone(), &ids).await.unwrap();
+    let app = App::new(store, clock, ids);
+    // What it knows from now on is what it read here: nobody tells it of another epoch.
+    known(&app).await;
+    app
+}
+
+async fn known(app: &App) -> Epoch {
+    let known = rows::holds_known(app.store.read(), app.store.hold_cache()).await;
+    known.unwrap().0
+}
+
+async fn pause(app: &App, who: &str) -> Placed {
+    let new = NewHold {
+        kind: "pause".to_owned(),
+        scope: ScopeView::of(&Scope::Everything),
+        reason: "something is odd".to_owned(),
+        effect: None,
+        review_at: None,
+    };
+    place(app, &Actor::person(who, None), &new).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_knows_an_epoch_that_is_over_joins_the_hold_that_came_since() {
+    for url in urls().await {
+        let (near, far) = (apart(&url).await, apart(&url).await);
+        let first = pause(&near, "anna").await;
+        let last = far.store.hold_cache().last().unwrap();
+        assert!(last.0 < first.hold.epoch, "it has not heard of it");
+        let second = pause(&far, "bert").await;
+        assert_eq!(
+            (second.is_new, second.hold.id),
+            (false, first.hold.id),
+            "{url:?}"
+        );
+        assert_eq!(second.hold.actors, ["anna", "bert"]);
+        assert_eq!(known(&near).await, first.hold.epoch, "no epoch was spent");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_knows_a_hold_that_is_over_places_one_of_their_own() {
+    for url in urls().await {
+        let (near, far) = (apart(&url).await, apart(&url).await);
+        crate::operations::token::rescue(&near, "anna")
+            .await
+            .unwrap();
+        let first = pause(&near, "anna").await;
+        known(&far).await;
+        let id = first.hold.id.to_string();
+        let by = Actor::person("anna", None);
+        release(&near, &by, &id, None, "it was nothing")
+            .await
+            .unwrap();
+        let second = pause(&far, "bert").await;
+        assert!(second.is_new && second.hold.id != first.hold.id, "{url:?}");
+        assert_eq!(second.hold.epoch, known(&near).await, "the newest there is");
+        assert_eq!(second.hold.epoch.get(), first.hold.epoch.get() + 2);
+    }
+}
