@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use tidegate_orchestrator::ids::{Timestamp, from_millis};
 use tidegate_orchestrator::permit::Monotonic;
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, watch};
 
 use super::hold::{self, HoldCache};
 use super::{STOPPING_MAX, Store, StoreError, query};
@@ -84,10 +84,25 @@ pub struct Txn {
     is_clock_wrong: bool,
     has_hold_lock: bool,
     has_lost: bool,
+    stopping: Option<watch::Receiver<u32>>,
     holds: HoldCache,
 }
 
 impl Txn {
+    /// Gives way to whoever is stopping something in this process: for a transaction that is long and can be done anew.
+    /// Once it has lost it gives way no more.
+    ///
+    /// # Errors
+    ///
+    /// `Serialization` when somebody is.
+    pub fn give_way(&self) -> Result<(), StoreError> {
+        let stops = self.stopping.as_ref().map_or(0, |stops| *stops.borrow());
+        if stops > 0 && !self.has_lost {
+            return Err(StoreError::Serialization);
+        }
+        Ok(())
+    }
+
     /// Says whether it lost against another one and is tried again.
     #[must_use]
     pub const fn has_lost(&self) -> bool {
@@ -309,6 +324,7 @@ impl Store {
         Ok(Txn {
             has_hold_lock,
             has_lost: false,
+            stopping: (!has_hold_lock).then(|| self.0.lanes.stopping.subscribe()),
             inner,
             now,
             is_clock_wrong: now < before - CLOCK_WRONG || now > after + CLOCK_WRONG,

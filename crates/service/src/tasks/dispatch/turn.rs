@@ -165,10 +165,14 @@ pub async fn ledger_turn(txn: &mut Txn, order: &TurnOrder<'_>) -> Result<Turn, S
     }
     let (epoch, holds) = hold::holds_known(txn, txn.hold_cache()).await?;
     let mut pass = Pass::new(txn.now(), epoch, holds);
+    // A stop would undo it at its end: sooner is better for both, for they share the processors.
+    txn.give_way()?;
     for ((rollout, wave), finished) in by_wave(order.finished) {
         pass.record(txn, order, (rollout, wave), &finished).await?;
     }
+    txn.give_way()?;
     let not_claimed = pass.claim(txn, order).await?;
+    txn.give_way()?;
     pass.save(txn, order).await?;
     Ok(pass.into_turn(not_claimed))
 }

@@ -179,3 +179,34 @@ async fn a_turn_that_meets_a_halt_being_placed_waits_for_it_and_claims_nothing()
         assert_eq!(turn.not_claimed, NotClaimed::EpochMoved);
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_under_way_gives_way_to_a_stop_once_and_is_then_done_whatever_happens() {
+    each_app!(app => {
+        laid_out(&app).await;
+        permit::renew(&app).await.unwrap();
+        let view = rollout::get(&app, "move").await.unwrap();
+        let order = TurnOrder {
+            worker: app.worker,
+            rollout: view.id,
+            reverts: None,
+            target: view.target.id,
+            epoch: app.permit.epoch(app.clock.moment()).unwrap(),
+            rate: None,
+            finished: &[],
+            claim_max: 2,
+            lease_ms: 60_000,
+        };
+        let mut open = app.store.begin(Lane::Ordinary).await.unwrap();
+        let stopping = app.store.stopping();
+        let lost = ledger_turn(open.txn(), &order).await;
+        assert!(matches!(lost, Err(StoreError::Serialization)), "{lost:?}");
+        open.finish(lost).await.unwrap_err();
+        // The stop hangs: it keeps nobody for long.
+        let done: Result<Turn, StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
+            ledger_turn(txn, &order).await
+        });
+        assert_eq!(done.unwrap().claimed.len(), 2);
+        drop(stopping);
+    });
+}
