@@ -172,6 +172,41 @@ async fn a_server_without_patch_gets_the_whole_account_out_of_use() {
     service.end_and_fsck();
 }
 
+/// Moves twelve one by one, has accounts changed by hand, and takes everybody back.
+async fn taken_back_after(by_hand: impl FnOnce(&Book)) -> Value {
+    let book = Book::default();
+    let answers = book.clone();
+    let own = Own::start(move |asked| answers.answer(asked)).await;
+    let service = Service::start(&Database::sqlite());
+    let api = &service.api;
+    import(api, 12).await;
+    target_at(api, &own.url, json!({"concurrency": 1})).await;
+    started(api, ONE_WAVE).await;
+    until_status(api, "move", "completed", 30).await;
+    by_hand(&book);
+    let name = take_back(api).await;
+    let back = settled(api, &name, 12).await;
+    service.end_and_fsck();
+    back
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_moved_first_and_is_deleted_keeps_nobody_else_in_doubt() {
+    let back = taken_back_after(|book| book.delete("id-0")).await;
+    assert_eq!(back["totals"]["done"], 12, "{back:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_moved_first_and_is_somebody_elses_keeps_nobody_else_in_doubt() {
+    let back = taken_back_after(|book| {
+        book.set("id-0", "externalId", "somebody-else".into());
+        book.delete("id-1");
+    })
+    .await;
+    assert_eq!(back["totals"]["done"], 11, "{back:#}");
+    assert_eq!(back["totals"]["review"], 1, "{back:#}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_yes_and_does_nothing_takes_nobody_back() {
     let book = Book::default();

@@ -118,6 +118,16 @@ impl Book {
         self.0.lock().unwrap().values().cloned().collect()
     }
 
+    /// Deletes an account by hand.
+    pub(super) fn delete(&self, id: &str) {
+        assert!(self.0.lock().unwrap().remove(id).is_some());
+    }
+
+    /// Changes an account by hand.
+    pub(super) fn set(&self, id: &str, attribute: &str, value: Value) {
+        self.0.lock().unwrap().get_mut(id).unwrap()[attribute] = value;
+    }
+
     /// Answers as an honest server would.
     pub(super) fn answer(&self, asked: &Asked) -> Reply {
         let id = asked.path.strip_prefix("/Users/").unwrap_or_default();

@@ -7,12 +7,11 @@
 use serde_json::json;
 
 use super::answer::Answer;
+use super::look::NOT_FOUND;
 use super::user::Found;
 use super::{Scim, UNANSWERED_MAX, stopped};
 use crate::connector::{Person, SendGate, SendResult, Trouble};
 
-/// What a server says of an account that it does not have.
-const NOT_FOUND: &str = "not_found";
 /// What a server says that does not take PATCH.
 const NOT_SUPPORTED: &str = "not_supported";
 

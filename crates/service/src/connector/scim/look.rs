@@ -10,6 +10,8 @@ use super::user::{self, Found};
 use super::{OnUnowned, Scim, stopped};
 use crate::connector::{Person, SendGate, SendResult, Trouble};
 
+/// What a server says of an account that it does not have.
+pub(super) const NOT_FOUND: &str = "not_found";
 /// Attributes by which people are looked up, in this order.
 const ATTRIBUTES: [&str; 2] = ["externalId", "userName"];
 
@@ -21,7 +23,7 @@ pub(super) struct Proofs(Mutex<Known>);
 struct Known {
     /// By which attributes somebody was found.
     proved: [bool; ATTRIBUTES.len()],
-    /// An account that is surely there: one that this process created.
+    /// An account that this process created. Somebody else may delete or change it later.
     there: Option<Found>,
 }
 
@@ -50,6 +52,26 @@ impl Proofs {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.there.clone()
     }
+
+    /// Forgets an account that is not there any more, or not as it was.
+    fn forget(&self, gone: &Found) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known
+            .there
+            .as_ref()
+            .is_some_and(|there| there.id == gone.id)
+        {
+            known.there = None;
+        }
+    }
+}
+
+/// A server whose look-ups find nobody.
+fn blind(attribute: &str) -> SendResult {
+    let message = format!(
+        "the server does not find by {attribute} an account that it has, so nobody can be told to be absent"
+    );
+    SendResult::Unknown(Trouble::new("look_up_blind", message))
 }
 
 /// What stopped a look-up: the person stays as doubtful as before.
@@ -155,30 +177,71 @@ impl Scim {
         if self.proofs.is_proved(number) {
             return Ok(());
         }
-        let there = match self.proofs.there() {
-            Some(found) => vec![found],
-            None => match self.ask(gate, self.client.some()).await {
-                Ok(Answer::Done(found)) => found,
-                Ok(other) => return Err(unread(other)),
-                Err(why) => return Err(SendResult::NotSent(why)),
-            },
-        };
-        let value = there.iter().find_map(|found| match attribute {
-            "externalId" => found.external_id.as_deref(),
-            _ => found.user_name.as_deref(),
-        });
-        // Nobody is there, or nobody has such a value: the next look-up decides.
-        let Some(value) = value else {
-            return Ok(());
-        };
-        if self.find(gate, attribute, value).await?.is_empty() {
-            let message = format!(
-                "the server does not find by {attribute} an account that it has, so nobody can be told to be absent"
-            );
-            return Err(SendResult::Unknown(Trouble::new("look_up_blind", message)));
+        if let Some(witness) = self.proofs.there() {
+            match self.finds(gate, attribute, [&witness]).await? {
+                Some(true) => {
+                    self.proofs.prove(number);
+                    return Ok(());
+                }
+                Some(false) if self.is_unchanged(&witness, attribute, gate).await? => {
+                    return Err(blind(attribute));
+                }
+                Some(false) => self.proofs.forget(&witness),
+                None => {}
+            }
         }
-        self.proofs.prove(number);
-        Ok(())
+        let some = match self.ask(gate, self.client.some()).await {
+            Ok(Answer::Done(found)) => found,
+            Ok(other) => return Err(unread(other)),
+            Err(why) => return Err(SendResult::NotSent(why)),
+        };
+        match self.finds(gate, attribute, &some).await? {
+            // Nobody is there, or nobody has such a value: the next look-up decides.
+            None => Ok(()),
+            Some(true) => {
+                self.proofs.prove(number);
+                Ok(())
+            }
+            Some(false) => Err(blind(attribute)),
+        }
+    }
+
+    /// Says whether the server finds the first of some accounts that has an attribute; `None`: none has it.
+    async fn finds(
+        &self,
+        gate: &SendGate,
+        attribute: &str,
+        there: impl IntoIterator<Item = &Found>,
+    ) -> Result<Option<bool>, SendResult> {
+        let value = there.into_iter().find_map(|found| found.value(attribute));
+        match value {
+            Some(value) => Ok(Some(!self.find(gate, attribute, value).await?.is_empty())),
+            None => Ok(None),
+        }
+    }
+
+    /// Says whether an account is still there and shows no other value of an attribute than it had: only then
+    /// does it show anything that the server does not find it. Deleted or changed by somebody, it shows nothing.
+    async fn is_unchanged(
+        &self,
+        witness: &Found,
+        attribute: &str,
+        gate: &SendGate,
+    ) -> Result<bool, SendResult> {
+        let Some(id) = witness.id.as_deref() else {
+            return Ok(true);
+        };
+        match self.ask(gate, self.client.read(id)).await {
+            Ok(Answer::Done(now)) => {
+                let before = witness.value(attribute);
+                Ok(now
+                    .value(attribute)
+                    .is_none_or(|_| before.is_some_and(|before| now.has(attribute, before))))
+            }
+            Ok(Answer::Refused(trouble)) if trouble.code == NOT_FOUND => Ok(false),
+            Ok(other) => Err(unread(other)),
+            Err(why) => Err(SendResult::NotSent(why)),
+        }
     }
 
     /// Takes an account over that is ours already; only what differs is changed.

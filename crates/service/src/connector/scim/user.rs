@@ -88,6 +88,15 @@ impl Found {
         }
     }
 
+    /// Returns what an account is looked up by: its external id or its user name.
+    pub(super) fn value(&self, attribute: &str) -> Option<&str> {
+        if attribute == "externalId" {
+            self.external_id.as_deref()
+        } else {
+            self.user_name.as_deref()
+        }
+    }
+
     /// Says whether the account is in use; `None`: the server does not show it.
     pub(super) fn is_active(&self) -> Option<bool> {
         match field(&self.shown, "active")? {
