@@ -150,7 +150,7 @@ pub async fn ask(
                 other => other.map_err(|no| refused(&no))?,
             };
             stored::emergency_put(txn, &asked).await?;
-            told(txn, actor, "emergency.ask", &asked).await?;
+            told(txn, actor, "emergency.ask", &asked);
             Ok(asked)
         });
     answer(app, actor, &row, ("ask", done)).await
@@ -189,7 +189,7 @@ pub async fn confirm(
             stored::exemption_insert(txn, &exemption, epoch).await?;
             stored::emergency_put(txn, &confirmed).await?;
             rollouts::rollout_ring(txn, now, row.id).await?;
-            told(txn, actor, "emergency.confirm", &confirmed).await?;
+            told(txn, actor, "emergency.confirm", &confirmed);
             Ok(confirmed)
         });
     moved(app, done.is_ok());
@@ -222,7 +222,7 @@ pub async fn end(
                 rollouts::rollout_ring(txn, now, ended.wish.rollout).await?;
             }
             stored::emergency_put(txn, &ended).await?;
-            told(txn, actor, "emergency.end", &ended).await?;
+            told(txn, actor, "emergency.end", &ended);
             Ok(ended)
         });
     moved(app, done.is_ok());
@@ -250,7 +250,7 @@ pub async fn review(
             let reviewed = again(txn, known.id).await?.review(&seat, note, now);
             let reviewed = reviewed.map_err(|no| refused(&no))?;
             stored::emergency_put(txn, &reviewed).await?;
-            told(txn, actor, "emergency.review", &reviewed).await?;
+            told(txn, actor, "emergency.review", &reviewed);
             Ok(reviewed)
         });
     answer(app, actor, &row, ("review", done)).await
@@ -350,16 +350,10 @@ fn refused(refusal: &EmergencyRefusal) -> OperationError {
     OperationError::refused(refusal.code(), refusal.to_string())
 }
 
-async fn told(
-    txn: &mut Txn,
-    actor: &Actor,
-    action: &str,
-    emergency: &Emergency,
-) -> Result<(), StoreError> {
+fn told(txn: &mut Txn, actor: &Actor, action: &str, emergency: &Emergency) {
     let detail = json!({"emergency": emergency});
     let subject = format!("rollout:{}", emergency.wish.rollout);
-    txn.audit(actor.entry(action, subject, detail)).await?;
-    Ok(())
+    txn.audit(actor.entry(action, subject, detail));
 }
 
 /// Has this process act on it at once; the others hear of the epoch.

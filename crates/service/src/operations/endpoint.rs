@@ -152,8 +152,7 @@ pub async fn create(
                 "endpoint.create",
                 name,
                 json!({"url": url, "config": config}),
-            )
-            .await?;
+            );
             Ok(true)
         });
     match done {
@@ -229,7 +228,7 @@ pub async fn revoke(app: &App, actor: &Actor, name: &str) -> Result<EndpointView
         transact!(app.store, Lane::Ordinary, "endpoint_revoke", |txn| {
             let now = txn.now();
             if rows::endpoint_revoke(txn, name, now).await? {
-                told(txn, actor, "endpoint.revoke", name, json!({})).await?;
+                told(txn, actor, "endpoint.revoke", name, json!({}));
             }
             Ok(())
         });
@@ -246,7 +245,7 @@ pub async fn revive(app: &App, actor: &Actor, name: &str) -> Result<EndpointView
     let done: Result<(), StoreError> =
         transact!(app.store, Lane::Ordinary, "endpoint_revive", |txn| {
             if rows::endpoint_revive(txn, name).await? {
-                told(txn, actor, "endpoint.revive", name, json!({})).await?;
+                told(txn, actor, "endpoint.revive", name, json!({}));
             }
             Ok(())
         });
@@ -292,7 +291,7 @@ pub async fn skip(
             let detail = json!({
                 "event": event, "seq": next.seq, "action": next.action, "subject": next.subject, "reason": reason,
             });
-            told(txn, actor, "endpoint.skip", name, detail).await?;
+            told(txn, actor, "endpoint.skip", name, detail);
             Ok(true)
         }
     );
@@ -324,7 +323,8 @@ pub async fn test(app: &App, actor: &Actor, name: &str) -> Result<EndpointTried,
     let detail = json!({"ok": error.is_none(), "error": error});
     let done: Result<(), StoreError> =
         transact!(app.store, Lane::Ordinary, "endpoint_test", |txn| {
-            told(txn, actor, "endpoint.test", name, detail.clone()).await
+            told(txn, actor, "endpoint.test", name, detail.clone());
+            Ok(())
         });
     done?;
     Ok(EndpointTried {
@@ -355,16 +355,8 @@ async fn find(app: &App, name: &str) -> Result<EndpointRow, OperationError> {
     row.ok_or_else(|| OperationError::not_found("endpoint", name))
 }
 
-async fn told(
-    txn: &mut crate::store::Txn,
-    actor: &Actor,
-    action: &str,
-    name: &str,
-    detail: Value,
-) -> Result<(), StoreError> {
-    txn.audit(actor.entry(action, format!("endpoint:{name}"), detail))
-        .await?;
-    Ok(())
+fn told(txn: &mut crate::store::Txn, actor: &Actor, action: &str, name: &str, detail: Value) {
+    txn.audit(actor.entry(action, format!("endpoint:{name}"), detail));
 }
 
 #[cfg(test)]

@@ -229,10 +229,7 @@ async fn place_beside<T: Send>(
         transact!(app.store, Lane::Hold, "hold_place", |txn| {
             let begun = beside(txn.now());
             let in_force = seen(txn, &wanted).await?;
-            let (hold, entry) = put_seen(txn, actor, (id, None), wanted.clone(), in_force).await?;
-            if let Some(entry) = entry {
-                txn.audit(entry).await?;
-            }
+            let (hold, _) = put_seen(txn, actor, (id, None), wanted.clone(), in_force).await?;
             Ok((hold, StoreTime::read(txn.now(), asked), begun))
         });
     let (hold, time, begun) = placed?;
@@ -342,8 +339,7 @@ async fn end(
     let detail = json!({
         "kind": ended.kind, "scope": ended.scope, "where": whom(&ended), "reason": reason, "epoch": epoch,
     });
-    txn.audit(actor.entry("hold.release", format!("hold:{id}"), detail))
-        .await?;
+    txn.audit(actor.entry("hold.release", format!("hold:{id}"), detail));
     Ok(ended)
 }
 

@@ -426,8 +426,7 @@ impl<'a> Import<'a> {
                     "population.publish",
                     format!("population:{}", self.population.id),
                     detail.clone(),
-                ))
-                .await?;
+                ));
                 Ok(())
             });
         match published {
@@ -465,10 +464,11 @@ impl<'a> Import<'a> {
             format!("population:{}", self.population.id),
             detail,
         );
-        let told: Result<i64, StoreError> =
-            transact!(self.app.store, Lane::Ordinary, "import_refused", |txn| txn
-                .audit(entry.clone())
-                .await);
+        let told: Result<(), StoreError> =
+            transact!(self.app.store, Lane::Ordinary, "import_refused", |txn| {
+                txn.audit(entry.clone());
+                Ok(())
+            });
         if let Some(failed) = [cleared.err(), finished.err(), told.err()]
             .into_iter()
             .flatten()

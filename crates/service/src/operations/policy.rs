@@ -205,8 +205,7 @@ pub async fn propose(
             rows::policy_insert(txn, &row).await?;
             let detail =
                 json!({"version": row.version, "digest": row.digest, "rules": set.rules.len()});
-            txn.audit(actor.entry("policy.propose", format!("policy:{}", row.name), detail))
-                .await?;
+            txn.audit(actor.entry("policy.propose", format!("policy:{}", row.name), detail));
             Ok(row)
         });
     let row = done?;
@@ -295,8 +294,7 @@ async fn say_yes(
         "version": version, "digest": row.digest, "loosens": shown.loosens, "changes": shown.changes,
         "yes": approvals.len(), "needed": needed,
     });
-    txn.audit(actor.entry(action, format!("policy:{name}"), detail))
-        .await?;
+    txn.audit(actor.entry(action, format!("policy:{name}"), detail));
     let row = rows::policy_find(txn, name, Some(version)).await?;
     row.ok_or_else(|| OperationError::not_found("policy", name))
 }

@@ -141,8 +141,7 @@ pub async fn create(
                 "population.create",
                 format!("population:{}", row.id),
                 json!({"name": name, "mapping": mapping}),
-            ))
-            .await?;
+            ));
             Ok(())
         });
     match created {
@@ -201,8 +200,7 @@ pub async fn remap(
                 "population.map",
                 format!("population:{}", row.id),
                 json!({"mapping": mapping}),
-            ))
-            .await?;
+            ));
             Ok(())
         });
     match changed {

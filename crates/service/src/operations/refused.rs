@@ -23,7 +23,8 @@ pub async fn told<T>(
         let detail = json!({"step": step, "code": code, "sentence": sentence});
         let entry = actor.entry(action, subject, detail);
         let kept: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "refused", |txn| {
-            txn.audit(entry.clone()).await.map(drop)
+            txn.audit(entry.clone());
+            Ok(())
         });
         if let Err(error) = kept {
             tracing::warn!(action, step, %error, "a refused step could not be written down");

@@ -125,7 +125,7 @@ pub async fn preflight(
             format!("hold:{id}"),
             json!({"targets": seen}),
         );
-        txn.audit(entry).await?;
+        txn.audit(entry);
         Ok(())
     });
     done?;
@@ -214,7 +214,8 @@ pub async fn request(
             };
             stored::request_insert(txn, &row).await?;
             let detail = json!({"reason": reason, "digest": row.substance.digest(), "person": row.seat.person});
-            told(txn, actor, "release.request", id, detail).await
+            told(txn, actor, "release.request", id, detail);
+            Ok(())
         }
     );
     answer(app, actor, id, "request", done).await
@@ -256,7 +257,8 @@ pub async fn approve(
                 return Ok(());
             }
             let detail = json!({"reason": reason, "digest": digest, "person": person});
-            told(txn, actor, "release.approve", id, detail).await
+            told(txn, actor, "release.approve", id, detail);
+            Ok(())
         });
     answer(app, actor, id, "approve", done).await
 }
@@ -288,7 +290,8 @@ pub async fn veto(
             if let Some((known, _)) = &looked.request {
                 stored::request_veto(txn, known.id, &seat.word(reason, now)).await?;
             }
-            told(txn, actor, "release.veto", id, json!({"reason": reason})).await
+            told(txn, actor, "release.veto", id, json!({"reason": reason}));
+            Ok(())
         });
     answer(app, actor, id, "veto", done).await
 }
@@ -362,7 +365,7 @@ async fn carry_out(
         "kind": ended.kind, "scope": ended.scope, "where": holds::whom(&ended), "reason": reason, "epoch": epoch,
         "request": known.id, "digest": digest, "requested_by": request.by.person, "approved_by": people, "substance": request.substance,
     });
-    told(txn, actor, "hold.release", id, detail).await?;
+    told(txn, actor, "hold.release", id, detail);
     Ok(ended)
 }
 
@@ -387,14 +390,9 @@ pub async fn terms_set(
                 .replacing(&was)
                 .map_err(|no| OperationError::refused(no.code(), no.to_string()))?;
             stored::terms_put(txn, id, terms).await?;
-            told(
-                txn,
-                actor,
-                "release.terms",
-                id,
-                json!({"was": was, "terms": terms}),
-            )
-            .await
+            let detail = json!({"was": was, "terms": terms});
+            told(txn, actor, "release.terms", id, detail);
+            Ok(())
         });
     told_refusal(app, actor, id, "terms", done).await?;
     Ok(terms.clone())
@@ -417,16 +415,8 @@ pub(super) fn digest_of(text: &str) -> Result<Digest, OperationError> {
     })
 }
 
-async fn told(
-    txn: &mut Txn,
-    actor: &Actor,
-    action: &str,
-    id: HoldId,
-    detail: serde_json::Value,
-) -> Result<(), OperationError> {
-    txn.audit(actor.entry(action, format!("hold:{id}"), detail))
-        .await?;
-    Ok(())
+fn told(txn: &mut Txn, actor: &Actor, action: &str, id: HoldId, detail: serde_json::Value) {
+    txn.audit(actor.entry(action, format!("hold:{id}"), detail));
 }
 
 async fn answer(

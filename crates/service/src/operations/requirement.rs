@@ -166,7 +166,7 @@ pub async fn add(
                 generation: Generation(1),
             };
             rows::requirement_insert(txn, &requirement).await?;
-            told(txn, actor, "requirement.add", &requirement).await?;
+            told(txn, actor, "requirement.add", &requirement);
             Ok(requirement)
         });
     added
@@ -305,7 +305,7 @@ async fn changed(
                     StoreError::Conflict => StoreError::Serialization,
                     other => other,
                 })?;
-            told(txn, actor, action, &found).await?;
+            told(txn, actor, action, &found);
             Ok(found)
         });
     told_refusal(app, actor, hold, action, done).await
@@ -331,15 +331,8 @@ fn no(refusal: &RequirementRefusal) -> OperationError {
     OperationError::refused(refusal.code(), refusal.to_string())
 }
 
-async fn told(
-    txn: &mut Txn,
-    actor: &Actor,
-    action: &str,
-    requirement: &Requirement,
-) -> Result<(), OperationError> {
+fn told(txn: &mut Txn, actor: &Actor, action: &str, requirement: &Requirement) {
     let hold: HoldId = requirement.hold;
     let detail = json!({"number": requirement.number, "digest": requirement.digest(), "requirement": requirement});
-    txn.audit(actor.entry(action, format!("hold:{hold}"), detail))
-        .await?;
-    Ok(())
+    txn.audit(actor.entry(action, format!("hold:{hold}"), detail));
 }

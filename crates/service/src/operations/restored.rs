@@ -79,10 +79,7 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
             if why_older(&now, highest).is_some() {
                 // An epoch is never used twice, also not those that this store has never heard of.
                 timeline::adopt(txn, now.home.as_deref(), highest.max(now.epoch)).await?;
-                let (_, entry) = hold::put(txn, &actor, id, wanted.clone()).await?;
-                if let Some(entry) = entry {
-                    txn.audit(entry).await?;
-                }
+                hold::put(txn, &actor, id, wanted.clone()).await?;
             }
             holds::epoch_load(txn).await
         });

@@ -182,19 +182,12 @@ async fn keep(
         "reverts": original.id, "name": row.name, "reason": wish.reason, "digest": found.plan.digest,
         "person": revert.seat.person, "people": found.plan.people, "sheet": found.sheet,
     });
-    told(txn, actor, "revert.request", row.id, detail).await
+    told(txn, actor, "revert.request", row.id, detail);
+    Ok(())
 }
 
-async fn told(
-    txn: &mut Txn,
-    actor: &Actor,
-    action: &str,
-    rollout: RolloutId,
-    detail: serde_json::Value,
-) -> Result<(), OperationError> {
-    txn.audit(actor.entry(action, format!("rollout:{rollout}"), detail))
-        .await?;
-    Ok(())
+fn told(txn: &mut Txn, actor: &Actor, action: &str, rollout: RolloutId, detail: serde_json::Value) {
+    txn.audit(actor.entry(action, format!("rollout:{rollout}"), detail));
 }
 
 /// Shows a revert: who is taken back, who said yes, and what is missing.
@@ -243,7 +236,8 @@ pub async fn approve(
                 return Ok(());
             }
             let detail = json!({"reason": reason, "digest": digest, "person": person});
-            told(txn, actor, "revert.approve", row.id, detail).await
+            told(txn, actor, "revert.approve", row.id, detail);
+            Ok(())
         });
     told_refusal(app, actor, row.id, "approve", done).await?;
     show(app, &row.name).await
@@ -306,7 +300,7 @@ async fn begin(
         "digest": digest, "reverts": looked.original.id, "requested_by": looked.case.request.by.person,
         "approved_by": people, "holds": looked.row.sheet.holds, "substance": looked.case.request.substance,
     });
-    told(txn, actor, "revert.start", id, detail).await?;
+    told(txn, actor, "revert.start", id, detail);
     Ok(started)
 }
 
@@ -336,7 +330,7 @@ async fn exempted(
     let epoch = holds::epoch_next(txn).await?;
     exemption::exemption_insert(txn, &exemption, epoch).await?;
     let detail = json!({"exemption": exemption, "epoch": epoch});
-    told(txn, actor, "exemption.begin", row.id, detail).await?;
+    told(txn, actor, "exemption.begin", row.id, detail);
     in_force.exempt(exemption);
     Ok(in_force)
 }

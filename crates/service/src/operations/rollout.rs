@@ -52,8 +52,7 @@ pub async fn create(
             rows::rollout_insert(txn, &row).await?;
             let detail =
                 json!({"name": row.name, "spec_digest": row.spec_digest, "spec": row.spec_text});
-            txn.audit(actor.entry("rollout.create", format!("rollout:{}", row.id), detail))
-                .await?;
+            txn.audit(actor.entry("rollout.create", format!("rollout:{}", row.id), detail));
             Ok(())
         });
     match created {
@@ -517,7 +516,7 @@ pub(super) async fn commit_under(
         revert::closed(txn, &row).await?;
     }
     for event in &events {
-        txn.audit(entry(actor, &row, event)).await?;
+        txn.audit(entry(actor, &row, event));
     }
     Ok(row)
 }

@@ -188,6 +188,6 @@ async fn disprove_in(
     let detail = serde_json::json!({"wave": address.wave, "person": key, "reason": reason});
     let mut entry = actor.entry("person.disprove", format!("rollout:{rollout}"), detail);
     entry.data = Some(history::encode(&[changed]));
-    txn.audit(entry).await?;
+    txn.audit(entry);
     Ok(())
 }

@@ -219,8 +219,7 @@ pub async fn create(
             };
             rows::source_insert(txn, &row, now).await?;
             let detail = json!({"profile": row.profile, "config": config});
-            txn.audit(actor.entry("source.create", format!("source:{name}"), detail))
-                .await?;
+            txn.audit(actor.entry("source.create", format!("source:{name}"), detail));
             Ok(())
         });
     match done {
@@ -259,8 +258,7 @@ pub async fn revoke(app: &App, actor: &Actor, name: &str) -> Result<SourceView, 
             if rows::source_revoke(txn, name, now).await? {
                 // Whoever needs it is blind from now on.
                 policy::facts_changed(txn).await?;
-                txn.audit(actor.entry("source.revoke", format!("source:{name}"), json!({})))
-                    .await?;
+                txn.audit(actor.entry("source.revoke", format!("source:{name}"), json!({})));
             }
             Ok(())
         });

@@ -101,8 +101,7 @@ pub async fn create(
         transact!(app.store, Lane::Ordinary, "target_create", |txn| {
             rows::target_insert(txn, &row).await?;
             let detail = json!({"name": name, "connector": connector, "config": config});
-            txn.audit(actor.entry("target.create", format!("target:{}", row.id), detail))
-                .await?;
+            txn.audit(actor.entry("target.create", format!("target:{}", row.id), detail));
             Ok(())
         });
     match created {
@@ -160,8 +159,7 @@ pub async fn configure(
         transact!(app.store, Lane::Ordinary, "target_configure", |txn| {
             rows::target_configure(txn, row.id, generation, connector, &text).await?;
             let detail = json!({"connector": connector, "config": config});
-            txn.audit(actor.entry("target.configure", format!("target:{}", row.id), detail))
-                .await?;
+            txn.audit(actor.entry("target.configure", format!("target:{}", row.id), detail));
             Ok(())
         });
     match changed {
@@ -192,8 +190,7 @@ pub async fn check(app: &App, actor: &Actor, name: &str) -> Result<CheckReport, 
                 "target.check",
                 format!("target:{}", row.id),
                 json!({"ok": report.ok}),
-            ))
-            .await?;
+            ));
             Ok(())
         });
     checked?;

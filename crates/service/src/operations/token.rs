@@ -231,8 +231,7 @@ pub async fn create(
                 "token.create",
                 format!("token:{}", row.id),
                 json!({"name": name, "role": role, "person": person}),
-            ))
-            .await?;
+            ));
             Ok(())
         });
     match created {
@@ -339,8 +338,7 @@ pub async fn revoke(
                 "token.revoke",
                 format!("token:{}", row.id),
                 json!({"reason": reason}),
-            ))
-            .await?;
+            ));
             Ok(())
         });
     revoked?;

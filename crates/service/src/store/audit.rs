@@ -1,11 +1,12 @@
-//! The audit trail: append-only, hash-linked, written in the transaction of the change it records.
+//! The audit trail: append-only, hash-linked, written in the transaction of the change it records, at its end.
 //!
 //! The hash of an entry is SHA-256 over its parts, each preceded by its length (`DigestBuilder`): the
 //! hash before it, sequence and instant (8 bytes little-endian), actor, action, subject, request id,
 //! detail, data. An edit, a drop or a reordering breaks the chain from there on.
 
-use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidegate_orchestrator::digest::{Digest, DigestBuilder};
+use tidegate_orchestrator::ids::Timestamp;
 
 use super::{StoreError, Txn, query};
 
@@ -67,6 +68,42 @@ impl AuditRow {
         builder.part(self.data.as_deref().unwrap_or_default());
         builder.finish()
     }
+
+    /// How many values a row has.
+    const WIDTH: usize = 10;
+
+    /// Makes the row that comes after the end of the trail.
+    fn after(head: Head, entry: Entry, at: Timestamp) -> Self {
+        let mut row = Self {
+            seq: head.seq + 1,
+            at: at.timestamp_millis(),
+            actor: entry.actor,
+            action: entry.action,
+            subject: entry.subject,
+            request_id: entry.request_id,
+            detail: entry.detail.to_string(),
+            data: entry.data,
+            prev_hash: head.hash,
+            hash: Vec::new(),
+        };
+        row.hash = row.expected_hash().0.to_vec();
+        row
+    }
+
+    fn values(self) -> [Value; Self::WIDTH] {
+        [
+            self.seq.into(),
+            self.at.into(),
+            self.actor.into(),
+            self.action.into(),
+            self.subject.into(),
+            self.request_id.into(),
+            self.detail.into(),
+            self.data.into(),
+            self.prev_hash.into(),
+            self.hash.into(),
+        ]
+    }
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -99,61 +136,71 @@ pub async fn detail_last<C: ConnectionTrait>(
         .transpose()
 }
 
+/// How many entries one statement appends at most, well below what a statement may have of values.
+const APPENDED_AT_ONCE: usize = 500;
+
 impl Txn {
-    /// Appends an entry. Call it last: it locks the end of the trail until the commit.
+    /// Has the trail hear of something, when the transaction commits.
+    ///
+    /// The end of the trail is locked by whoever writes there until the commit. So all of it is written last,
+    /// whatever the order in which it is told: whoever has the end of the trail waits for no row of anybody.
+    pub fn audit(&mut self, entry: Entry) {
+        self.trail.push(entry);
+    }
+
+    /// Appends what the trail is to hear of.
     ///
     /// # Errors
     ///
     /// When the store cannot be reached.
-    pub async fn audit(&mut self, entry: Entry) -> Result<i64, StoreError> {
+    pub(super) async fn append_trail(&mut self) -> Result<(), StoreError> {
+        let mut entries = std::mem::take(&mut self.trail).into_iter();
+        if entries.len() == 0 {
+            return Ok(());
+        }
         let lock = query::for_update(self);
-        let head: Head = query::one(
-            self,
-            format!("SELECT seq, hash FROM audit_head WHERE id = 1{lock}"),
-            [],
-        )
-        .await?
-        .ok_or_else(|| StoreError::corrupt("the audit trail has no end"))?;
-        let mut row = AuditRow {
-            seq: head.seq + 1,
-            at: self.now().timestamp_millis(),
-            actor: entry.actor,
-            action: entry.action,
-            subject: entry.subject,
-            request_id: entry.request_id,
-            detail: entry.detail.to_string(),
-            data: entry.data,
-            prev_hash: head.hash,
-            hash: Vec::new(),
-        };
-        row.hash = row.expected_hash().0.to_vec();
-        let seq = row.seq;
-        let end = "UPDATE audit_head SET seq = $1, hash = $10 WHERE id = 1";
-        let insert = "INSERT INTO audit (seq, at, actor, action, subject, request_id, detail, data, prev_hash, hash) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let sql = format!("SELECT seq, hash FROM audit_head WHERE id = 1{lock}");
+        let mut head: Head = query::one(self, sql, [])
+            .await?
+            .ok_or_else(|| StoreError::corrupt("the audit trail has no end"))?;
+        while entries.len() > 0 {
+            let mut rows = Vec::new();
+            for entry in entries.by_ref().take(APPENDED_AT_ONCE) {
+                let row = AuditRow::after(head, entry, self.now());
+                head = Head {
+                    seq: row.seq,
+                    hash: row.hash.clone(),
+                };
+                rows.push(row);
+            }
+            self.append(rows, &head).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends rows, of which there is one at least, and moves the end of the trail behind them.
+    async fn append(&self, rows: Vec<AuditRow>, head: &Head) -> Result<(), StoreError> {
+        let count = rows.len();
+        let insert = format!(
+            "INSERT INTO audit (seq, at, actor, action, subject, request_id, detail, data, prev_hash, hash) VALUES {}",
+            query::rows_for(count, AuditRow::WIDTH)
+        );
         let sql = match self.get_database_backend() {
             // One round trip for both: whoever comes next waits for the end of the trail.
-            DbBackend::Postgres => format!("WITH head AS ({end}) {insert}"),
+            DbBackend::Postgres => {
+                let (seq, hash) = ((count - 1) * AuditRow::WIDTH + 1, count * AuditRow::WIDTH);
+                format!(
+                    "WITH head AS (UPDATE audit_head SET seq = ${seq}, hash = ${hash} WHERE id = 1) {insert}"
+                )
+            }
             _ => {
                 let end = "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1";
-                query::execute(self, end, [row.seq.into(), row.hash.clone().into()]).await?;
-                insert.to_owned()
+                query::execute(self, end, [head.seq.into(), head.hash.clone().into()]).await?;
+                insert
             }
         };
-        let values = [
-            row.seq.into(),
-            row.at.into(),
-            row.actor.into(),
-            row.action.into(),
-            row.subject.into(),
-            row.request_id.into(),
-            row.detail.into(),
-            row.data.into(),
-            row.prev_hash.into(),
-            row.hash.into(),
-        ];
-        query::execute(self, sql, values).await?;
-        Ok(seq)
+        query::execute(self, sql, rows.into_iter().flat_map(AuditRow::values)).await?;
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use tidegate_orchestrator::ids::{Timestamp, from_millis};
 use tidegate_orchestrator::permit::Monotonic;
 use tokio::sync::{MutexGuard, watch};
 
+use super::audit::Entry;
 use super::hold::{self, HoldCache};
 use super::{STOPPING_MAX, Store, StoreError, query};
 
@@ -86,6 +87,7 @@ pub struct Txn {
     has_lost: bool,
     stopping: Option<watch::Receiver<u32>>,
     holds: HoldCache,
+    pub(super) trail: Vec<Entry>,
 }
 
 impl Txn {
@@ -241,12 +243,21 @@ impl Open<'_> {
         &mut self.txn
     }
 
-    /// Commits what went well, and undoes what did not.
+    /// Writes what the trail is to hear of what went well, and commits it; undoes what did not go well.
     ///
     /// # Errors
     ///
-    /// As `outcome`, and when the commit fails.
-    pub async fn finish<T, E: Retryable>(self, outcome: Result<T, E>) -> Result<T, E> {
+    /// As `outcome`, and when the trail cannot be written or the commit fails.
+    pub async fn finish<T, E: Retryable>(mut self, outcome: Result<T, E>) -> Result<T, E> {
+        let outcome = match outcome {
+            Ok(value) => self
+                .txn
+                .append_trail()
+                .await
+                .map(|()| value)
+                .map_err(E::from),
+            Err(error) => Err(error),
+        };
         match outcome {
             Ok(value) => {
                 self.txn.inner.commit().await.map_err(StoreError::from)?;
@@ -329,6 +340,7 @@ impl Store {
             now,
             is_clock_wrong: now < before - CLOCK_WRONG || now > after + CLOCK_WRONG,
             holds: self.0.holds.clone(),
+            trail: Vec::new(),
         })
     }
 
@@ -416,7 +428,7 @@ mod tests {
     async fn a_transaction_that_fails_leaves_nothing_behind() {
         let (store, _path) = store().await;
         let failed: Result<(), StoreError> = transact!(store, Lane::Ordinary, "test", |txn| {
-            txn.audit(entry("gone")).await?;
+            txn.audit(entry("gone"));
             Err(StoreError::Conflict)
         });
         assert!(matches!(failed, Err(StoreError::Conflict)));
@@ -437,8 +449,10 @@ mod tests {
                     Lane::Ordinary
                 };
                 for _ in 0..10 {
-                    let appended: Result<i64, StoreError> =
-                        transact!(store, lane, "test", |txn| txn.audit(entry(&action)).await);
+                    let appended: Result<(), StoreError> = transact!(store, lane, "test", |txn| {
+                        txn.audit(entry(&action));
+                        Ok(())
+                    });
                     appended.unwrap();
                 }
             });

@@ -189,7 +189,6 @@ async fn save(
     step: &Step,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut entries = Vec::new();
     let actor = Actor::task("planner");
     let subject = format!("rollout:{}", row.id);
     for event in &step.events {
@@ -200,14 +199,14 @@ async fn save(
             "a rollout changed"
         );
         let detail = json!({"wave": event.change.wave(), "change": event.change});
-        entries.push(actor.entry(event.change.code(), subject.clone(), detail));
+        txn.audit(actor.entry(event.change.code(), subject.clone(), detail));
     }
     if step.effects.iter().any(changes_holds) {
         // Before any row is locked: whoever holds a row must not wait for the lock of whoever waits for that row.
         hold::hold_lock(txn).await?;
     }
     for effect in &step.effects {
-        entries.extend(carry_out(app, txn, row, effect, now).await?);
+        carry_out(app, txn, row, effect, now).await?;
     }
     if step.events.is_empty() {
         let looks = (row.wake_at, step.wake_at);
@@ -221,9 +220,6 @@ async fn save(
         if step.rollout.lifecycle.is_over() {
             revert::closed(txn, &row).await?;
         }
-    }
-    for entry in entries {
-        txn.audit(entry).await?;
     }
     Ok(())
 }
@@ -245,17 +241,13 @@ async fn carry_out(
     row: &RolloutRow,
     effect: &Effect,
     now: Timestamp,
-) -> Result<Vec<crate::store::audit::Entry>, StoreError> {
+) -> Result<(), StoreError> {
     let actor = Actor::task("planner");
     match effect {
         Effect::OpenClaims { wave, claims } => {
-            wave::wave_claims_set(txn, row.id, *wave, Some(*claims)).await?;
-            Ok(Vec::new())
+            wave::wave_claims_set(txn, row.id, *wave, Some(*claims)).await
         }
-        Effect::CloseClaims { wave } => {
-            wave::wave_claims_set(txn, row.id, *wave, None).await?;
-            Ok(Vec::new())
-        }
+        Effect::CloseClaims { wave } => wave::wave_claims_set(txn, row.id, *wave, None).await,
         Effect::PlaceGateHold {
             wave,
             condition,
@@ -273,8 +265,8 @@ async fn carry_out(
                 effect: MovedPeople::Keep,
                 review_at: None,
             };
-            let (_, entry) = hold_operation::put(txn, &actor, app.ids.make(), wanted).await?;
-            Ok(entry.into_iter().collect())
+            hold_operation::put(txn, &actor, app.ids.make(), wanted).await?;
+            Ok(())
         }
         Effect::EndGateHold { hold: id } => {
             hold::hold_lock(txn).await?;
@@ -290,11 +282,9 @@ async fn carry_out(
             };
             let ended = found.hold()?.end(release).map_err(StoreError::corrupt)?;
             hold::hold_save(txn, &hold::HoldRow::of(&ended)?, found.generation).await?;
-            Ok(vec![actor.entry(
-                "hold.end",
-                format!("hold:{id}"),
-                json!({"epoch": epoch}),
-            )])
+            let detail = json!({"epoch": epoch});
+            txn.audit(actor.entry("hold.end", format!("hold:{id}"), detail));
+            Ok(())
         }
         Effect::EndExemption { exemption } => end_exemption(app, txn, row, *exemption).await,
         Effect::RequeueFailed { wave } => {
@@ -303,13 +293,11 @@ async fn carry_out(
             hold::hold_lock(txn).await?;
             let (_, in_force) = hold::holds_for_writing(txn).await?;
             let place = (row.id, *wave);
-            let mut entries = hold_operation::part::widen(txn, &in_force, place).await?;
-            if !entries.is_empty() {
+            if hold_operation::part::widen(txn, &in_force, place).await? {
                 app.permit.hurry();
                 app.wake.sort();
             }
-            entries.extend(requeue(txn, row.id, *wave).await?);
-            Ok(entries)
+            requeue(txn, row.id, *wave).await
         }
     }
 }
@@ -320,28 +308,21 @@ async fn end_exemption(
     txn: &mut Txn,
     row: &RolloutRow,
     id: ExemptionId,
-) -> Result<Vec<crate::store::audit::Entry>, StoreError> {
+) -> Result<(), StoreError> {
     hold::hold_lock(txn).await?;
     let epoch = hold::epoch_next(txn).await?;
     if !exemption::exemption_end(txn, id, epoch).await? {
-        return Ok(Vec::new());
+        return Ok(());
     }
     app.permit.hurry();
     let detail = json!({"exemption": id, "epoch": epoch});
     let subject = format!("rollout:{}", row.id);
-    Ok(vec![Actor::task("planner").entry(
-        "exemption.end",
-        subject,
-        detail,
-    )])
+    txn.audit(Actor::task("planner").entry("exemption.end", subject, detail));
+    Ok(())
 }
 
 /// Queues failed people of a wave again, a few batches at a time.
-async fn requeue(
-    txn: &mut Txn,
-    rollout: RolloutId,
-    number: WaveNumber,
-) -> Result<Option<crate::store::audit::Entry>, StoreError> {
+async fn requeue(txn: &mut Txn, rollout: RolloutId, number: WaveNumber) -> Result<(), StoreError> {
     let found = ledger::batches_page(
         txn,
         rollout,
@@ -377,7 +358,7 @@ async fn requeue(
         changes.push(decided.map_err(StoreError::corrupt)?);
     }
     if changes.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     wave::wave_count(txn, rollout, number, &change).await?;
     let mut entry = Actor::task("planner").entry(
@@ -386,5 +367,6 @@ async fn requeue(
         json!({"wave": number}),
     );
     entry.data = Some(history::encode(&changes));
-    Ok(Some(entry))
+    txn.audit(entry);
+    Ok(())
 }

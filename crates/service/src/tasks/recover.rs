@@ -110,7 +110,7 @@ async fn lapse(app: &App, at: &BatchAddress) -> Result<(), StoreError> {
         entry.data = Some(history::encode(&[lapsed]));
         let now = txn.now();
         rollouts::rollout_ring(txn, now, at.rollout).await?;
-        txn.audit(entry).await?;
+        txn.audit(entry);
         Ok(())
     })
 }
@@ -138,8 +138,7 @@ async fn end_leases_of(
             if batches > 0 {
                 let detail = json!({"batches": batches, "until": until});
                 let subject = format!("rollout:{rollout}");
-                txn.audit(Actor::task("recover").entry("ledger.leases_end", subject, detail))
-                    .await?;
+                txn.audit(Actor::task("recover").entry("ledger.leases_end", subject, detail));
             }
             Ok(batches)
         });

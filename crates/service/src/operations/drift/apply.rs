@@ -104,7 +104,6 @@ pub async fn go_on(
     row: RolloutRow,
     reentry: Reentry,
 ) -> Result<(), OperationError> {
-    let mut widened = Vec::new();
     let plan = match standing(txn, &row).await? {
         Standing::Current => None,
         Standing::Unmeasured { sentence } => {
@@ -115,7 +114,7 @@ pub async fn go_on(
             // Whoever is parked may be somebody else by now, and whoever is new was never sorted.
             let (_, in_force) = holds::holds_for_writing(txn).await?;
             for wave in wave::waves_load(txn, row.id).await? {
-                widened.extend(part::widen(txn, &in_force, (row.id, wave.number)).await?);
+                part::widen(txn, &in_force, (row.id, wave.number)).await?;
             }
             let stored = plans::plan_load(txn, drift.plan).await?;
             let stored = stored.ok_or(StoreError::NotFound)?;
@@ -131,9 +130,6 @@ pub async fn go_on(
         wave,
     };
     rollout::commit(app, txn, actor, row, &wanted).await?;
-    for entry in widened {
-        txn.audit(entry).await?;
-    }
     Ok(())
 }
 
@@ -182,7 +178,7 @@ pub async fn carry_out(
     let mut entry =
         Actor::task("prepare").entry("ledger.drift", format!("rollout:{rollout}"), detail);
     entry.data = Some(history::encode(&changes));
-    txn.audit(entry).await?;
+    txn.audit(entry);
     Ok(())
 }
 

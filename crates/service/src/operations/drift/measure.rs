@@ -122,8 +122,7 @@ pub async fn measure(
                 "rollout.drift_measured",
                 format!("rollout:{}", task.row.id),
                 detail,
-            ))
-            .await?;
+            ));
             Ok(())
         }
     );

@@ -163,7 +163,7 @@ async fn settle(
                 } else {
                     "endpoint.dead"
                 };
-                told(txn, &Actor::task("deliver"), action, &row.name, detail).await?;
+                told(txn, &Actor::task("deliver"), action, &row.name, detail);
             }
             Ok(Some(status))
         });

@@ -35,7 +35,7 @@ pub(super) async fn join(
     actor: &Actor,
     known: HoldId,
     wanted: Wanted,
-) -> Result<(Hold, Option<Entry>), StoreError> {
+) -> Result<(Hold, bool), StoreError> {
     let row = rows::hold_load(txn, known).await?;
     let row = row.ok_or(StoreError::NotFound)?;
     let mut hold = row.hold()?;
@@ -48,7 +48,7 @@ pub(super) async fn join(
         || is_sooner
         || (is_said && !has_said(txn, actor, known, &wanted.reason).await?);
     if !is_heard {
-        return Ok((hold, None));
+        return Ok((hold, false));
     }
     if hold.generation != row.generation {
         rows::hold_save(txn, &HoldRow::of(&hold)?, row.generation).await?;
@@ -68,7 +68,8 @@ pub(super) async fn join(
             detail.insert("review_at".to_owned(), json!(hold.review_at));
         }
     }
-    Ok((hold, Some(entry)))
+    txn.audit(entry);
+    Ok((hold, true))
 }
 
 /// Says whether somebody has given this reason for the hold before: a client that repeats itself says nothing new.

@@ -23,7 +23,6 @@ use super::rows::{self, HoldRow};
 use crate::app::App;
 use crate::operations::slots::{decide_after_lapse, is_lease_over};
 use crate::operations::{Actor, OperationError, condition, load, member};
-use crate::store::audit::Entry;
 use crate::store::ledger::{self, BatchRow};
 use crate::store::part::holds_of_part;
 use crate::store::wave::{self, CountChange};
@@ -347,7 +346,7 @@ async fn step(
     let subject = format!("rollout:{rollout}");
     let mut entry = Actor::task("park").entry("ledger.park", subject, json!({"wave": wave}));
     entry.data = Some(history::encode(&changes));
-    txn.audit(entry).await?;
+    txn.audit(entry);
     Ok(Some(sum))
 }
 
@@ -378,7 +377,6 @@ async fn narrow(
         let now = txn.now();
         rollouts::rollout_ring(txn, now, rollout).await?;
         let mut kept = sum.kept.iter();
-        let mut entries = Vec::new();
         for (row, hold) in &seen.holds {
             let (action, people) = match hold.is_in_force() {
                 true => ("hold.narrow", kept.next().copied().unwrap_or(0)),
@@ -389,10 +387,7 @@ async fn narrow(
             let detail = json!({
                 "scope": narrowed.scope, "where": join::whom(hold), "people": people, "epoch": epoch,
             });
-            entries.push(Actor::task("park").entry(action, format!("hold:{}", hold.id), detail));
-        }
-        for entry in entries {
-            txn.audit(entry).await?;
+            txn.audit(Actor::task("park").entry(action, format!("hold:{}", hold.id), detail));
         }
         Ok(true)
     });
@@ -407,8 +402,7 @@ async fn narrow(
 /// Has every hold on some people of a rollout, or of one of its waves, cover the whole wave again until its
 /// people are sorted once more: for a transaction after which somebody may be in the queue whom it means.
 ///
-/// Asked for before any batch is locked, for it waits for claims. Returns what the trail must hear of it, for the
-/// caller to write last; nothing when there is no such hold.
+/// Asked for before any batch is locked, for it waits for claims. Says whether there is such a hold.
 ///
 /// # Errors
 ///
@@ -417,14 +411,13 @@ pub async fn widen(
     txn: &mut Txn,
     in_force: &HoldSet,
     (rollout, wave): (RolloutId, WaveNumber),
-) -> Result<Vec<Entry>, StoreError> {
+) -> Result<bool, StoreError> {
     if in_force.partial(rollout, wave).next().is_none() {
-        return Ok(Vec::new());
+        return Ok(false);
     }
     rows::hold_lock(txn).await?;
     let epoch = rows::epoch_next(txn).await?;
     let now = txn.now();
-    let mut entries = Vec::new();
     for (row, hold) in holds_of_part(txn, rollout, wave).await? {
         let widened = match hold.is_in_force() {
             true => hold.widened(epoch, now),
@@ -433,9 +426,9 @@ pub async fn widen(
         rows::hold_save(txn, &HoldRow::of(&widened)?, row.generation).await?;
         let detail = json!({"scope": widened.scope, "where": join::whom(&hold), "epoch": epoch});
         let subject = format!("hold:{}", hold.id);
-        entries.push(Actor::task("park").entry("hold.widen", subject, detail));
+        txn.audit(Actor::task("park").entry("hold.widen", subject, detail));
     }
-    Ok(entries)
+    Ok(true)
 }
 
 /// Returns from when on a hold on some people covers the whole wave: a hold that was widened is a later stop.

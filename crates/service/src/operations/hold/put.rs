@@ -6,10 +6,9 @@ use tidegate_orchestrator::ids::{HoldId, Principal};
 use super::join;
 use super::rows::{self, HoldRow};
 use crate::operations::Actor;
-use crate::store::audit::Entry;
 use crate::store::{Connection, StoreError, Txn, review as reviews};
 
-/// Places a hold inside a transaction, and returns what the trail must hear of it.
+/// Places a hold inside a transaction; says whether that changes anything, and tells the trail if it does.
 ///
 /// # Errors
 ///
@@ -19,7 +18,7 @@ pub async fn put(
     actor: &Actor,
     id: HoldId,
     wanted: Wanted,
-) -> Result<(Hold, Option<Entry>), StoreError> {
+) -> Result<(Hold, bool), StoreError> {
     put_owned(txn, actor, (id, None), wanted).await
 }
 
@@ -29,7 +28,7 @@ pub(in crate::operations) async fn put_owned(
     actor: &Actor,
     (id, owner): (HoldId, Option<Principal>),
     wanted: Wanted,
-) -> Result<(Hold, Option<Entry>), StoreError> {
+) -> Result<(Hold, bool), StoreError> {
     rows::hold_lock(txn).await?;
     let in_force = rows::holds_for_writing(txn).await?;
     put_seen(txn, actor, (id, owner), wanted, in_force).await
@@ -46,7 +45,7 @@ pub(super) async fn put_seen(
     (id, owner): (HoldId, Option<Principal>),
     wanted: Wanted,
     (epoch, in_force): rows::Known,
-) -> Result<(Hold, Option<Entry>), StoreError> {
+) -> Result<(Hold, bool), StoreError> {
     let now = txn.now();
     match placement(txn, &wanted, &in_force).await? {
         Placement::New => {
@@ -54,8 +53,8 @@ pub(super) async fn put_seen(
             let mut hold = wanted.into_hold(id, by, epoch.next(), now);
             hold.owner = owner.unwrap_or(hold.owner);
             rows::hold_begin(txn, &HoldRow::of(&hold)?).await?;
-            let entry = join::entry(actor, "hold.place", &hold);
-            Ok((hold, Some(entry)))
+            txn.audit(join::entry(actor, "hold.place", &hold));
+            Ok((hold, true))
         }
         Placement::Joined(known) => join::join(txn, actor, known, wanted).await,
     }

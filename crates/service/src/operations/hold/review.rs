@@ -46,8 +46,7 @@ pub async fn review(
                 "kind": hold.kind, "scope": hold.scope, "note": note, "review_at": hold.review_at,
                 "next_review_at": after.review_at, "was_overdue": hold.overdue_since(now).is_some(),
             });
-            txn.audit(actor.entry("hold.review", format!("hold:{id}"), detail))
-                .await?;
+            txn.audit(actor.entry("hold.review", format!("hold:{id}"), detail));
             Ok(())
         });
     refusals::told(app, actor, what_of(id), "review", done).await?;
@@ -85,8 +84,7 @@ pub async fn hand_over(
             let detail = json!({
                 "kind": hold.kind, "scope": hold.scope, "from": hold.owner, "to": after.owner, "reason": reason,
             });
-            txn.audit(actor.entry("hold.owner", format!("hold:{id}"), detail))
-                .await?;
+            txn.audit(actor.entry("hold.owner", format!("hold:{id}"), detail));
             Ok(())
         }
     );
@@ -240,7 +238,7 @@ pub async fn remind(app: &App) -> Result<usize, StoreError> {
                     "the review of a hold is overdue"
                 );
                 let entry = reminder(&row, (now, next));
-                txn.audit(entry).await?;
+                txn.audit(entry);
             }
         }
         Ok(reminded)

@@ -106,8 +106,7 @@ pub async fn set(
             let detail = json!({
                 "vendor": known.vendor, "products": known.products, "tenant": known.tenant, "sources": known.needs,
             });
-            txn.audit(actor.entry("target.facts", format!("target:{}", row.id), detail))
-                .await?;
+            txn.audit(actor.entry("target.facts", format!("target:{}", row.id), detail));
             Ok(())
         }
     );

@@ -304,8 +304,7 @@ async fn record(txn: &mut Txn, group: &[Waiting], fresh: &[&SignalRow]) -> Resul
             "digest": digest.finish(),
         });
         let subject = format!("signal:{}", first.id);
-        txn.audit(waiting.actor.entry("signal.admit", subject, detail))
-            .await?;
+        txn.audit(waiting.actor.entry("signal.admit", subject, detail));
     }
     Ok(())
 }

@@ -180,8 +180,7 @@ pub async fn ask(app: &App, actor: &Actor, name: &str) -> Result<Polled, Operati
         return Err(OperationError::refused("source_is_not_asked", sentence));
     }
     let done: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "source_poll", |txn| {
-        txn.audit(actor.entry("source.poll", format!("source:{name}"), json!({})))
-            .await?;
+        txn.audit(actor.entry("source.poll", format!("source:{name}"), json!({})));
         Ok(())
     });
     done?;

@@ -128,7 +128,7 @@ pub async fn tell(app: &App, is_ending: bool) -> Result<usize, StoreError> {
                     format!("source:{}", one.source),
                     detail,
                 );
-                txn.audit(entry).await?;
+                txn.audit(entry);
             }
             Ok(())
         }

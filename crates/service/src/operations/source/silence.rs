@@ -117,8 +117,7 @@ async fn turn(app: &App, name: &str, config: &SourceConfig) -> Result<bool, Stor
         let detail = json!({
             "why": why, "heard_at": from_millis(state.heard_at), "blind_since": state.blind_since.and_then(from_millis),
         });
-        txn.audit(Actor::task(TASK).entry(action, format!("source:{name}"), detail))
-            .await?;
+        txn.audit(Actor::task(TASK).entry(action, format!("source:{name}"), detail));
         Ok(true)
     })
 }

@@ -300,8 +300,7 @@ async fn told_of_itself(app: &App, name: &str, told: Told<'_>) -> Result<(), Ref
                     let detail =
                         json!({"status": status.name(), "reason": reason, "jti": told.jti});
                     let actor = Actor::task(&format!("source:{name}"));
-                    txn.audit(actor.entry(action, format!("source:{name}"), detail))
-                        .await?;
+                    txn.audit(actor.entry(action, format!("source:{name}"), detail));
                     Ok(true)
                 }
             }

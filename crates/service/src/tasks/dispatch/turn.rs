@@ -462,10 +462,9 @@ impl Pass {
             // The rows are locked since they were read, so this is damage and not a race.
             return Err(StoreError::Conflict);
         }
-        let taken_back = match order.reverts {
-            Some(original) => self.take_back(txn, original, &mut counts).await?,
-            None => None,
-        };
+        if let Some(original) = order.reverts {
+            self.take_back(txn, original, &mut counts).await?;
+        }
         for ((rollout, wave), change) in &counts {
             if !change.is_empty() {
                 wave::wave_count(txn, *rollout, *wave, change).await?;
@@ -483,11 +482,8 @@ impl Pass {
         if !txn.has_lost() && !self.opened.is_empty() {
             hold::claim_lock_late(txn, self.epoch).await?;
         }
-        // The end of the trail is locked last, by everybody: who has it waits for no row of anybody.
-        if let Some(entry) = taken_back {
-            txn.audit(entry).await?;
-        }
-        self.audit(txn, order).await
+        self.tell(txn, order);
+        Ok(())
     }
 
     /// Who came to which state, for the audit trail.
@@ -506,10 +502,7 @@ impl Pass {
         history::encode(&changes)
     }
 
-    async fn audit(&self, txn: &mut Txn, order: &TurnOrder<'_>) -> Result<(), StoreError> {
-        if self.opened.is_empty() && self.lost.is_empty() {
-            return Ok(());
-        }
+    fn tell(&self, txn: &mut Txn, order: &TurnOrder<'_>) {
         let actor = Actor::task("dispatch");
         let subject = format!("rollout:{}", order.rollout);
         if !self.lost.is_empty() {
@@ -525,11 +518,10 @@ impl Pass {
                 request_id: None,
                 detail: json!({"worker": order.worker, "batches": lost, "people": self.refused}),
                 data: None,
-            })
-            .await?;
+            });
         }
         if self.opened.is_empty() {
-            return Ok(());
+            return;
         }
         txn.audit(Entry {
             actor: actor.principal,
@@ -543,9 +535,7 @@ impl Pass {
                 "recorded": self.recorded,
             }),
             data: Some(self.history()),
-        })
-        .await?;
-        Ok(())
+        });
     }
 }
 

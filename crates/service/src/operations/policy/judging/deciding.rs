@@ -20,7 +20,6 @@ use super::waves::{self, Waves};
 use super::{Judging, TASK};
 use crate::app::App;
 use crate::operations::{Actor, hold as holds};
-use crate::store::audit::Entry;
 use crate::store::policy::{self as rows, Rejudge, ReportRow};
 use crate::store::signal::{self as signals, SignalRow};
 use crate::store::{
@@ -101,16 +100,13 @@ pub(super) async fn decide(
                 .push(row.seq);
             gather(&mut said, known, row, decisions);
         }
-        let (placed, entries) = Placing::begin(app, txn, known, &waves)
+        let placed = Placing::begin(app, txn, known, &waves)
             .await?
             .all(&said)
             .await?;
         outcomes_set(txn, &outcomes).await?;
         rows::decided_put(txn, &known.decided(&said)).await?;
         rows::judged_set(txn, last, &known.policy).await?;
-        for entry in entries {
-            txn.audit(entry).await?;
-        }
         Ok(Judged {
             placed,
             after: judged,
@@ -137,13 +133,10 @@ pub(super) async fn decide_besides(
             outcomes_set(txn, outcomes).await?;
             rows::decided_put(txn, &known.decided(said)).await?;
         }
-        let (placed, entries) = Placing::begin(app, txn, known, &waves)
+        let placed = Placing::begin(app, txn, known, &waves)
             .await?
             .all(said)
             .await?;
-        for entry in entries {
-            txn.audit(entry).await?;
-        }
         Ok(placed)
     })
 }
@@ -259,7 +252,6 @@ struct Placing<'a> {
     /// Who is asked about what is new; nobody of the starter set, to which nobody said yes.
     owner: Option<Principal>,
     placed: Vec<Hold>,
-    entries: Vec<Entry>,
 }
 
 impl Said {
@@ -298,11 +290,10 @@ impl<'a> Placing<'a> {
             standing,
             owner,
             placed: Vec::new(),
-            entries: Vec::new(),
         })
     }
 
-    async fn all(mut self, said: &Sayings) -> Result<(Vec<Hold>, Vec<Entry>), StoreError> {
+    async fn all(mut self, said: &Sayings) -> Result<Vec<Hold>, StoreError> {
         let known = self.known;
         for ((rule, target), said) in said {
             let rule = known.judge.rules().get(*rule);
@@ -318,10 +309,10 @@ impl<'a> Placing<'a> {
                     self.one(rule, target, (kind, scope), said).await?;
                 }
             } else {
-                self.entries.push(for_people(known, rule, target, said));
+                self.txn.audit(for_people(known, rule, target, said));
             }
         }
-        Ok((self.placed, self.entries))
+        Ok(self.placed)
     }
 
     /// Holds what a rule says at a target, or counts it to the hold that stands for it already.
@@ -343,9 +334,7 @@ impl<'a> Placing<'a> {
                 && standing.is_for_a_fault == is_for_a_fault
         });
         if let Some(same) = same {
-            let told = count(self.txn, self.known, (rule, facts), (same, said)).await?;
-            self.entries.extend(told);
-            return Ok(());
+            return count(self.txn, self.known, (rule, facts), (same, said)).await;
         }
         let weaker = self.standing.iter().filter(|standing| {
             standing.report.rule == rule.id
@@ -359,21 +348,19 @@ impl<'a> Placing<'a> {
         let id: HoldId = self.app.ids.make();
         let now = self.txn.now();
         let wanted = wanted(self.known, rule, (*target, facts), (kind, scope), said, now);
-        let (hold, entry) = holds::put_owned(
+        let (hold, is_heard) = holds::put_owned(
             self.txn,
             &Actor::task(TASK),
             (id, self.owner.clone()),
             wanted,
         )
         .await?;
-        let is_new = entry.is_some();
-        self.entries.extend(entry);
-        if let Some((weaker, was)) = weaker.filter(|_| is_new) {
+        if let Some((weaker, was)) = weaker.filter(|_| is_heard) {
             let change = json!({
                 "kind_was": was, "kind": kind, "severity": said.worst, "signals": said.signals, "now": hold.id,
             });
-            self.entries
-                .push(worse(self.known, (rule, facts), weaker, (change, said)));
+            self.txn
+                .audit(worse(self.known, (rule, facts), weaker, (change, said)));
         }
         let report = ReportRow {
             hold: hold.id,
@@ -399,15 +386,15 @@ impl<'a> Placing<'a> {
     }
 }
 
-/// Counts what was said to the hold that stands for it already; returns what is to be told, when it is worse by now.
+/// Counts what was said to the hold that stands for it already, and tells the trail when it is worse by now.
 async fn count(
     txn: &mut Txn,
     known: &Judging,
     about: (&Rule, &TargetFacts),
     (same, said): (&mut Standing, &Said),
-) -> Result<Option<Entry>, StoreError> {
+) -> Result<(), StoreError> {
     if said.signals == 0 {
-        return Ok(None);
+        return Ok(());
     }
     let report = &mut same.report;
     report.signals += said.signals;
@@ -417,12 +404,13 @@ async fn count(
     rows::report_put(txn, report).await?;
     // Once for each step up, so a storm writes as many entries as there are severities at most.
     if !is_worse(before, report.worst) {
-        return Ok(None);
+        return Ok(());
     }
     let change = json!({
         "kind": same.kind, "severity_was": before, "severity": report.worst, "signals": report.signals,
     });
-    Ok(Some(worse(known, about, report.hold, (change, said))))
+    txn.audit(worse(known, about, report.hold, (change, said)));
+    Ok(())
 }
 
 /// Says whether a hold by a rule stands for a fact that was missing.

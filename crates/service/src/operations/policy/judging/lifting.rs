@@ -139,7 +139,6 @@ async fn end(
     let detail = json!({
         "kind": ended.kind, "scope": ended.scope, "rule": report.rule, "policy": known.digest, "epoch": epoch,
     });
-    txn.audit(actor.entry("hold.lift", format!("hold:{}", ended.id), detail))
-        .await?;
+    txn.audit(actor.entry("hold.lift", format!("hold:{}", ended.id), detail));
     Ok(Some(ended))
 }

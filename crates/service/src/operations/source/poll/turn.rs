@@ -246,8 +246,7 @@ impl<'a> Turn<'a> {
                         "source.refused",
                         format!("source:{name}"),
                         detail,
-                    ))
-                    .await?;
+                    ));
                 }
                 Ok(())
             }

@@ -13,7 +13,6 @@ use tidegate_orchestrator::roster;
 
 use super::Pass;
 use crate::operations::{Actor, OperationError, slots};
-use crate::store::audit::Entry;
 use crate::store::ledger::{self, BatchAddress, BatchRow};
 use crate::store::wave::CountChange;
 use crate::store::{StoreError, Txn, revert};
@@ -22,14 +21,13 @@ use crate::store::{StoreError, Txn, revert};
 type Taken = BTreeMap<(WaveNumber, BatchSeq), Vec<Ordinal>>;
 
 impl Pass {
-    /// Marks whoever was taken back in the ledger of the original, and adds to the counts of its waves; returns
-    /// what the trail is to hear of it, last.
+    /// Marks whoever was taken back in the ledger of the original, and adds to the counts of its waves.
     pub(super) async fn take_back(
         &self,
         txn: &mut Txn,
         original: RolloutId,
         counts: &mut BTreeMap<(RolloutId, WaveNumber), CountChange>,
-    ) -> Result<Option<Entry>, StoreError> {
+    ) -> Result<(), StoreError> {
         let (mut changes, mut people, mut elsewhere) = (Vec::new(), 0, 0);
         for ((wave, seq), ordinals) in self.origins(txn).await? {
             let found = ledger::batches_for_update(txn, original, wave, &[seq]).await?;
@@ -48,7 +46,7 @@ impl Pass {
             })?);
         }
         if changes.is_empty() && elsewhere == 0 {
-            return Ok(None);
+            return Ok(());
         }
         let by = self.taken.keys().next().map(|address| address.rollout);
         // Whoever is not `done` there any more was decided about meanwhile, and stays where they are.
@@ -56,7 +54,8 @@ impl Pass {
         let subject = format!("rollout:{original}");
         let mut entry = Actor::task("dispatch").entry("ledger.take_back", subject, detail);
         entry.data = Some(history::encode(&changes));
-        Ok(Some(entry))
+        txn.audit(entry);
+        Ok(())
     }
 
     /// Returns whoever was taken back by the batches of the original that they are in.
