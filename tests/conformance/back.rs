@@ -1,7 +1,7 @@
 //! Taking people back on servers that other people wrote, and on one of our own that takes no PATCH or lies.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -136,7 +136,11 @@ async fn whoever_gets_no_answer_on_the_way_back_is_looked_up_and_ends_out_of_use
 }
 
 async fn moved_on(own: &Own) -> Service {
-    let service = Service::start(&Database::sqlite());
+    moved_to(own, &Database::sqlite()).await
+}
+
+async fn moved_to(own: &Own, database: &Database) -> Service {
+    let service = Service::start(database);
     let api = &service.api;
     import(api, 12).await;
     target_at(api, &own.url, json!({})).await;
@@ -205,6 +209,43 @@ async fn whoever_was_moved_first_and_is_somebody_elses_keeps_nobody_else_in_doub
     .await;
     assert_eq!(back["totals"]["done"], 11, "{back:#}");
     assert_eq!(back["totals"]["review"], 1, "{back:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_suddenly_shows_nobody_takes_nobody_back() {
+    let book = Book::default();
+    let (answers, is_empty) = (book.clone(), Arc::new(AtomicBool::new(false)));
+    let hides = is_empty.clone();
+    let own = Own::start(move |asked| match hides.load(Ordering::SeqCst) {
+        true => Book::default().answer(asked),
+        false => answers.answer(asked),
+    })
+    .await;
+    let database = Database::sqlite();
+    let mut service = moved_to(&own, &database).await;
+    is_empty.store(true, Ordering::SeqCst);
+    let name = take_back(&service.api).await;
+    let path = format!("/v1/rollouts/{name}");
+    for is_another_process in [false, true] {
+        if is_another_process {
+            service.kill();
+            service = Service::start_again(&database, &service.api.token.clone());
+        }
+        let api = &service.api;
+        until("everybody is in doubt", 30, async || {
+            api.get(&path).await.ok()["totals"]["unknown"] == 12
+        })
+        .await;
+        assert_eq!(total(api, "reverted").await, 0);
+        let members = api.get(&format!("{path}/members?state=unknown")).await.ok();
+        assert_eq!(members["items"][0]["code"], "look_up_blind", "{members:#}");
+    }
+    assert!(
+        book.accounts()
+            .iter()
+            .all(|account| account["active"] == true)
+    );
+    service.end_and_fsck();
 }
 
 #[tokio::test(flavor = "multi_thread")]

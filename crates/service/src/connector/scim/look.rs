@@ -25,12 +25,15 @@ struct Known {
     proved: [bool; ATTRIBUTES.len()],
     /// An account that this process created. Somebody else may delete or change it later.
     there: Option<Found>,
+    /// Whether this process has created anybody.
+    has_created: bool,
 }
 
 impl Proofs {
     /// Remembers an account that was created a moment ago.
     pub(super) fn remember(&self, found: &Found) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.has_created = true;
         if known.there.is_none() {
             known.there = Some(found.clone());
         }
@@ -46,6 +49,11 @@ impl Proofs {
         if let Some(proved) = known.proved.get_mut(attribute) {
             *proved = true;
         }
+    }
+
+    fn has_created(&self) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.has_created
     }
 
     fn there(&self) -> Option<Found> {
@@ -104,7 +112,7 @@ impl Scim {
                     self.proofs.prove(number);
                     return Ok(Some(self.adopt(one, person, gate).await));
                 }
-                ([], None) => self.prove(gate, number).await?,
+                ([], None) => self.prove(number, (person, gate)).await?,
                 ([], Some(other)) => {
                     self.proofs.prove(number);
                     return Ok(Some(self.not_ours(other, person, gate).await));
@@ -149,7 +157,7 @@ impl Scim {
                 )))
             }
             (None, _) => {
-                self.prove(gate, 0).await?;
+                self.prove(0, (person, gate)).await?;
                 Ok(None)
             }
         }
@@ -170,7 +178,11 @@ impl Scim {
 
     /// Makes sure, once, that an empty answer means that nobody is there: somebody who is there is
     /// looked up the same way.
-    async fn prove(&self, gate: &SendGate, number: usize) -> Result<(), SendResult> {
+    async fn prove(
+        &self,
+        number: usize,
+        (person, gate): (&Person, &SendGate),
+    ) -> Result<(), SendResult> {
         let Some(attribute) = ATTRIBUTES.get(number).copied() else {
             return Ok(());
         };
@@ -196,6 +208,13 @@ impl Scim {
             Err(why) => return Err(SendResult::NotSent(why)),
         };
         match self.finds(gate, attribute, &some).await? {
+            // Somebody was: what has nobody to show is another place, or one that we may not look into.
+            None if some.is_empty()
+                && (self.proofs.has_created() || person.remote_id.is_some()) =>
+            {
+                let message = "the server shows nobody at all, and people were moved there: is it still the same one, and may we look?";
+                Err(SendResult::Unknown(Trouble::new("look_up_blind", message)))
+            }
             // Nobody is there, or nobody has such a value: the next look-up decides.
             None => Ok(()),
             Some(true) => {
