@@ -204,6 +204,11 @@ async fn a_requirement_is_met_when_somebody_else_has_verified_it(database: Datab
         .post(&of("/verify"), reason.clone())
         .await
         .refused(409, "requirement_evidence_missing");
+    let other = json!({"kind": "text", "text": "log excerpt 42", "sha256": "0".repeat(64)});
+    who.operations
+        .post(&of("/evidence"), other)
+        .await
+        .refused(422, "sha256_wrong");
     let evidence = json!({"kind": "text", "text": "log excerpt 42"});
     who.operations.post(&of("/evidence"), evidence).await.ok();
     who.operations

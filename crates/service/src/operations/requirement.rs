@@ -218,16 +218,7 @@ pub async fn attest(
     new: &NewEvidence,
 ) -> Result<Requirement, OperationError> {
     hold::check_reason(&new.text)?;
-    let sha256 = match (new.kind, &new.sha256) {
-        (EvidenceKind::Text, None) => Digest::of(new.text.as_bytes()),
-        (_, Some(text)) => text.parse().map_err(|_| {
-            OperationError::invalid("sha256_invalid", "`sha256` is 64 hexadecimal digits")
-        })?,
-        (EvidenceKind::Link | EvidenceKind::File, None) => {
-            let sentence = "a link or a file is known by its `sha256`: give the hash of its bytes";
-            return Err(OperationError::invalid("sha256_missing", sentence));
-        }
-    };
+    let sha256 = hash_of(new)?;
     let change = |found: &mut Requirement, seat: &Seat, now: Timestamp| {
         found.attest(Evidence {
             kind: new.kind,
@@ -240,6 +231,32 @@ pub async fn attest(
         })
     };
     changed(app, actor, names, None, ("requirement.evidence", &change)).await
+}
+
+/// Returns the hash of the bytes of evidence: of a text worked out here, of anything else as it is given.
+fn hash_of(new: &NewEvidence) -> Result<Digest, OperationError> {
+    let given = new.sha256.as_ref().map(|text| {
+        text.parse().map_err(|_| {
+            OperationError::invalid("sha256_invalid", "`sha256` is 64 hexadecimal digits")
+        })
+    });
+    match (new.kind, given.transpose()?) {
+        (EvidenceKind::Text, given) => {
+            let found = Digest::of(new.text.as_bytes());
+            if given.is_some_and(|given| given != found) {
+                let sentence = format!(
+                    "`sha256` is not the hash of the text, which is {found}: leave it out, or send the text that it is of"
+                );
+                return Err(OperationError::invalid("sha256_wrong", sentence));
+            }
+            Ok(found)
+        }
+        (EvidenceKind::Link | EvidenceKind::File, Some(given)) => Ok(given),
+        (EvidenceKind::Link | EvidenceKind::File, None) => {
+            let sentence = "a link or a file is known by its `sha256`: give the hash of its bytes";
+            Err(OperationError::invalid("sha256_missing", sentence))
+        }
+    }
 }
 
 /// Records that somebody else has looked, and that the requirement is met.
