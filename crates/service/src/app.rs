@@ -187,6 +187,8 @@ pub struct App {
     pub rates: Rates,
     /// Places for imports: each keeps a thread, and on PostgreSQL a connection, until its file has come.
     pub imports: Arc<Semaphore>,
+    /// The place for adding everything up: many who ask at once must not take the readers of everybody else.
+    pub checks: Arc<Semaphore>,
     /// The name of this process among those that send.
     pub worker: WorkerId,
     /// What people call it: the host and the process.
@@ -221,6 +223,7 @@ impl App {
             admission: Admission::default(),
             rates: Rates::default(),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
+            checks: Arc::new(Semaphore::new(1)),
             worker: ids.make(),
             worker_name: format!("{}:{}", host.trim(), std::process::id()),
             ending: CancellationToken::new(),

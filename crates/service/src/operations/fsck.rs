@@ -36,6 +36,7 @@ const LOOKS: u32 = 3;
 ///
 /// When it cannot be reached. What does not add up is in the answer.
 pub async fn check(app: &App) -> Result<FsckView, OperationError> {
+    let _one = app.checks.acquire().await.map_err(StoreError::corrupt)?;
     let mut view = FsckView {
         ok: true,
         rollouts: 0,
