@@ -33,6 +33,7 @@ mod books;
 mod cloud_events;
 mod commands;
 mod crowd;
+mod cut_short;
 mod door;
 mod drifting;
 mod emergency;

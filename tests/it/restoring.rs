@@ -5,8 +5,14 @@ use serde_json::json;
 use crate::crash::number;
 use crate::support::cluster::Cluster;
 use crate::support::database::Database;
+use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done};
 use crate::support::service::Service;
+
+on_each_database!(
+    a_store_that_goes_back_under_a_running_process_is_halted_by_it,
+    a_store_that_goes_back_is_halted_also_when_somebody_stops_something_first,
+);
 
 const EVERYTHING: &str = r#"{"type":"everything"}"#;
 
@@ -92,6 +98,62 @@ async fn a_store_found_in_another_cluster_or_on_another_timeline_starts_halted()
     service.end_and_fsck();
 }
 
+/// How most people restore: into the same cluster, while nothing runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_dump_restored_into_the_same_cluster_starts_halted() {
+    let Some(database) = Database::postgres().await else {
+        return;
+    };
+    let Some(programs) = std::env::var_os("TIDEGATE_POSTGRES_BIN") else {
+        crate::support::skipped("no PostgreSQL programs: TIDEGATE_POSTGRES_BIN is not set");
+        return;
+    };
+    let program =
+        |name: &str| std::process::Command::new(std::path::Path::new(&programs).join(name));
+    let mut service = moving(&database).await;
+    service.kill();
+    let dump = database.file("older.dump");
+    let mut dumps = program("pg_dump");
+    dumps
+        .args(["--format=custom", "--file"])
+        .arg(&dump)
+        .arg(&database.url);
+    assert!(dumps.status().unwrap().success());
+    let mut service = Service::start_again(&database, &service.api.token.clone());
+    let halt = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "state actor"});
+    service.api.post("/v1/holds", halt).await.ok();
+    service.kill();
+    let mut restores = program("pg_restore");
+    restores.args(["--clean", "--if-exists", "--single-transaction", "--dbname"]);
+    restores.arg(&database.url).arg(&dump);
+    assert!(restores.status().unwrap().success());
+    let service = Service::start_again(&database, &service.api.token.clone());
+    let holds = service.api.get("/v1/holds?in_force=true").await.ok();
+    assert_eq!(holds["items"][0]["kind"], "halt", "{holds:#}");
+    assert_eq!(holds["items"][0]["scope"].to_string(), EVERYTHING);
+    let view = service.api.get("/v1/rollouts/move").await.ok();
+    assert_eq!(view["status"], "halted", "{view:#}");
+    service.end_and_fsck();
+}
+
+/// A version before this one wrote down less of where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_halts_nothing() {
+    let Some(database) = Database::postgres().await else {
+        return;
+    };
+    let mut service = moving(&database).await;
+    service.kill();
+    let cut = "UPDATE installation SET home = substring(home FROM '^[0-9]+/[0-9A-F]+')";
+    database.execute(cut).await;
+    for _ in 0..2 {
+        service = Service::start_again(&database, &service.api.token.clone());
+        let holds = service.api.get("/v1/holds?in_force=true").await.ok();
+        assert_eq!(holds["items"], json!([]), "{holds:#}");
+        service.kill();
+    }
+}
+
 /// The failover that loses a halt: the standby did not hear of it in time, and is promoted under the service.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_promoted_without_the_last_halt_is_halted_by_whoever_was_serving() {
@@ -144,24 +206,61 @@ async fn a_standby_promoted_without_the_last_halt_is_halted_by_whoever_was_servi
     cluster.down();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_goes_back_under_a_running_process_is_halted_by_it() {
-    let Some(database) = Database::postgres().await else {
-        return;
-    };
-    let service = moving(&database).await;
-    let pause = json!({"kind": "pause", "scope": {"type": "everything"}, "reason": "look"});
-    service.api.post("/v1/holds", pause).await.ok();
-    // What a promoted standby that misses the last seconds looks like: the hold and its epoch are gone.
-    sql(&database, "DELETE FROM hold").await;
-    sql(&database, "UPDATE installation SET epoch = 1").await;
+/// What a backup that is restored in place looks like, and a standby that is promoted without the last seconds: the
+/// hold is gone, and its epoch is still to come.
+async fn goes_back(database: &Database, placed: &serde_json::Value) {
+    database.execute("DELETE FROM hold").await;
+    let before = placed["epoch"].as_i64().unwrap() - 1;
+    let sql = format!("UPDATE installation SET epoch = {before}");
+    database.execute(&sql).await;
+}
+
+async fn until_halted(service: &Service) -> serde_json::Value {
+    let found = std::sync::Mutex::new(serde_json::Value::Null);
     crate::support::until("the process halts", 10, async || {
         let holds = service.api.get("/v1/holds?in_force=true").await.ok();
-        holds["items"][0]["kind"] == "halt"
+        let items = holds["items"].as_array().unwrap();
+        let mut halts = items.iter().filter(|hold| hold["kind"] == "halt");
+        let halt = halts.next().cloned().unwrap_or_default();
+        let is_there = !halt.is_null();
+        *found.lock().unwrap() = halt;
+        is_there
     })
     .await;
     let view = service.api.get("/v1/rollouts/move").await.ok();
     assert_eq!(view["status"], "halted", "{view:#}");
+    found.into_inner().unwrap()
+}
+
+async fn a_store_that_goes_back_under_a_running_process_is_halted_by_it(database: Database) {
+    let service = moving(&database).await;
+    let halt = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "look"});
+    let placed = service.api.post("/v1/holds", halt).await.ok();
+    goes_back(&database, &placed).await;
+    let halt = until_halted(&service).await;
+    let reason = halt["reason"].as_str().unwrap();
+    assert!(reason.contains("backup"), "{halt:#}");
+    assert!(
+        halt["epoch"].as_i64() > placed["epoch"].as_i64(),
+        "{halt:#}"
+    );
+}
+
+async fn a_store_that_goes_back_is_halted_also_when_somebody_stops_something_first(
+    database: Database,
+) {
+    let service = moving(&database).await;
+    let halt = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "look"});
+    let placed = service.api.post("/v1/holds", halt).await.ok();
+    goes_back(&database, &placed).await;
+    // Its epoch would be that of the halt that is gone, and everything would look as new as before.
+    let pause =
+        json!({"kind": "pause", "scope": {"type": "rollout", "id": "move"}, "reason": "lunch"});
+    let pause = service.api.post("/v1/holds", pause).await.ok();
+    let halt = until_halted(&service).await;
+    for one in [&pause, &halt] {
+        assert!(one["epoch"].as_i64() > placed["epoch"].as_i64(), "{one:#}");
+    }
 }
 
 const DONE: &str = "SELECT CAST(COALESCE(SUM(done), 0) AS BIGINT) FROM wave";

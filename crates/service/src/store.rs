@@ -145,6 +145,11 @@ impl Store {
         self.0.mark.highest(instance)
     }
 
+    /// Returns the highest epoch that this process has seen in force.
+    pub(crate) fn epoch_seen_here(&self) -> Epoch {
+        self.0.mark.seen()
+    }
+
     /// Returns which installation this is, once an epoch of it was seen.
     #[must_use]
     pub fn instance(&self) -> Option<&str> {

@@ -128,7 +128,7 @@ impl From<OperationError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Serialization => {
+            StoreError::Unavailable(_) | StoreError::Older | StoreError::Serialization => {
                 tracing::error!(%error, "the store is not available");
                 let detail =
                     "the database is not available: nothing was changed; try again in a moment";

@@ -34,14 +34,14 @@ const HEADERS: [header::HeaderName; 3] = [header::CONTENT_TYPE, header::ETAG, he
 
 /// Answers repeats, and remembers first answers.
 pub(super) async fn remember(State(app): State<App>, request: Request, next: Next) -> Response {
-    let wants = request.method() == Method::POST && request.headers().contains_key(KEY);
-    if !wants {
-        return next.run(request).await;
-    }
-    if is_stop(request.uri().path()) {
-        // As below: a client that hangs up has said stop all the same.
+    let is_post = request.method() == Method::POST;
+    if is_post && is_stop(request.uri().path()) {
+        // As below, with a key or without one: a client that hangs up has said stop all the same.
         let running = app.background.spawn(next.run(request)).await;
         return running.unwrap_or_else(|_| failed().into_response());
+    }
+    if !is_post || !request.headers().contains_key(KEY) {
+        return next.run(request).await;
     }
     // On a task of its own: a client that hangs up must not leave its key taken for ever.
     let running = app.background.spawn({

@@ -63,7 +63,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<String, Problem> {
         text.0,
         "tidegate_ledger_turn_seconds_sum {seconds}.{rest:06}\ntidegate_ledger_turn_seconds_count {turns}"
     );
-    let (epoch, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let (epoch, holds) = hold::holds_known(&app.store).await?;
     text.one("epoch", "gauge", "The epoch of the store.", epoch);
     text.one("holds_in_force", "gauge", "Holds in force.", holds.len());
     standing(&holds, &mut text);

@@ -99,7 +99,7 @@ pub struct EmergencyView {
 
 /// Why no emergency is needed: no halt covers these waves, though one may keep some of their people back.
 async fn not_needed(txn: &Txn, wish: &Wish) -> Result<OperationError, StoreError> {
-    let (_, in_force) = holds::holds_for_writing(txn).await?;
+    let (_, in_force) = holds::holds_within(txn).await?;
     let mut parts = wish.waves.iter().filter_map(|wave| {
         let hold = in_force.on_part(wish.rollout, *wave).next()?;
         Some((wave, hold.kind, hold.id))
@@ -305,7 +305,7 @@ async fn case_of(
     asked: Option<&Emergency>,
 ) -> Result<Case, OperationError> {
     let record = load::record(row)?;
-    let (_, in_force) = holds::holds_for_writing(txn).await?;
+    let (_, in_force) = holds::holds_within(txn).await?;
     let covering = waves.iter().flat_map(|wave| {
         let place = Place::wave(row.target, row.id, *wave);
         in_force.covering(&place)
@@ -400,7 +400,7 @@ async fn show(
         note: word.note.clone(),
     };
     let confirmed = emergency.confirmed.as_ref();
-    let (_, in_force) = holds::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let (_, in_force) = holds::holds_known(&app.store).await?;
     let exemption = emergency.exemption();
     let over = exemption.and_then(|one| in_force.overrides(&one, row.target, now));
     Ok(EmergencyView {

@@ -224,18 +224,33 @@ async fn place_beside<T: Send>(
     beside: impl Fn(Timestamp) -> T + Send + Sync,
 ) -> Result<(Hold, Option<(StoreTime, T)>), OperationError> {
     let id: HoldId = app.ids.make();
-    let asked = app.clock.monotonic();
-    let placed: Result<(Hold, StoreTime, T), StoreError> =
-        transact!(app.store, Lane::Hold, "hold_place", |txn| {
-            let begun = beside(txn.now());
-            let in_force = seen(txn, &wanted).await?;
-            let (hold, _) = put_seen(txn, actor, (id, None), wanted.clone(), in_force).await?;
-            Ok((hold, StoreTime::read(txn.now(), asked), begun))
-        });
+    let placed = match place_once(app, actor, (id, &wanted), &beside).await {
+        // Everything is halted then; this one stands beside that.
+        Err(StoreError::Older) => {
+            restored::check(app).await?;
+            place_once(app, actor, (id, &wanted), &beside).await
+        }
+        other => other,
+    };
     let (hold, time, begun) = placed?;
     stand(app, &hold);
     let is_new = hold.id == id;
     Ok((hold, is_new.then_some((time, begun))))
+}
+
+async fn place_once<T: Send>(
+    app: &App,
+    actor: &Actor,
+    (id, wanted): (HoldId, &Wanted),
+    beside: &(impl Fn(Timestamp) -> T + Send + Sync),
+) -> Result<(Hold, StoreTime, T), StoreError> {
+    let asked = app.clock.monotonic();
+    transact!(app.store, Lane::Hold, "hold_place", |txn| {
+        let begun = beside(txn.now());
+        let in_force = seen(txn, wanted).await?;
+        let (hold, _) = put_seen(txn, actor, (id, None), wanted.clone(), in_force).await?;
+        Ok((hold, StoreTime::read(txn.now(), asked), begun))
+    })
 }
 
 /// Tells this process that a hold stands, once that is committed.

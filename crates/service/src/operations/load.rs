@@ -146,7 +146,7 @@ pub async fn held(
     row: &RolloutRow,
     wave: Option<WaveNumber>,
 ) -> Result<Option<InForce>, StoreError> {
-    let (_, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let (_, holds) = hold::holds_known(&app.store).await?;
     let place = Place {
         target: row.target,
         rollout: row.id,
@@ -198,7 +198,7 @@ pub async fn seen<C: Connection>(
         Some(plan) => facts(db, row.id, plan, &standing, now).await?,
         None => Vec::new(),
     };
-    let holds = hold::holds_at(db, app.store.hold_cache(), standing.epoch).await?;
+    let holds = hold::holds_seen(db, app.store.hold_cache(), standing.epoch).await?;
     Ok(Seen {
         row,
         rollout,

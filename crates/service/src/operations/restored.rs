@@ -20,7 +20,8 @@ fn why_older(found: &Found, highest: Epoch) -> Option<String> {
         ));
     }
     let (was, is) = (found.home_was.as_ref()?, found.home.as_ref()?);
-    (was != is).then(|| format!("this store was served from {was}, and is now at {is}"))
+    let moved = || format!("this store was served from {was}, and is now at {is}");
+    (!found.is_at_home()).then(moved)
 }
 
 /// Remembers the epoch of a hold that was just placed, before anybody is told that it is in force.
@@ -40,7 +41,7 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
     let found = timeline::found(app.store.read(), app.store.is_postgres()).await?;
     let highest = app.store.epoch_highest(&found.instance);
     let Some(why) = why_older(&found, highest) else {
-        if found.home_was.is_none() && found.home.is_some() {
+        if found.home_was != found.home {
             let settled: Result<(), StoreError> =
                 transact!(app.store, Lane::Ordinary, "store_home", |txn| {
                     let epoch = holds::epoch_load(txn).await?;
@@ -55,6 +56,8 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
         why,
         "the store is older than what was served before: everything is halted"
     );
+    // What was read of holds is of the store that was there before, also under the same epochs.
+    app.store.hold_cache().forget();
     let actor = Actor::task(TASK);
     let wanted = Wanted {
         kind: HoldKind::Halt,

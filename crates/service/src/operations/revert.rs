@@ -286,7 +286,7 @@ async fn begin(
         .may_start(digest, now)
         .map_err(|no| refused(&no))?;
     revert::may_take_back(&looked.chosen, looked.frozen.clone()).map_err(|no| refused(&no))?;
-    let (_, in_force) = holds::holds_for_writing(txn).await?;
+    let (_, in_force) = holds::holds_within(txn).await?;
     let in_force = exempted(app, txn, actor, (&row, &looked), &in_force).await?;
     let by = Principal::new(actor.principal.clone());
     let wanted = Command::Start { digest, by };

@@ -465,7 +465,7 @@ pub(super) async fn commit(
     row: RolloutRow,
     wanted: &Command,
 ) -> Result<RolloutRow, OperationError> {
-    let (_, held) = holds::holds_known(txn, txn.hold_cache()).await?;
+    let (_, held) = holds::holds_within(txn).await?;
     commit_under(txn, actor, row, (wanted, &held)).await
 }
 

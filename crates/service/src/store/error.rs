@@ -24,6 +24,9 @@ pub enum StoreError {
     /// A row holds what cannot be.
     #[error("a stored row is damaged: {0}")]
     Corrupt(String),
+    /// The store is older than what this process was served from before: a backup, or a standby that was promoted.
+    #[error("the store is older than what was served before")]
+    Older,
     /// The transaction lost against another one and may be tried again.
     #[error("the transaction lost against another one")]
     Serialization,
@@ -44,7 +47,10 @@ impl StoreError {
     /// Says whether it may go well in a moment, with nothing changed on our side.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Serialization)
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Older | Self::Serialization
+        )
     }
 }
 

@@ -14,7 +14,7 @@ use tidegate_orchestrator::ids::{
 use tidegate_orchestrator::permit::PERMIT_MILLIS;
 
 use super::query;
-use super::{StoreError, Txn, exemption};
+use super::{Store, StoreError, Txn, exemption};
 
 /// The advisory lock between claims (shared) and holds (alone). "tide" in ASCII.
 const CLAIM_LOCK: i64 = 0x7469_6465;
@@ -260,6 +260,11 @@ impl HoldCache {
         known.clone()
     }
 
+    /// Forgets what was read: the store is another one than it was read from.
+    pub fn forget(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn keep(&self, epoch: Epoch, holds: &Arc<HoldSet>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.as_ref().is_none_or(|(of, _)| *of < epoch) {
@@ -273,12 +278,9 @@ impl HoldCache {
 /// # Errors
 ///
 /// When the store cannot be reached or a row is damaged.
-pub async fn holds_known<C: ConnectionTrait>(
-    db: &C,
-    cache: &HoldCache,
-) -> Result<(Epoch, Arc<HoldSet>), StoreError> {
-    let epoch = epoch_load(db).await?;
-    Ok((epoch, holds_at(db, cache, epoch).await?))
+pub async fn holds_known(store: &Store) -> Result<Known, StoreError> {
+    let epoch = epoch_load(store.read()).await?;
+    Ok((epoch, holds_at(store, epoch).await?))
 }
 
 /// Returns the holds in force, which are at least as new as an epoch that was read before.
@@ -286,34 +288,44 @@ pub async fn holds_known<C: ConnectionTrait>(
 /// # Errors
 ///
 /// When the store cannot be reached or a row is damaged.
-pub async fn holds_at<C: ConnectionTrait>(
-    db: &C,
-    cache: &HoldCache,
-    epoch: Epoch,
-) -> Result<Arc<HoldSet>, StoreError> {
+pub async fn holds_at(store: &Store, epoch: Epoch) -> Result<Arc<HoldSet>, StoreError> {
+    let (db, cache) = (store.read(), store.hold_cache());
     if let Some(holds) = cache.of(epoch) {
         return Ok(holds);
     }
     let holds = Arc::new(hold_set(db).await?);
-    // Kept only when no hold came or went while they were read.
+    // Kept only when no hold came or went while they were read. What a transaction sees is kept by nobody: it may
+    // have ended a hold itself, and never commit.
     if epoch_load(db).await? == epoch {
         cache.keep(epoch, &holds);
     }
     Ok(holds)
 }
 
-/// Returns the epoch and the holds in force for a transaction that may have written holds itself: what it sees may
-/// never be committed, so it is not kept.
+/// Returns the holds in force as a connection or a transaction sees them, which has seen an epoch before.
 ///
 /// # Errors
 ///
 /// When the store cannot be reached or a row is damaged.
-pub async fn holds_for_writing(txn: &Txn) -> Result<Known, StoreError> {
-    let epoch = epoch_load(txn).await?;
-    match txn.hold_cache().of(epoch) {
-        Some(holds) => Ok((epoch, holds)),
-        None => Ok((epoch, Arc::new(hold_set(txn).await?))),
+pub async fn holds_seen<C: ConnectionTrait>(
+    db: &C,
+    cache: &HoldCache,
+    epoch: Epoch,
+) -> Result<Arc<HoldSet>, StoreError> {
+    match cache.of(epoch) {
+        Some(holds) => Ok(holds),
+        None => Ok(Arc::new(hold_set(db).await?)),
     }
+}
+
+/// Returns the epoch and the holds in force as a transaction sees them, which may have written some itself.
+///
+/// # Errors
+///
+/// When the store cannot be reached or a row is damaged.
+pub async fn holds_within(txn: &Txn) -> Result<Known, StoreError> {
+    let epoch = epoch_load(txn).await?;
+    Ok((epoch, holds_seen(txn, txn.hold_cache(), epoch).await?))
 }
 
 /// Returns the holds in force as they are stored, in whatever connection or transaction.
@@ -385,12 +397,28 @@ const EPOCH_NEXT: &str =
 const EPOCH_TOLD: &str = "SELECT number, pg_notify('tidegate_epoch', number::text) FROM next";
 
 /// Counts the epoch up and returns the new one. Every replica is told, and hears it once the transaction commits.
-pub async fn epoch_next<C: ConnectionTrait>(db: &C) -> Result<Epoch, StoreError> {
-    let sql = match db.get_database_backend() {
+///
+/// # Errors
+///
+/// `Older` when this process has seen that epoch before; when the store cannot be reached.
+pub async fn epoch_next(txn: &Txn) -> Result<Epoch, StoreError> {
+    let sql = match txn.get_database_backend() {
         DbBackend::Postgres => format!("WITH next AS ({EPOCH_NEXT}) {EPOCH_TOLD}"),
         _ => EPOCH_NEXT.to_owned(),
     };
-    epoch_of(query::one(db, sql, []).await?)
+    let epoch = epoch_of(query::one(txn, sql, []).await?)?;
+    never_seen(txn, epoch)?;
+    Ok(epoch)
+}
+
+/// Makes sure that an epoch begins for the first time. One that was in force before it began is of a store that this
+/// one was put in the place of.
+fn never_seen(txn: &Txn, epoch: Epoch) -> Result<(), StoreError> {
+    if txn.epoch_seen() < epoch {
+        Ok(())
+    } else {
+        Err(StoreError::Older)
+    }
 }
 
 fn epoch_of(row: Option<query::Number>) -> Result<Epoch, StoreError> {
@@ -466,26 +494,27 @@ pub async fn hold_load<C: ConnectionTrait>(
 ///
 /// # Errors
 ///
-/// `Serialization` when another hold came or went since its epoch was thought to be the next; when the store cannot
-/// be reached.
-pub async fn hold_begin<C: ConnectionTrait>(db: &C, row: &HoldRow) -> Result<(), StoreError> {
+/// `Serialization` when another hold came or went since its epoch was thought to be the next; `Older` as `epoch_next`;
+/// when the store cannot be reached.
+pub async fn hold_begin(txn: &Txn, row: &HoldRow) -> Result<(), StoreError> {
+    never_seen(txn, row.placed_epoch)?;
     // The first reminder is due with the review.
     let insert = format!("INSERT INTO hold ({COLUMNS}, review_nag_at)");
     let places = query::placeholders(1, 20);
-    let begun = if db.get_database_backend() == DbBackend::Postgres {
+    let begun = if txn.get_database_backend() == DbBackend::Postgres {
         // One round trip for both: whoever stops something waits for each, beside all that is moving.
         let sql = format!(
             "WITH next AS (UPDATE installation SET epoch = $14 WHERE id = 1 AND epoch = $14 - 1 RETURNING epoch AS number), \
              placed AS ({insert} SELECT {places}, $15 FROM next) {EPOCH_TOLD}"
         );
-        let told: Option<query::Number> = query::one(db, sql, values(row)).await?;
+        let told: Option<query::Number> = query::one(txn, sql, values(row)).await?;
         told.is_some()
     } else {
         let next = "UPDATE installation SET epoch = $1 WHERE id = 1 AND epoch = $1 - 1";
-        let counted = query::execute(db, next, [row.placed_epoch.get().into()]).await?;
+        let counted = query::execute(txn, next, [row.placed_epoch.get().into()]).await?;
         counted == 1 && {
             let sql = format!("{insert} VALUES ({places}, $15)");
-            query::execute(db, sql, values(row)).await? == 1
+            query::execute(txn, sql, values(row)).await? == 1
         }
     };
     if begun {

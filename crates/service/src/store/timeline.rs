@@ -4,8 +4,9 @@
 //! was halted last, and would count the same epochs again. Two things tell:
 //!
 //! * a *mark* beside a SQLite file: the highest epoch that was ever served from there;
-//! * the *home* of a PostgreSQL database: the cluster and the timeline it was last served from. A promoted
-//!   standby is on another timeline, a restored dump in another cluster.
+//! * the *home* of a PostgreSQL database: the cluster and the timeline it was last served from, and the number that
+//!   its table has there. A promoted standby is on another timeline; a dump that is restored makes its tables anew,
+//!   also in the same cluster.
 //!
 //! Nothing here decides anything: `operations::restored` halts.
 
@@ -60,6 +61,20 @@ struct RawFound {
     at: Option<i64>,
 }
 
+impl Found {
+    /// Says whether it is served from where it was served last, as far as that was written down: a version before
+    /// this one wrote no number of the table.
+    #[must_use]
+    pub fn is_at_home(&self) -> bool {
+        match (&self.home_was, &self.home) {
+            (Some(was), Some(is)) => is
+                .strip_prefix(was.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            (None, _) | (_, None) => true,
+        }
+    }
+}
+
 impl Mark {
     pub(super) fn of(url: &DatabaseUrl) -> Self {
         let path = match url {
@@ -86,6 +101,11 @@ impl Mark {
         let written = written.filter(|written| written.instance == instance);
         let written = written.map_or(0, |written| written.epoch);
         Epoch::new(self.seen.load(Ordering::SeqCst).max(written))
+    }
+
+    /// Returns the highest epoch that this process has seen.
+    pub(super) fn seen(&self) -> Epoch {
+        Epoch::new(self.seen.load(Ordering::SeqCst))
     }
 
     /// Remembers an epoch that is in force. A mark that cannot be written costs nothing but the warning.
@@ -116,7 +136,7 @@ pub async fn found<C: ConnectionTrait>(db: &C, is_postgres: bool) -> Result<Foun
         // The timeline of what is written now; that of the last checkpoint may lag behind a promotion.
         format!(
             "(SELECT system_identifier::text FROM pg_control_system()) || '/' || \
-             substring(pg_walfile_name(pg_current_wal_lsn()) for 8) AS home_now, {} AS at",
+             substring(pg_walfile_name(pg_current_wal_lsn()) for 8) || '/' || 'installation'::regclass::oid AS home_now, {} AS at",
             query::NOW
         )
     } else {

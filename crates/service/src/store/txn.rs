@@ -7,7 +7,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
     QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
-use tidegate_orchestrator::ids::{Timestamp, from_millis};
+use tidegate_orchestrator::ids::{Epoch, Timestamp, from_millis};
 use tidegate_orchestrator::permit::Monotonic;
 use tokio::sync::{MutexGuard, watch};
 
@@ -86,7 +86,7 @@ pub struct Txn {
     has_hold_lock: bool,
     has_lost: bool,
     stopping: Option<watch::Receiver<u32>>,
-    holds: HoldCache,
+    store: Store,
     pub(super) trail: Vec<Entry>,
 }
 
@@ -133,8 +133,13 @@ impl Txn {
     /// Returns the holds in force as they were last read. A transaction that writes holds must not
     /// read them from here.
     #[must_use]
-    pub const fn hold_cache(&self) -> &HoldCache {
-        &self.holds
+    pub fn hold_cache(&self) -> &HoldCache {
+        self.store.hold_cache()
+    }
+
+    /// Returns the highest epoch that this process has seen in force.
+    pub(super) fn epoch_seen(&self) -> Epoch {
+        self.store.epoch_seen_here()
     }
 }
 
@@ -339,7 +344,7 @@ impl Store {
             inner,
             now,
             is_clock_wrong: now < before - CLOCK_WRONG || now > after + CLOCK_WRONG,
-            holds: self.0.holds.clone(),
+            store: self.clone(),
             trail: Vec::new(),
         })
     }

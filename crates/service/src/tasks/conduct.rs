@@ -291,7 +291,7 @@ async fn carry_out(
             // Whoever is queued again may be somebody whom a hold on some people of the wave means.
             // Read under the lock of holds: none is placed and narrowed between this look and the retry.
             hold::hold_lock(txn).await?;
-            let (_, in_force) = hold::holds_for_writing(txn).await?;
+            let (_, in_force) = hold::holds_within(txn).await?;
             let place = (row.id, *wave);
             if hold_operation::part::widen(txn, &in_force, place).await? {
                 app.permit.hurry();

@@ -232,7 +232,7 @@ pub async fn renew(app: &App) -> Result<StoreTime, StoreError> {
     let asked = app.clock.moment();
     app.store.check_place()?;
     let found = restored::check(app).await?;
-    let holds = hold::holds_at(app.store.read(), app.store.hold_cache(), found.epoch).await?;
+    let holds = hold::holds_at(&app.store, found.epoch).await?;
     // By the database's clock: whether an exemption is over must not hang on whose clock is right.
     let now = match found.at.filter(|_| app.clock.is_system()) {
         Some(at) => at,

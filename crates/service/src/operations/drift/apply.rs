@@ -38,7 +38,7 @@ pub async fn released(
     if ended.kind != HoldKind::Halt {
         return Ok(());
     }
-    let (_, holds) = holds::holds_for_writing(txn).await?;
+    let (_, holds) = holds::holds_within(txn).await?;
     for row in covered(txn, &ended.scope).await? {
         let place = Place::rollout(row.target, row.id);
         let is_halted = holds
@@ -112,7 +112,7 @@ pub async fn go_on(
         Standing::Measured(drift) => {
             rows::drift_status_set(txn, drift.id, "applied").await?;
             // Whoever is parked may be somebody else by now, and whoever is new was never sorted.
-            let (_, in_force) = holds::holds_for_writing(txn).await?;
+            let (_, in_force) = holds::holds_within(txn).await?;
             for wave in wave::waves_load(txn, row.id).await? {
                 part::widen(txn, &in_force, (row.id, wave.number)).await?;
             }

@@ -208,7 +208,7 @@ pub async fn preview(
     new: &NewHold,
 ) -> Result<HoldPreview, OperationError> {
     let (wanted, notes) = wanted_of(app, actor, new).await?;
-    let (_, in_force) = rows::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let (_, in_force) = rows::holds_known(&app.store).await?;
     // A drill gives no reason: whatever it would be placed for, it would stop the same.
     let wanted = tidegate_orchestrator::hold::Wanted {
         reason: "a drill".to_owned(),

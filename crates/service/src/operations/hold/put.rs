@@ -30,7 +30,7 @@ pub(in crate::operations) async fn put_owned(
     wanted: Wanted,
 ) -> Result<(Hold, bool), StoreError> {
     rows::hold_lock(txn).await?;
-    let in_force = rows::holds_for_writing(txn).await?;
+    let in_force = rows::holds_within(txn).await?;
     put_seen(txn, actor, (id, owner), wanted, in_force).await
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn seen(txn: &Txn, wanted: &Wanted) -> Result<rows::Known, Stor
         return Ok(last);
     }
     rows::hold_lock(txn).await?;
-    rows::holds_for_writing(txn).await
+    rows::holds_within(txn).await
 }
 
 /// Says whether a hold is new or joins one. Whoever wants more for people who were moved than the hold in

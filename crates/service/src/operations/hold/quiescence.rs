@@ -56,7 +56,7 @@ async fn overriding(
     now: Timestamp,
 ) -> Result<Option<HoldId>, StoreError> {
     let row = rollout::rollout_load(app.store.read(), exemption.rollout).await?;
-    let (_, holds) = hold::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let (_, holds) = hold::holds_known(&app.store).await?;
     let over = row.and_then(|row| {
         holds
             .overrides(exemption, row.target, now)

@@ -20,7 +20,7 @@ pub async fn resume(
 ) -> Result<(), OperationError> {
     check_reason(reason)?;
     let row = load::find(app, rollout).await?;
-    let (_, holds) = rows::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let (_, holds) = rows::holds_known(&app.store).await?;
     let own = |scope: &Scope| matches!(scope, Scope::Rollout(id) | Scope::Wave(id, _) | Scope::Part(id, _) if *id == row.id);
     let pauses: Vec<HoldId> = holds
         .iter()

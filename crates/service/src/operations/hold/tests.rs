@@ -18,7 +18,7 @@ async fn apart(url: &crate::store::DatabaseUrl) -> App {
 }
 
 async fn known(app: &App) -> Epoch {
-    let known = rows::holds_known(app.store.read(), app.store.hold_cache()).await;
+    let known = rows::holds_known(&app.store).await;
     known.unwrap().0
 }
 
@@ -69,5 +69,40 @@ async fn whoever_knows_a_hold_that_is_over_places_one_of_their_own() {
         assert!(second.is_new && second.hold.id != first.hold.id, "{url:?}");
         assert_eq!(second.hold.epoch, known(&near).await, "the newest there is");
         assert_eq!(second.hold.epoch.get(), first.hold.epoch.get() + 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_transaction_saw_that_was_undone_is_known_to_nobody() {
+    for url in urls().await {
+        let app = apart(&url).await;
+        crate::operations::token::rescue(&app, "anna")
+            .await
+            .unwrap();
+        let first = pause(&app, "anna").await.hold.id;
+        let mut open = app.store.begin(Lane::Hold).await.unwrap();
+        let txn = open.txn();
+        end(txn, &Actor::person("anna", None), (first, None), "over")
+            .await
+            .unwrap();
+        let (undone, seen) = rows::holds_within(txn).await.unwrap();
+        assert!(seen.get(first).is_none(), "it sees its own work");
+        let lost: Result<(), _> = open.finish(Err(StoreError::Conflict)).await;
+        lost.unwrap_err();
+        // The next hold begins the epoch that the other one would have had.
+        let new = NewHold {
+            kind: "halt".to_owned(),
+            scope: ScopeView::of(&Scope::Everything),
+            reason: "another matter".to_owned(),
+            effect: None,
+            review_at: None,
+        };
+        let by = Actor::person("bert", None);
+        let second = place(&app, &by, &new).await.unwrap().hold;
+        assert_eq!(second.epoch, undone);
+        let (_, known) = rows::holds_known(&app.store).await.unwrap();
+        for hold in [first, second.id] {
+            assert!(known.get(hold).is_some(), "{url:?}");
+        }
     }
 }

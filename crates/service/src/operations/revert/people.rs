@@ -71,7 +71,7 @@ pub(super) async fn find(
     let numbers = wish.numbers(&there)?;
     let settings = settings(app, original, wish).await?;
     let chosen = chosen(app, original, &numbers).await?;
-    let (_, in_force) = holds::holds_known(app.store.read(), app.store.hold_cache()).await?;
+    let (_, in_force) = holds::holds_known(&app.store).await?;
     let frozen = case::frozen(app.store.read(), original, &numbers).await?;
     revert::may_take_back(&chosen, frozen).map_err(|no| refused(&no))?;
     let wanted = wanted(app, &plan, &settings).await?;

@@ -163,7 +163,7 @@ pub async fn ledger_turn(txn: &mut Txn, order: &TurnOrder<'_>) -> Result<Turn, S
     if txn.has_lost() {
         hold::claim_lock(txn).await?;
     }
-    let (epoch, holds) = hold::holds_known(txn, txn.hold_cache()).await?;
+    let (epoch, holds) = hold::holds_within(txn).await?;
     let mut pass = Pass::new(txn.now(), epoch, holds);
     // A stop would undo it at its end: sooner is better for both, for they share the processors.
     txn.give_way()?;

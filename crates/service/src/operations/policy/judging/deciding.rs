@@ -268,7 +268,7 @@ impl<'a> Placing<'a> {
         known: &'a Judging,
         waves: &'a Waves,
     ) -> Result<Self, StoreError> {
-        let (_, in_force) = hold_rows::holds_for_writing(txn).await?;
+        let (_, in_force) = hold_rows::holds_within(txn).await?;
         let mut standing = Vec::new();
         for report in rows::reports_in_force(txn).await? {
             if let Some(hold) = in_force.get(report.hold) {

@@ -1,0 +1,115 @@
+//! Calls whose client gives up while the database is busy: a stop stands all the same, and a release that is undone
+//! has let nobody go.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
+
+use crate::support::api::Api;
+use crate::support::database::Database;
+use crate::support::on_each_database;
+use crate::support::people::{import, sandbox, started, two_waves, until_done};
+use crate::support::release::ready;
+use crate::support::service::Service;
+use crate::support::until;
+
+on_each_database!(a_stop_whose_client_gives_up_is_placed_all_the_same);
+
+/// How long a client waits.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+async fn moving(database: &Database) -> Service {
+    let service = Service::start(database);
+    let api = &service.api;
+    import(api, 2_000).await;
+    sandbox(api, json!({"latency_ms": 20, "concurrency": 8})).await;
+    started(api, &two_waves()).await;
+    until_done(api, "move", 100, 30).await;
+    service
+}
+
+/// Sends a call and hangs up before there is an answer.
+async fn give_up(api: &Api, path: &str, body: &serde_json::Value) {
+    let request = api.request(Method::POST, path).json(body).timeout(PATIENCE);
+    let answered = request.send().await;
+    assert!(answered.is_err_and(|error| error.is_timeout()), "{path}");
+}
+
+/// Keeps writers waiting from outside for as long as it lives.
+enum Busy {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+impl Busy {
+    async fn with(database: &Database, lock: &'static str) -> Self {
+        if database.is_postgres() {
+            let mut connection = PgConnection::connect(&database.url).await.unwrap();
+            connection.execute("BEGIN").await.unwrap();
+            connection.execute(lock).await.unwrap();
+            return Self::Postgres(connection);
+        }
+        let mut connection = SqliteConnection::connect(&database.url).await.unwrap();
+        connection.execute("BEGIN IMMEDIATE").await.unwrap();
+        Self::Sqlite(connection)
+    }
+
+    async fn end(self) {
+        match self {
+            Self::Postgres(mut connection) => connection.execute("ROLLBACK").await.map(drop),
+            Self::Sqlite(mut connection) => connection.execute("ROLLBACK").await.map(drop),
+        }
+        .unwrap();
+    }
+}
+
+async fn a_stop_whose_client_gives_up_is_placed_all_the_same(database: Database) {
+    let service = moving(&database).await;
+    let api = &service.api;
+    let claims = "SELECT pg_advisory_xact_lock_shared(x'74696465'::bigint)";
+    let busy = Busy::with(&database, claims).await;
+    let scope = json!({"type": "everything"});
+    let halt = json!({"kind": "halt", "scope": scope, "reason": "state actor"});
+    give_up(api, "/v1/holds", &halt).await;
+    busy.end().await;
+    until("it stands", 30, async || {
+        let holds = api.get("/v1/holds?in_force=true").await.ok();
+        holds["items"][0]["kind"] == "halt"
+    })
+    .await;
+    service.end_and_fsck();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_is_undone_has_let_nobody_go() {
+    let Some(database) = Database::postgres().await else {
+        return;
+    };
+    let service = moving(&database).await;
+    let api = &service.api;
+    let halt =
+        |scope: serde_json::Value| json!({"kind": "halt", "scope": scope, "reason": "token theft"});
+    let everything = halt(json!({"type": "everything"}));
+    let first = api.post("/v1/holds?wait=quiesced", everything).await.ok();
+    let id = first["id"].as_str().unwrap();
+    let digest = ready(api, id).await;
+    let busy = Busy::with(&database, "SELECT id FROM rollout FOR UPDATE").await;
+    let body = json!({"reason": "the vendor delivered", "digest": digest});
+    give_up(api, &format!("/v1/holds/{id}/release"), &body).await;
+    busy.end().await;
+    // The next hold has the epoch that the release would have had.
+    let target = halt(json!({"type": "target", "id": "box"}));
+    api.post("/v1/holds?wait=quiesced", target).await.ok();
+    let holds = api.get("/v1/holds?in_force=true").await.ok();
+    assert_eq!(
+        holds["items"].as_array().map(Vec::len),
+        Some(2),
+        "{holds:#}"
+    );
+    let view = api.get("/v1/rollouts/move").await.ok();
+    assert_eq!(view["status"], "halted", "{view:#}");
+    assert_eq!(view["holds"].as_array().map(Vec::len), Some(2), "{view:#}");
+    service.end_and_fsck();
+}
