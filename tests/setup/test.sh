@@ -16,8 +16,9 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 if cargo nextest --version >/dev/null 2>&1; then runner="cargo nextest run"; else runner="cargo test --quiet"; fi
 # CI must not skip what it is there to prove.
 if [ -n "${CI:-}" ]; then TIDEGATE_REQUIRE_TARGETS=1; export TIDEGATE_REQUIRE_TARGETS; fi
-# Most tests wait for something most of the time: one more at once than there are processors.
-threads=$(($(nproc) + 1))
+# Most tests wait for something most of the time: twice as many at once as there are processors. Those that
+# do not count for two (.config/nextest.toml).
+threads=$(($(nproc) * 2))
 export NEXTEST_TEST_THREADS="$threads" RUST_TEST_THREADS="$threads"
 # shellcheck disable=SC2086
 tests/setup/with-postgres.sh $runner --workspace
