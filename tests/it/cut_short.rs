@@ -1,21 +1,24 @@
-//! Calls whose client gives up while the database is busy: a stop stands all the same, and a release that is undone
-//! has let nobody go.
+//! Calls that end in the middle: a stop whose client gives up stands all the same, and a release that is undone has
+//! let nobody go.
 
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 use crate::support::api::Api;
 use crate::support::database::Database;
 use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done};
-use crate::support::release::ready;
+use crate::support::release::{execute, ready};
 use crate::support::service::Service;
 use crate::support::until;
 
-on_each_database!(a_stop_whose_client_gives_up_is_placed_all_the_same);
+on_each_database!(
+    a_stop_whose_client_gives_up_is_placed_all_the_same,
+    a_release_that_is_undone_has_let_nobody_go,
+);
 
 /// How long a client waits.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -31,7 +34,7 @@ async fn moving(database: &Database) -> Service {
 }
 
 /// Sends a call and hangs up before there is an answer.
-async fn give_up(api: &Api, path: &str, body: &serde_json::Value) {
+async fn give_up(api: &Api, path: &str, body: &Value) {
     let request = api.request(Method::POST, path).json(body).timeout(PATIENCE);
     let answered = request.send().await;
     assert!(answered.is_err_and(|error| error.is_timeout()), "{path}");
@@ -82,23 +85,45 @@ async fn a_stop_whose_client_gives_up_is_placed_all_the_same(database: Database)
     service.end_and_fsck();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_is_undone_has_let_nobody_go() {
-    let Some(database) = Database::postgres().await else {
-        return;
+/// Has the last entry of a release refused by the database, when everything else of it is done.
+async fn refuse_releases(database: &Database) {
+    let when = "BEFORE INSERT ON audit";
+    if database.is_postgres() {
+        let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$";
+        database.execute(refuse).await;
+        let is_meant = "FOR EACH ROW WHEN (NEW.action = 'hold.release') EXECUTE FUNCTION refuse()";
+        database
+            .execute(&format!("CREATE TRIGGER refuse {when} {is_meant}"))
+            .await;
+    } else {
+        let is_meant = "WHEN NEW.action = 'hold.release' BEGIN SELECT RAISE(ABORT, 'no'); END";
+        database
+            .execute(&format!("CREATE TRIGGER refuse {when} {is_meant}"))
+            .await;
+    }
+}
+
+async fn refuse_no_more(database: &Database) {
+    let on = if database.is_postgres() {
+        " ON audit"
+    } else {
+        ""
     };
+    database.execute(&format!("DROP TRIGGER refuse{on}")).await;
+}
+
+async fn a_release_that_is_undone_has_let_nobody_go(database: Database) {
     let service = moving(&database).await;
     let api = &service.api;
-    let halt =
-        |scope: serde_json::Value| json!({"kind": "halt", "scope": scope, "reason": "token theft"});
+    let halt = |scope: Value| json!({"kind": "halt", "scope": scope, "reason": "token theft"});
     let everything = halt(json!({"type": "everything"}));
     let first = api.post("/v1/holds?wait=quiesced", everything).await.ok();
     let id = first["id"].as_str().unwrap();
     let digest = ready(api, id).await;
-    let busy = Busy::with(&database, "SELECT id FROM rollout FOR UPDATE").await;
-    let body = json!({"reason": "the vendor delivered", "digest": digest});
-    give_up(api, &format!("/v1/holds/{id}/release"), &body).await;
-    busy.end().await;
+    refuse_releases(&database).await;
+    let undone = execute(api, id, &digest).await;
+    assert!(undone.status >= 500, "{}", undone.text);
+    refuse_no_more(&database).await;
     // The next hold has the epoch that the release would have had.
     let target = halt(json!({"type": "target", "id": "box"}));
     api.post("/v1/holds?wait=quiesced", target).await.ok();
