@@ -63,6 +63,7 @@ mod resting;
 mod restoring;
 mod reverting;
 mod reviewing;
+mod said_again;
 mod schema;
 mod sending;
 mod signed;

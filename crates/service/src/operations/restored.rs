@@ -38,8 +38,17 @@ pub fn seen(app: &App, epoch: Epoch) {
 ///
 /// When the store cannot be reached.
 pub async fn check(app: &App) -> Result<Found, StoreError> {
+    // Read before the store is: a hold that comes in between makes no store an older one.
+    let seen = app
+        .store
+        .instance()
+        .map(|instance| (instance.to_owned(), app.store.epoch_highest(instance)));
     let found = timeline::found(app.store.read(), app.store.is_postgres()).await?;
-    let highest = app.store.epoch_highest(&found.instance);
+    let seen = seen.filter(|(instance, _)| *instance == found.instance);
+    let highest = seen.map_or_else(
+        || app.store.epoch_highest(&found.instance),
+        |(_, epoch)| epoch,
+    );
     let Some(why) = why_older(&found, highest) else {
         if found.home_was != found.home {
             let settled: Result<(), StoreError> =
@@ -52,10 +61,6 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
         app.store.epoch_seen(&found.instance, found.epoch);
         return Ok(found);
     };
-    tracing::error!(
-        why,
-        "the store is older than what was served before: everything is halted"
-    );
     // What was read of holds is of the store that was there before, also under the same epochs.
     app.store.hold_cache().forget();
     let actor = Actor::task(TASK);
@@ -86,6 +91,11 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
             }
             holds::epoch_load(txn).await
         });
-    app.store.epoch_seen(&found.instance, halted?);
+    let halted = halted?;
+    tracing::error!(
+        why,
+        "the store is older than what was served before: everything is halted"
+    );
+    app.store.epoch_seen(&found.instance, halted);
     timeline::found(app.store.read(), app.store.is_postgres()).await
 }

@@ -1,9 +1,12 @@
 //! Exemptions from holds, and the emergencies that made them.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidegate_orchestrator::hold::Exemption;
 use tidegate_orchestrator::hold::emergency::Emergency;
 use tidegate_orchestrator::ids::{Epoch, ExemptionId, HoldId, Timestamp, millis};
+use tidegate_orchestrator::revert::Sheet;
 
 use super::query;
 use super::{StoreError, Txn};
@@ -111,6 +114,40 @@ pub async fn emergencies_load<C: ConnectionTrait>(db: &C) -> Result<Vec<Emergenc
     let raws: Vec<RawBody> = query::all(db, sql, []).await?;
     let read = |raw: RawBody| serde_json::from_str(&raw.body).map_err(StoreError::corrupt);
     raws.into_iter().map(read).collect()
+}
+
+#[derive(Debug, FromQueryResult)]
+struct RawHold {
+    hold_id: String,
+}
+
+/// Returns the holds that somebody has asked to go on from, and that goes on from nowhere yet: by their release, by an
+/// emergency, or by a revert that takes people back under them. Also by what is too old to be done by now.
+///
+/// # Errors
+///
+/// When the store cannot be reached, or a row is damaged.
+pub async fn holds_asked_to_go_on_from<C: ConnectionTrait>(
+    db: &C,
+) -> Result<BTreeSet<HoldId>, StoreError> {
+    let sql = "SELECT DISTINCT hold_id FROM release_request WHERE ended IS NULL";
+    let released: Vec<RawHold> = query::all(db, sql, []).await?;
+    let mut asked: BTreeSet<HoldId> = released
+        .iter()
+        .map(|raw| query::id(&raw.hold_id))
+        .collect::<Result<_, _>>()?;
+    let is_asked = |one: &Emergency| one.confirmed.is_none() && one.ended.is_none();
+    let emergencies = emergencies_load(db).await?;
+    let emergencies = emergencies.into_iter().filter(is_asked);
+    asked.extend(emergencies.flat_map(|one| one.holds));
+    let sql = "SELECT r.body FROM revert r JOIN rollout o ON o.id = r.rollout_id \
+               WHERE r.ended IS NULL AND o.lifecycle IN ('draft', 'planned')";
+    let reverts: Vec<RawBody> = query::all(db, sql, []).await?;
+    for raw in reverts {
+        let sheet: Sheet = serde_json::from_str(&raw.body).map_err(StoreError::corrupt)?;
+        asked.extend(sheet.holds);
+    }
+    Ok(asked)
 }
 
 /// Writes an emergency, new or changed. Whoever changes one has the hold lock.

@@ -497,7 +497,6 @@ pub async fn hold_load<C: ConnectionTrait>(
 /// `Serialization` when another hold came or went since its epoch was thought to be the next; `Older` as `epoch_next`;
 /// when the store cannot be reached.
 pub async fn hold_begin(txn: &Txn, row: &HoldRow) -> Result<(), StoreError> {
-    never_seen(txn, row.placed_epoch)?;
     // The first reminder is due with the review.
     let insert = format!("INSERT INTO hold ({COLUMNS}, review_nag_at)");
     let places = query::placeholders(1, 20);
@@ -517,11 +516,11 @@ pub async fn hold_begin(txn: &Txn, row: &HoldRow) -> Result<(), StoreError> {
             query::execute(txn, sql, values(row)).await? == 1
         }
     };
-    if begun {
-        Ok(())
-    } else {
-        Err(StoreError::Serialization)
+    if !begun {
+        return Err(StoreError::Serialization);
     }
+    // Only now: whoever thinks of an epoch that has begun since has merely lost.
+    never_seen(txn, row.placed_epoch)
 }
 
 fn values(row: &HoldRow) -> [Value; 20] {

@@ -4,9 +4,9 @@
 //! was halted last, and would count the same epochs again. Two things tell:
 //!
 //! * a *mark* beside a SQLite file: the highest epoch that was ever served from there;
-//! * the *home* of a PostgreSQL database: the cluster and the timeline it was last served from, and the number that
-//!   its table has there. A promoted standby is on another timeline; a dump that is restored makes its tables anew,
-//!   also in the same cluster.
+//! * the *home* of a PostgreSQL database: the cluster and the timeline it was last served from, and the numbers that
+//!   its table and the database have there. A promoted standby is on another timeline; a dump that is restored makes
+//!   its tables anew, and a copy is another database, also in the same cluster.
 //!
 //! Nothing here decides anything: `operations::restored` halts.
 
@@ -136,7 +136,8 @@ pub async fn found<C: ConnectionTrait>(db: &C, is_postgres: bool) -> Result<Foun
         // The timeline of what is written now; that of the last checkpoint may lag behind a promotion.
         format!(
             "(SELECT system_identifier::text FROM pg_control_system()) || '/' || \
-             substring(pg_walfile_name(pg_current_wal_lsn()) for 8) || '/' || 'installation'::regclass::oid AS home_now, {} AS at",
+             substring(pg_walfile_name(pg_current_wal_lsn()) for 8) || '/' || 'installation'::regclass::oid || '/' || \
+             (SELECT oid FROM pg_database WHERE datname = current_database()) AS home_now, {} AS at",
             query::NOW
         )
     } else {

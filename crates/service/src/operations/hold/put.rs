@@ -6,7 +6,7 @@ use tidegate_orchestrator::ids::{HoldId, Principal};
 use super::join;
 use super::rows::{self, HoldRow};
 use crate::operations::Actor;
-use crate::store::{Connection, StoreError, Txn, review as reviews};
+use crate::store::{Connection, StoreError, Txn, exemption, review as reviews};
 
 /// Places a hold inside a transaction; says whether that changes anything, and tells the trail if it does.
 ///
@@ -73,25 +73,35 @@ pub(super) async fn seen(txn: &Txn, wanted: &Wanted) -> Result<rows::Known, Stor
     rows::holds_within(txn).await
 }
 
-/// Says whether a hold is new or joins one. Whoever wants more for people who were moved than the hold in
-/// force does gets a hold of their own beside it: a freeze that was asked for is not silently left out.
+/// Says whether a hold is new or joins one. Whoever says stop while somebody has asked to go on from the hold in force
+/// gets a hold of their own, which that does not end. So does whoever wants more for people who were moved: a freeze
+/// that was asked for is not silently left out.
 pub(super) async fn placement<C: Connection>(
     db: &C,
     wanted: &Wanted,
     in_force: &HoldSet,
 ) -> Result<Placement, StoreError> {
     let placement = wanted.placement(in_force).map_err(StoreError::corrupt)?;
-    match (placement, wanted.effect) {
-        (Placement::New, _) | (Placement::Joined(_), MovedPeople::Keep) => Ok(placement),
-        (Placement::Joined(_), MovedPeople::Freeze | MovedPeople::Revert) => {
-            let with_effect = reviews::holds_of_effect(db, wanted.effect).await?;
-            let alike = in_force.alike(wanted.kind, wanted.scope, wanted.part.as_ref());
-            let mut same = alike
-                .map(|hold| hold.id)
-                .filter(|id| with_effect.contains(id))
-                // As there: something may go on under a hold that is exempted from.
-                .filter(|id| !in_force.is_exempted_from(*id));
-            Ok(same.next().map_or(Placement::New, Placement::Joined))
-        }
+    if placement == Placement::New {
+        return Ok(placement);
     }
+    let asked = match exemption::holds_asked_to_go_on_from(db).await {
+        // A row that is damaged must not keep anybody from a stop that stands by itself.
+        Err(StoreError::Corrupt(_)) => return Ok(Placement::New),
+        asked => asked?,
+    };
+    let with_effect = match wanted.effect {
+        MovedPeople::Keep => None,
+        MovedPeople::Freeze | MovedPeople::Revert => {
+            Some(reviews::holds_of_effect(db, wanted.effect).await?)
+        }
+    };
+    let alike = in_force.alike(wanted.kind, wanted.scope, wanted.part.as_ref());
+    let mut same = alike
+        .map(|hold| hold.id)
+        .filter(|id| !asked.contains(id))
+        .filter(|id| with_effect.as_ref().is_none_or(|with| with.contains(id)))
+        // As there: something may go on under a hold that is exempted from.
+        .filter(|id| !in_force.is_exempted_from(*id));
+    Ok(same.next().map_or(Placement::New, Placement::Joined))
 }

@@ -106,3 +106,27 @@ async fn what_a_transaction_saw_that_was_undone_is_known_to_nobody() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_heard_of_an_epoch_and_not_of_its_holds_has_merely_lost() {
+    for url in urls().await {
+        let (near, far) = (apart(&url).await, apart(&url).await);
+        let first = pause(&near, "anna").await;
+        // As a renewal does, before it reads the holds.
+        restored::check(&far).await.unwrap();
+        let last = far.store.hold_cache().last().unwrap();
+        assert!(last.0 < first.hold.epoch, "it has not read them");
+        let new = NewHold {
+            kind: "halt".to_owned(),
+            scope: ScopeView::of(&Scope::Everything),
+            reason: "state actor".to_owned(),
+            effect: None,
+            review_at: None,
+        };
+        let by = Actor::person("bert", None);
+        let second = place(&far, &by, &new).await.unwrap().hold;
+        assert_eq!(second.epoch.get(), first.hold.epoch.get() + 1);
+        let (_, known) = rows::holds_known(&near.store).await.unwrap();
+        assert_eq!(known.iter().count(), 2, "{url:?}: nothing was restored");
+    }
+}
