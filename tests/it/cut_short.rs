@@ -1,23 +1,27 @@
 //! Calls that end in the middle: a stop whose client gives up stands all the same, and a release that is undone has
 //! let nobody go.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use axum::http::{StatusCode, Uri};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
-use crate::support::api::Api;
+use crate::support::api::{Api, send};
 use crate::support::database::Database;
 use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done};
 use crate::support::release::{execute, ready};
-use crate::support::service::Service;
+use crate::support::service::{Service, cli};
 use crate::support::until;
 
 on_each_database!(
     a_stop_whose_client_gives_up_is_placed_all_the_same,
     a_release_that_is_undone_has_let_nobody_go,
+    the_command_line_says_stop_until_it_stands,
 );
 
 /// How long a client waits.
@@ -136,5 +140,42 @@ async fn a_release_that_is_undone_has_let_nobody_go(database: Database) {
     let view = api.get("/v1/rollouts/move").await.ok();
     assert_eq!(view["status"], "halted", "{view:#}");
     assert_eq!(view["holds"].as_array().map(Vec::len), Some(2), "{view:#}");
+    service.end_and_fsck();
+}
+
+/// Answers the first calls as a proxy does whose service is away, and hands on what comes then; returns its address.
+async fn away_at_first(service: &Service, calls: usize) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (api, left) = (service.api.clone(), Arc::new(AtomicUsize::new(calls)));
+    let router = axum::Router::new().fallback(move |method: Method, uri: Uri, body: String| {
+        let (api, left) = (api.clone(), left.clone());
+        async move {
+            let is_away = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+            if is_away.is_ok() {
+                return (StatusCode::BAD_GATEWAY, "nobody is there".to_owned());
+            }
+            let request = api.request(method, &uri.to_string());
+            let request = request.header("content-type", "application/json");
+            let answer = send(request.body(body)).await;
+            (StatusCode::from_u16(answer.status).unwrap(), answer.text)
+        }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+async fn the_command_line_says_stop_until_it_stands(database: Database) {
+    let service = Service::start(&database);
+    let url = away_at_first(&service, 2).await;
+    let halt = ["halt", "--everything", "--reason", "state actor"];
+    let done = cli(&url, &service.api.token, &halt);
+    let (out, error) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    assert!(done.status.success(), "{error}");
+    assert!(out.contains("halt in force"), "{out}");
+    assert_eq!(error.matches("not stopped yet").count(), 2, "{error}");
     service.end_and_fsck();
 }

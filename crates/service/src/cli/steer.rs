@@ -1,6 +1,7 @@
 //! Verbs that stop a rollout, let it go on, or change its course.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -18,6 +19,11 @@ use super::table::grouped;
 use super::{instant, resume};
 use crate::operations::emergency::EmergencyView;
 use crate::operations::view::{RolloutView, WaveView};
+
+/// How often stop is said while the service answers that its database is away.
+const STOP_ATTEMPTS: u32 = 10;
+/// How long to wait in between.
+const STOP_AGAIN: Duration = Duration::from_secs(1);
 
 /// A rollout and why it is changed.
 #[derive(Debug, Args)]
@@ -144,7 +150,7 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
     if stop.change.dry_run {
         return preview(context, (kind, stop), &body).await;
     }
-    let mut answer: Value = context.client.post("/v1/holds", &body).await?;
+    let mut answer = said(context, &body).await?;
     if stop.wait {
         answer = until_quiet(context, answer).await?;
     }
@@ -174,6 +180,29 @@ pub async fn stop(context: &Context, kind: &str, stop: &Stop) -> Result<(), CliE
         lines
     });
     Ok(())
+}
+
+/// Says stop, again and again while the service is there and its database is not. Said twice it is one stop.
+async fn said(context: &Context, body: &Value) -> Result<Value, CliError> {
+    for attempt in 1..STOP_ATTEMPTS {
+        match context.client.post("/v1/holds", body).await {
+            Err(error) if is_passing(&error) => {
+                eprintln!("{error}\nnot stopped yet: trying again ({attempt} of {STOP_ATTEMPTS})");
+                tokio::time::sleep(STOP_AGAIN).await;
+            }
+            answered => return answered,
+        }
+    }
+    context.client.post("/v1/holds", body).await
+}
+
+/// Whether a moment may help: the service or what is in front of it says so.
+fn is_passing(error: &CliError) -> bool {
+    match error {
+        CliError::Problem(problem) => problem.status == 503,
+        CliError::Foreign { status, .. } => (502..=504).contains(status),
+        _ => false,
+    }
 }
 
 /// Reads when somebody must look at a stop again. A date that is none keeps none from standing; a drill is refused
