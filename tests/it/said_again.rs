@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::api::Api;
 use crate::support::database::Database;
+use crate::support::holds::place_quiesced;
 use crate::support::on_each_database;
 use crate::support::people::{import, sandbox, started, two_waves, until_done};
 use crate::support::release::{execute, people, ready};
@@ -17,9 +18,7 @@ on_each_database!(
 );
 
 async fn halt(api: &Api) -> Value {
-    let scope = json!({"type": "everything"});
-    let body = json!({"kind": "halt", "scope": scope, "reason": "state actor"});
-    api.post("/v1/holds?wait=quiesced", body).await.ok()
+    place_quiesced(api, "halt", json!({"type": "everything"})).await
 }
 
 async fn halted(database: &Database) -> (Service, String) {

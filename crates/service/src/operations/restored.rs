@@ -51,8 +51,9 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
     );
     let Some(why) = why_older(&found, highest) else {
         if found.home_was != found.home {
+            // In the lane of holds: the epoch that is written is still the one that was read.
             let settled: Result<(), StoreError> =
-                transact!(app.store, Lane::Ordinary, "store_home", |txn| {
+                transact!(app.store, Lane::Hold, "store_home", |txn| {
                     let epoch = holds::epoch_load(txn).await?;
                     timeline::adopt(txn, found.home.as_deref(), epoch).await
                 });
@@ -87,7 +88,11 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
             if why_older(&now, highest).is_some() {
                 // An epoch is never used twice, also not those that this store has never heard of.
                 timeline::adopt(txn, now.home.as_deref(), highest.max(now.epoch)).await?;
-                hold::put(txn, &actor, id, wanted.clone()).await?;
+                let (halt, _) = hold::put(txn, &actor, id, wanted.clone()).await?;
+                if halt.id != id {
+                    // It was in the backup. The epoch is known elsewhere with the holds of the other store all the same.
+                    holds::epoch_next(txn).await?;
+                }
             }
             holds::epoch_load(txn).await
         });

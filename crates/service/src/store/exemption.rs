@@ -130,7 +130,8 @@ struct RawHold {
 pub async fn holds_asked_to_go_on_from<C: ConnectionTrait>(
     db: &C,
 ) -> Result<BTreeSet<HoldId>, StoreError> {
-    let sql = "SELECT DISTINCT hold_id FROM release_request WHERE ended IS NULL";
+    let sql = "SELECT DISTINCT r.hold_id FROM hold h JOIN release_request r ON r.hold_id = h.id \
+               WHERE h.released_at IS NULL AND r.ended IS NULL";
     let released: Vec<RawHold> = query::all(db, sql, []).await?;
     let mut asked: BTreeSet<HoldId> = released
         .iter()

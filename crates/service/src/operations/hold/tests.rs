@@ -1,5 +1,6 @@
 //! Two processes that know different epochs, and place the same hold.
 
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tidegate_orchestrator::ids::Epoch;
 
 use super::*;
@@ -23,8 +24,12 @@ async fn known(app: &App) -> Epoch {
 }
 
 async fn pause(app: &App, who: &str) -> Placed {
+    stop(app, who, "pause").await
+}
+
+async fn stop(app: &App, who: &str, kind: &str) -> Placed {
     let new = NewHold {
-        kind: "pause".to_owned(),
+        kind: kind.to_owned(),
         scope: ScopeView::of(&Scope::Everything),
         reason: "something is odd".to_owned(),
         effect: None,
@@ -90,15 +95,7 @@ async fn what_a_transaction_saw_that_was_undone_is_known_to_nobody() {
         let lost: Result<(), _> = open.finish(Err(StoreError::Conflict)).await;
         lost.unwrap_err();
         // The next hold begins the epoch that the other one would have had.
-        let new = NewHold {
-            kind: "halt".to_owned(),
-            scope: ScopeView::of(&Scope::Everything),
-            reason: "another matter".to_owned(),
-            effect: None,
-            review_at: None,
-        };
-        let by = Actor::person("bert", None);
-        let second = place(&app, &by, &new).await.unwrap().hold;
+        let second = stop(&app, "bert", "halt").await.hold;
         assert_eq!(second.epoch, undone);
         let (_, known) = rows::holds_known(&app.store).await.unwrap();
         for hold in [first, second.id] {
@@ -116,17 +113,79 @@ async fn whoever_has_heard_of_an_epoch_and_not_of_its_holds_has_merely_lost() {
         restored::check(&far).await.unwrap();
         let last = far.store.hold_cache().last().unwrap();
         assert!(last.0 < first.hold.epoch, "it has not read them");
-        let new = NewHold {
-            kind: "halt".to_owned(),
-            scope: ScopeView::of(&Scope::Everything),
-            reason: "state actor".to_owned(),
-            effect: None,
-            review_at: None,
-        };
-        let by = Actor::person("bert", None);
-        let second = place(&far, &by, &new).await.unwrap().hold;
+        let second = stop(&far, "bert", "halt").await.hold;
         assert_eq!(second.epoch.get(), first.hold.epoch.get() + 1);
         let (_, known) = rows::holds_known(&near.store).await.unwrap();
         assert_eq!(known.iter().count(), 2, "{url:?}: nothing was restored");
+    }
+}
+
+/// Writes behind the back of everybody.
+async fn behind(app: &App, sql: &str) {
+    let done: Result<(), StoreError> = transact!(app.store, Lane::Ordinary, "test", |txn| {
+        txn.execute_unprepared(sql).await?;
+        Ok(())
+    });
+    done.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halt_that_comes_back_with_a_backup_is_known_to_whoever_knew_its_end() {
+    for url in urls().await {
+        let (near, far) = (apart(&url).await, apart(&url).await);
+        let halt = stop(&near, "anna", "halt").await.hold;
+        behind(&near, "UPDATE hold SET released_at = 1").await;
+        behind(&near, "UPDATE installation SET epoch = epoch + 1").await;
+        for app in [&near, &far] {
+            restored::check(app).await.unwrap();
+            let (_, known) = rows::holds_known(&app.store).await.unwrap();
+            assert!(known.get(halt.id).is_none(), "it has ended");
+        }
+        behind(&near, "UPDATE hold SET released_at = NULL").await;
+        behind(&near, "UPDATE installation SET epoch = epoch - 1").await;
+        restored::check(&near).await.unwrap();
+        restored::check(&far).await.unwrap();
+        let (_, known) = rows::holds_known(&far.store).await.unwrap();
+        assert!(known.get(halt.id).is_some(), "{url:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_found_in_its_place_keeps_the_epoch_of_a_hold_that_is_being_placed() {
+    for url in urls().await {
+        let (near, far) = (apart(&url).await, apart(&url).await);
+        if !near.store.is_postgres() {
+            // A file has no place but its own.
+            continue;
+        }
+        behind(&near, "UPDATE installation SET home = NULL").await;
+        let mut placing = near.store.begin(Lane::Hold).await.unwrap();
+        let epoch = rows::epoch_next(placing.txn()).await.unwrap();
+        let background = far.background.clone();
+        let settling = background.spawn(async move { restored::check(&far).await.map(drop) });
+        waits_for_a_lock(&near).await;
+        placing.finish(Ok::<(), StoreError>(())).await.unwrap();
+        settling.await.unwrap().unwrap();
+        assert_eq!(rows::epoch_load(near.store.read()).await.unwrap(), epoch);
+    }
+}
+
+/// Returns when somebody in this database waits for a lock.
+async fn waits_for_a_lock(app: &App) {
+    let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity \
+               WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    loop {
+        let found = Statement::from_string(DbBackend::Postgres, sql);
+        let row = app
+            .store
+            .read()
+            .query_one_raw(found)
+            .await
+            .unwrap()
+            .unwrap();
+        if row.try_get::<i64>("", "number").unwrap() > 0 {
+            return;
+        }
+        tokio::task::yield_now().await;
     }
 }
