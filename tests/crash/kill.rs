@@ -31,6 +31,8 @@ async fn everybody_is_moved_exactly_once_through_fifty_kills(database: Database)
     import(&service.api, everybody).await;
     sandbox(&service.api, journal.settings(10, 4)).await;
     started(&service.api, &spec()).await;
+    // Kills while it is prepared are `phases`'s.
+    until_status(&service.api, "move", "running", 60).await;
     for kill in 0..kills {
         random_moment(&mut random, 50, 600).await;
         let view = service.api.get("/v1/rollouts/move").await.ok();

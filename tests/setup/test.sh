@@ -20,6 +20,8 @@ if [ -n "${CI:-}" ]; then TIDEGATE_REQUIRE_TARGETS=1; export TIDEGATE_REQUIRE_TA
 # do not count for two (.config/nextest.toml).
 threads=$(($(nproc) * 2))
 export NEXTEST_TEST_THREADS="$threads" RUST_TEST_THREADS="$threads"
+# A failed claim says what is wrong; below it, the frames of the runtime would only hide it.
+export RUST_BACKTRACE=0
 # shellcheck disable=SC2086
 tests/setup/with-postgres.sh $runner --workspace
 cargo doc --workspace --no-deps --quiet

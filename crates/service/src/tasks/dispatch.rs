@@ -8,77 +8,104 @@ pub mod rate;
 mod sender;
 pub mod turn;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use tidegate_orchestrator::ids::{RolloutId, millis};
+use tidegate_orchestrator::ids::{Epoch, RolloutId, millis};
+use tidegate_orchestrator::permit::Deadline;
 use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::store::wave;
+use sender::Ended;
 
 /// How many rollouts send at once in one process.
 const SENDERS_MAX: usize = 64;
 /// The longest sleep between two looks: a bell that was missed is made up for by then.
 const SLEEP: Duration = Duration::from_millis(250);
+/// How long a rollout has no sender after a hold was found in its way. The planner, which has been told, closes
+/// what may not be claimed; asked again at once, thousands would keep the planner from the database.
+const HELD_REST_MILLIS: u32 = 1000;
 
 /// Starts a sender for every rollout that has something ready, for ever.
 pub async fn run(app: App) {
-    let mut senders: JoinSet<RolloutId> = JoinSet::new();
-    let mut active: HashSet<RolloutId> = HashSet::new();
+    let mut senders = Senders::default();
     loop {
         if !app.ending.is_cancelled() {
-            start_senders(&app, &mut senders, &mut active).await;
+            senders.start(&app).await;
         }
-        rest(&app, &mut senders, &mut active).await;
+        senders.rest(&app).await;
     }
 }
 
-/// Waits for the bell or the next look. The end of a sender is neither: one that found nothing would be
-/// started again at once, and find nothing again.
-async fn rest(app: &App, senders: &mut JoinSet<RolloutId>, active: &mut HashSet<RolloutId>) {
-    let until = tokio::time::sleep(SLEEP);
-    tokio::pin!(until);
-    loop {
-        tokio::select! {
-            Some(ended) = senders.join_next() => match ended {
-                Ok(rollout) => {
-                    active.remove(&rollout);
-                }
-                Err(error) => {
-                    // Nobody knows whose it was: whoever is still at work is found by its lease.
-                    tracing::error!(%error, "a sender broke");
-                    active.clear();
-                    senders.abort_all();
-                }
-            },
-            () = app.wake.dispatch() => return,
-            () = &mut until => return,
-        }
-    }
+#[derive(Debug, Default)]
+struct Senders {
+    under_way: JoinSet<(RolloutId, Ended)>,
+    active: HashSet<RolloutId>,
+    /// Where a hold was in the way under an epoch, and until when nobody tries again under it.
+    held: HashMap<RolloutId, (Option<Epoch>, Deadline)>,
 }
 
-async fn start_senders(
-    app: &App,
-    senders: &mut JoinSet<RolloutId>,
-    active: &mut HashSet<RolloutId>,
-) {
-    let room = SENDERS_MAX.saturating_sub(active.len());
-    if room == 0 {
-        return;
-    }
-    match wave::rollouts_ready(app.store.read(), millis(app.clock.now()), SENDERS_MAX * 2).await {
-        Ok(ready) => {
-            let fresh: Vec<RolloutId> = ready
-                .into_iter()
-                .filter(|rollout| !active.contains(rollout))
-                .take(room)
-                .collect();
-            for rollout in fresh {
-                active.insert(rollout);
-                senders.spawn(sender::send_rollout(app.clone(), rollout));
+impl Senders {
+    /// Waits for the bell or the next look. The end of a sender is neither: one that found nothing would be
+    /// started again at once, and find nothing again.
+    async fn rest(&mut self, app: &App) {
+        let until = tokio::time::sleep(SLEEP);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                Some(ended) = self.under_way.join_next() => match ended {
+                    Ok((rollout, how)) => {
+                        self.active.remove(&rollout);
+                        if how == Ended::Held {
+                            let now = app.clock.moment();
+                            let until = Deadline::after(now, HELD_REST_MILLIS);
+                            self.held.insert(rollout, (app.permit.epoch(now), until));
+                        }
+                    }
+                    Err(error) => {
+                        // Nobody knows whose it was: whoever is still at work is found by its lease.
+                        tracing::error!(%error, "a sender broke");
+                        self.active.clear();
+                        self.under_way.abort_all();
+                    }
+                },
+                () = app.wake.dispatch() => return,
+                () = &mut until => return,
             }
         }
-        Err(error) => tracing::warn!(%error, "nobody could look for people to send"),
+    }
+
+    async fn start(&mut self, app: &App) {
+        let now = app.clock.moment();
+        let epoch = app.permit.epoch(now);
+        self.held
+            .retain(|_, (under, until)| *under == epoch && !until.has_passed(now));
+        let room = SENDERS_MAX.saturating_sub(self.active.len());
+        if room == 0 {
+            return;
+        }
+        // Whoever has a sender or waits must not hide whoever could have one.
+        let limit = SENDERS_MAX * 2 + self.held.len();
+        match wave::rollouts_ready(app.store.read(), millis(app.clock.now()), limit).await {
+            Ok(ready) => {
+                let fresh: Vec<RolloutId> = ready
+                    .into_iter()
+                    .filter(|rollout| {
+                        !self.active.contains(rollout) && !self.held.contains_key(rollout)
+                    })
+                    .take(room)
+                    .collect();
+                for rollout in fresh {
+                    self.active.insert(rollout);
+                    self.under_way
+                        .spawn(sender::send_rollout(app.clone(), rollout));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "nobody could look for people to send"),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,21 +81,33 @@ struct Sender {
     ready: Vec<Finished>,
 }
 
+/// Why a sender has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// There was nothing to do, or trouble.
+    Idle,
+    /// A hold was in the way of all that was ready; the planner has been told.
+    Held,
+}
+
 /// Sends a rollout until there is nothing to do. Trouble is logged and ends it; it is started again.
-pub(super) async fn send_rollout(app: App, rollout: RolloutId) -> RolloutId {
-    match Sender::new(app, rollout).await {
-        Ok(mut sender) => {
-            if let Err(error) = sender.run().await {
+pub(super) async fn send_rollout(app: App, rollout: RolloutId) -> (RolloutId, Ended) {
+    let ended = match Sender::new(app, rollout).await {
+        Ok(mut sender) => match sender.run().await {
+            Ok(ended) => ended,
+            Err(error) => {
                 tracing::warn!(%rollout, %error, "sending stopped and is taken up again");
                 tokio::time::sleep(Duration::from_millis(500)).await;
+                Ended::Idle
             }
-        }
+        },
         Err(error) => {
             tracing::warn!(%rollout, %error, "sending could not begin");
             tokio::time::sleep(Duration::from_secs(1)).await;
+            Ended::Idle
         }
-    }
-    rollout
+    };
+    (rollout, ended)
 }
 
 impl Sender {
@@ -148,7 +160,7 @@ impl Sender {
         Ok(())
     }
 
-    async fn run(&mut self) -> Result<(), OperationError> {
+    async fn run(&mut self) -> Result<Ended, OperationError> {
         let mut idle_since: Option<Instant> = None;
         loop {
             self.gather();
@@ -176,7 +188,10 @@ impl Sender {
             if !claimed_some && self.is_quiet() {
                 let since = *idle_since.get_or_insert_with(Instant::now);
                 if !self.linger(turn.not_claimed, since).await? {
-                    return Ok(());
+                    return Ok(match turn.not_claimed {
+                        NotClaimed::Held => Ended::Held,
+                        _ => Ended::Idle,
+                    });
                 }
                 continue;
             }
