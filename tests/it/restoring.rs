@@ -25,31 +25,140 @@ async fn moving(database: &Database) -> Service {
     service
 }
 
+fn path_of(database: &Database) -> &str {
+    database.url.strip_prefix("sqlite:").unwrap()
+}
+
+fn copy(from: &str, to: &str) {
+    for suffix in ["", "-wal"] {
+        if std::path::Path::new(&format!("{from}{suffix}")).exists() {
+            std::fs::copy(format!("{from}{suffix}"), format!("{to}{suffix}")).unwrap();
+        }
+    }
+}
+
+/// Copies a file that nobody has open, and says where to.
+fn back_up(database: &Database) -> String {
+    let backup = format!("{}.backup", path_of(database));
+    copy(path_of(database), &backup);
+    backup
+}
+
+/// As RUNBOOK says.
+fn restore(database: &Database, backup: &str) {
+    let path = path_of(database);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{path}{suffix}"));
+    }
+    copy(backup, path);
+}
+
+/// Says why everything is halted, if it is.
+async fn why_halted(service: &Service) -> Option<String> {
+    let holds = service.api.get("/v1/holds?in_force=true").await.ok();
+    let [hold] = holds["items"].as_array().unwrap().as_slice() else {
+        assert_eq!(holds["items"], json!([]), "{holds:#}");
+        return None;
+    };
+    assert_eq!(hold["kind"], "halt", "{holds:#}");
+    assert_eq!(hold["scope"].to_string(), EVERYTHING);
+    let view = service.api.get("/v1/rollouts/move").await.ok();
+    assert_eq!(view["status"], "halted", "{view:#}");
+    Some(hold["reason"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_since_which_people_only_moved_starts_halted() {
+    let database = Database::sqlite();
+    let mut service = moving(&database).await;
+    service.kill();
+    let backup = back_up(&database);
+    let mut service = Service::start_again(&database, &service.api.token.clone());
+    until_done(&service.api, "move", 400, 60).await;
+    assert!(service.stop());
+    restore(&database, &backup);
+    for _ in 0..2 {
+        service = Service::start_again(&database, &service.api.token.clone());
+        let why = why_halted(&service).await.expect("it is halted");
+        assert!(why.contains("the trail of this store ends"), "{why}");
+        service.kill();
+    }
+    Service::start_again(&database, &service.api.token.clone()).end_and_fsck();
+}
+
+/// A backup on another machine: nothing there says what it lacks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_its_mark_starts_halted() {
+    let database = Database::sqlite();
+    let mut service = moving(&database).await;
+    service.kill();
+    let mark = format!("{}.mark", path_of(&database));
+    std::fs::remove_file(&mark).unwrap();
+    for _ in 0..2 {
+        service = Service::start_again(&database, &service.api.token.clone());
+        let why = why_halted(&service).await.expect("it is halted");
+        assert!(why.contains("no mark beside it"), "{why}");
+        service.kill();
+        assert!(std::path::Path::new(&mark).exists(), "it has one again");
+    }
+    Service::start_again(&database, &service.api.token.clone()).end_and_fsck();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_moves_with_its_mark_goes_on() {
+    let database = Database::sqlite();
+    let mut service = moving(&database).await;
+    let token = service.api.token.clone();
+    assert!(service.stop());
+    let elsewhere = Database::sqlite();
+    copy(path_of(&database), path_of(&elsewhere));
+    let mark = |database: &Database| format!("{}.mark", path_of(database));
+    std::fs::copy(mark(&database), mark(&elsewhere)).unwrap();
+    let service = Service::start_again(&elsewhere, &token);
+    assert_eq!(why_halted(&service).await, None);
+    service.end_and_fsck();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_of_a_file_halts_nothing_with_its_mark_or_without() {
+    let database = Database::sqlite();
+    let mut service = moving(&database).await;
+    let mark = format!("{}.mark", path_of(&database));
+    for is_marked in [true, false] {
+        service.kill();
+        // What a version before this one left: a shorter mark, and no home.
+        database
+            .execute("UPDATE installation SET home = NULL")
+            .await;
+        let text = std::fs::read_to_string(&mark).unwrap();
+        let mut written: serde_json::Value = serde_json::from_str(&text).unwrap();
+        written
+            .as_object_mut()
+            .unwrap()
+            .remove("trail_end")
+            .unwrap();
+        std::fs::write(&mark, written.to_string()).unwrap();
+        if !is_marked {
+            std::fs::remove_file(&mark).unwrap();
+        }
+        service = Service::start_again(&database, &service.api.token.clone());
+        assert_eq!(why_halted(&service).await, None);
+    }
+    service.end_and_fsck();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_backup_restored_over_a_newer_halt_starts_halted() {
     let database = Database::sqlite();
     let mut service = moving(&database).await;
     service.kill();
-    let path = database.url.strip_prefix("sqlite:").unwrap().to_owned();
-    let backup = format!("{path}.backup");
-    for suffix in ["", "-wal"] {
-        if std::path::Path::new(&format!("{path}{suffix}")).exists() {
-            std::fs::copy(format!("{path}{suffix}"), format!("{backup}{suffix}")).unwrap();
-        }
-    }
+    let backup = back_up(&database);
     let mut service = Service::start_again(&database, &service.api.token.clone());
     let hold = json!({"kind": "halt", "scope": {"type": "everything"}, "reason": "state actor"});
     let placed = service.api.post("/v1/holds", hold).await.ok();
     let epoch = placed["epoch"].as_i64().unwrap();
     service.kill();
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{path}{suffix}"));
-    }
-    for suffix in ["", "-wal"] {
-        if std::path::Path::new(&format!("{backup}{suffix}")).exists() {
-            std::fs::copy(format!("{backup}{suffix}"), format!("{path}{suffix}")).unwrap();
-        }
-    }
+    restore(&database, &backup);
     let service = Service::start_again(&database, &service.api.token.clone());
     let holds = service.api.get("/v1/holds?in_force=true").await.ok();
     let hold = &holds["items"][0];

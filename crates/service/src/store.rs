@@ -58,7 +58,7 @@ pub use sole::Sole;
 pub(crate) use txn::transact;
 pub use txn::{Attempts, Lane, Open, Retryable, StoreTime, Txn};
 
-use timeline::Mark;
+use timeline::{Mark, Newest};
 
 use tidegate_orchestrator::ids::Epoch;
 
@@ -139,15 +139,15 @@ impl Store {
         self.0.place.as_ref().map_or(Ok(()), FilePlace::check)
     }
 
-    /// Returns the highest epoch that was ever seen of an installation, here or by a process before.
+    /// Returns how new an installation ever was, here or when a process before this one served it.
     #[must_use]
-    pub fn epoch_highest(&self, instance: &str) -> Epoch {
-        self.0.mark.highest(instance)
+    pub fn newest(&self, instance: &str) -> Newest {
+        self.0.mark.newest(instance)
     }
 
     /// Returns the highest epoch that this process has seen in force.
     pub(crate) fn epoch_seen_here(&self) -> Epoch {
-        self.0.mark.seen()
+        self.0.mark.epoch_seen()
     }
 
     /// Returns which installation this is, once an epoch of it was seen.
@@ -156,9 +156,21 @@ impl Store {
         self.0.mark.instance()
     }
 
-    /// Remembers an epoch that is in force, so that an older store is known for what it is.
-    pub fn epoch_seen(&self, instance: &str, epoch: Epoch) {
-        self.0.mark.raise(instance, epoch);
+    /// Remembers an epoch that is in force, and the end of the trail when that was read with it, so that an older
+    /// store is known for what it is.
+    pub fn epoch_seen(&self, instance: &str, epoch: Epoch, trail_end: Option<i64>) {
+        self.0.mark.raise(instance, epoch, trail_end);
+    }
+
+    /// Remembers a store that was found older than it was, and is halted.
+    pub fn start_over(&self, instance: &str, epoch: Epoch, trail_end: i64) {
+        self.0.mark.start_over(instance, epoch, trail_end);
+    }
+
+    /// Makes sure that what was remembered outlives a power cut; says whether it does.
+    #[must_use]
+    pub fn keep_mark(&self) -> bool {
+        self.0.mark.keep()
     }
 
     /// Returns the holds in force as they were last read.

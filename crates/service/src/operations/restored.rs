@@ -5,21 +5,32 @@ use tidegate_orchestrator::ids::{Epoch, Principal};
 
 use super::{Actor, hold};
 use crate::app::App;
-use crate::store::timeline::{self, Found};
+use crate::store::timeline::{self, Found, Newest};
 use crate::store::{Lane, StoreError, hold as holds, transact};
 
 /// Who halts.
 const TASK: &str = "restored";
 
 /// Says why a store is not the newest, if it is not.
-fn why_older(found: &Found, highest: Epoch) -> Option<String> {
-    if found.epoch < highest {
+fn why_older(found: &Found, newest: Newest) -> Option<String> {
+    if found.epoch < newest.epoch {
         return Some(format!(
-            "this store is of epoch {}, and {highest} was seen before",
-            found.epoch
+            "this store is of epoch {}, and {} was seen before",
+            found.epoch, newest.epoch
+        ));
+    }
+    if found.trail_end < newest.trail_end {
+        return Some(format!(
+            "the trail of this store ends with entry {}, and {} was seen before",
+            found.trail_end, newest.trail_end
         ));
     }
     let (was, is) = (found.home_was.as_ref()?, found.home.as_ref()?);
+    if newest.is_unmarked {
+        return Some(
+            "this store was served before, and no mark beside it says how new it was".to_owned(),
+        );
+    }
     let moved = || format!("this store was served from {was}, and is now at {is}");
     (!found.is_at_home()).then(moved)
 }
@@ -27,7 +38,7 @@ fn why_older(found: &Found, highest: Epoch) -> Option<String> {
 /// Remembers the epoch of a hold that was just placed, before anybody is told that it is in force.
 pub fn seen(app: &App, epoch: Epoch) {
     if let Some(instance) = app.store.instance() {
-        app.store.epoch_seen(instance, epoch);
+        app.store.epoch_seen(instance, epoch, None);
     }
 }
 
@@ -38,19 +49,26 @@ pub fn seen(app: &App, epoch: Epoch) {
 ///
 /// When the store cannot be reached.
 pub async fn check(app: &App) -> Result<Found, StoreError> {
-    // Read before the store is: a hold that comes in between makes no store an older one.
-    let seen = app
-        .store
-        .instance()
-        .map(|instance| (instance.to_owned(), app.store.epoch_highest(instance)));
-    let found = timeline::found(app.store.read(), app.store.is_postgres()).await?;
-    let seen = seen.filter(|(instance, _)| *instance == found.instance);
-    let highest = seen.map_or_else(
-        || app.store.epoch_highest(&found.instance),
-        |(_, epoch)| epoch,
-    );
-    let Some(why) = why_older(&found, highest) else {
-        if found.home_was != found.home {
+    let is_postgres = app.store.is_postgres();
+    let instance = match app.store.instance() {
+        Some(instance) => instance.to_owned(),
+        None => {
+            timeline::found(app.store.read(), is_postgres)
+                .await?
+                .instance
+        }
+    };
+    // Read before the store is: what comes in between makes no store an older one.
+    let mut newest = app.store.newest(&instance);
+    let found = timeline::found(app.store.read(), is_postgres).await?;
+    if found.instance != instance {
+        newest = app.store.newest(&found.instance);
+    }
+    let Some(why) = why_older(&found, newest) else {
+        let (epoch, end) = (found.epoch, found.trail_end);
+        app.store.epoch_seen(&found.instance, epoch, Some(end));
+        // Whoever says that it was served here with a mark must have one.
+        if found.home_was != found.home && app.store.keep_mark() {
             // In the lane of holds: the epoch that is written is still the one that was read.
             let settled: Result<(), StoreError> =
                 transact!(app.store, Lane::Hold, "store_home", |txn| {
@@ -59,7 +77,6 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
                 });
             settled?;
         }
-        app.store.epoch_seen(&found.instance, found.epoch);
         return Ok(found);
     };
     // What was read of holds is of the store that was there before, also under the same epochs.
@@ -84,10 +101,10 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
         transact!(app.store, Lane::Hold, "store_restored", |txn| {
             holds::hold_lock(txn).await?;
             // Another process may have been faster: then this one has nothing to say.
-            let now = timeline::found(txn, app.store.is_postgres()).await?;
-            if why_older(&now, highest).is_some() {
+            let now = timeline::found(txn, is_postgres).await?;
+            if why_older(&now, newest).is_some() {
                 // An epoch is never used twice, also not those that this store has never heard of.
-                timeline::adopt(txn, now.home.as_deref(), highest.max(now.epoch)).await?;
+                timeline::adopt(txn, now.home.as_deref(), newest.epoch.max(now.epoch)).await?;
                 let (halt, _) = hold::put(txn, &actor, id, wanted.clone()).await?;
                 if halt.id != id {
                     // It was in the backup. The epoch is known elsewhere with the holds of the other store all the same.
@@ -101,6 +118,8 @@ pub async fn check(app: &App) -> Result<Found, StoreError> {
         why,
         "the store is older than what was served before: everything is halted"
     );
-    app.store.epoch_seen(&found.instance, halted);
-    timeline::found(app.store.read(), app.store.is_postgres()).await
+    let now = timeline::found(app.store.read(), is_postgres).await?;
+    let (epoch, end) = (halted.max(now.epoch), now.trail_end);
+    app.store.start_over(&now.instance, epoch, end);
+    Ok(now)
 }

@@ -9,8 +9,8 @@ use super::{
     streams, sweep,
 };
 use crate::app::App;
-use crate::operations::import;
 use crate::operations::source::refusals;
+use crate::operations::{import, restored};
 use crate::store::{Lane, StoreError, transact, worker};
 
 /// How long work that is under way may take to end.
@@ -84,6 +84,10 @@ impl Driver {
         });
         if let Err(error) = ended {
             tracing::warn!(%error, "the other processes could not be told that this one has ended");
+        }
+        // How new the store is now is what the next start must find.
+        if let Err(error) = restored::check(app).await {
+            tracing::warn!(%error, "how new the store is could not be remembered");
         }
     }
 }
