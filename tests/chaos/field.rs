@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::log::Told;
 use super::schedule::Fault;
 use crate::crash::number;
 use crate::support::api::Api;
@@ -28,6 +29,9 @@ const TROUBLE: Trouble = Trouble {
     refused: 10_000,
 };
 
+/// How soon after a fault a replica may be asked anything again.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(1);
+
 /// One process, with what is between it and its database.
 struct Replica {
     service: tokio::sync::Mutex<Service>,
@@ -44,6 +48,14 @@ pub(super) struct Frozen {
     pub(super) until: Option<Instant>,
 }
 
+/// Something went wrong for one replica, or for all, and until when.
+#[derive(Debug, Clone, Copy)]
+struct Suffered {
+    replica: Option<usize>,
+    from: Instant,
+    until: Option<Instant>,
+}
+
 /// Everything that attacks are about, one after another.
 pub(super) struct Field<'a> {
     cluster: Option<&'a Cluster>,
@@ -54,6 +66,7 @@ pub(super) struct Field<'a> {
     /// Which replica each process was.
     processes: Mutex<BTreeMap<u32, usize>>,
     frozen: Mutex<Vec<Frozen>>,
+    suffered: Mutex<Vec<Suffered>>,
     /// The target.
     pub(super) target: Recorder,
     /// How many people there are.
@@ -84,6 +97,7 @@ impl<'a> Field<'a> {
             replicas: Vec::new(),
             processes: Mutex::default(),
             frozen: Mutex::default(),
+            suffered: Mutex::default(),
             // Who meets trouble follows from the names of the targets, which name the seed.
             target: Recorder::start(0, TROUBLE, replicas),
             people,
@@ -166,6 +180,36 @@ impl<'a> Field<'a> {
 
     /// Does what a fault says, and returns when it is over.
     pub(super) async fn suffer(&self, fault: Fault) {
+        let number = {
+            let mut suffered = lock(&self.suffered);
+            suffered.push(Suffered {
+                replica: fault.replica(),
+                from: Instant::now(),
+                until: None,
+            });
+            suffered.len() - 1
+        };
+        self.carry_out(fault).await;
+        lock(&self.suffered)[number].until = Some(Instant::now());
+    }
+
+    /// Says whether something went wrong for a replica while somebody waited for its answer, or shortly before.
+    pub(super) fn explains(&self, replica: usize, told: Told) -> bool {
+        let is_near = |from: Instant, until: Option<Instant>| {
+            from <= told.at && until.is_none_or(|until| told.asked <= until + RECOVERS_WITHIN)
+        };
+        let suffered = lock(&self.suffered);
+        let its = suffered
+            .iter()
+            .filter(|one| one.replica.is_none_or(|of| of == replica));
+        its.clone().any(|one| is_near(one.from, one.until))
+            || self
+                .frozen()
+                .iter()
+                .any(|one| one.replica == replica && is_near(one.from, one.until))
+    }
+
+    async fn carry_out(&self, fault: Fault) {
         let wait = |lasts| tokio::time::sleep(Duration::from_millis(lasts));
         match fault {
             Fault::Kill { replica, down } => self.kill(replica, down).await,

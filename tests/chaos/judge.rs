@@ -108,7 +108,10 @@ pub(super) fn of_a_round(field: &Field<'_>, round: &Round, lifted: Instant) -> V
         one.stops_with_the_acknowledgement(&placed, &mut verdict);
         one.is_quiet_when_quiet(&placed, &mut verdict);
     }
-    let strange = round.log.strange();
+    let mut strange = round.log.strange();
+    let away = round.log.away().into_iter();
+    let unexplained = away.filter(|away| !field.explains(away.replica, away.told));
+    strange.extend(unexplained.map(|away| away.what));
     assert!(
         strange.is_empty(),
         "answers that nothing explains: {strange:#?}"

@@ -48,11 +48,21 @@ pub(super) struct Attempt {
     pub(super) is_done: bool,
 }
 
+/// Somebody was told that it is not possible now, or not in time.
+#[derive(Debug, Clone)]
+pub(super) struct Away {
+    /// What was asked of which replica, and what it said.
+    pub(super) what: String,
+    pub(super) replica: usize,
+    pub(super) told: Told,
+}
+
 #[derive(Debug, Default)]
 struct Kept {
     placed: BTreeMap<String, Placed>,
     attempts: Vec<Attempt>,
     strange: Vec<String>,
+    away: Vec<Away>,
     answers: BTreeMap<u16, u32>,
 }
 
@@ -65,13 +75,25 @@ impl Log {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts an answer; one that no fault explains is kept.
-    pub(super) fn answered(&self, call: &str, status: u16, text: &str) {
-        let mut told = self.told();
-        *told.answers.entry(status).or_default() += 1;
-        // Away, too slow, or not this way now: all else is a fault of ours.
-        if ![200, 201, 409, 503, 504].contains(&status) {
-            told.strange.push(format!("{call}: {status} {text}"));
+    /// Counts an answer of a replica; one that no fault ever explains is kept as strange.
+    pub(super) fn answered(&self, call: &str, by: (usize, Instant), status: u16, text: &str) {
+        let (replica, asked) = by;
+        let mut kept = self.told();
+        *kept.answers.entry(status).or_default() += 1;
+        let what = format!("{call} at {replica}: {status} {text}");
+        match status {
+            // Not this way now: a client came first.
+            200 | 201 | 409 => {}
+            503 | 504 => {
+                let at = Instant::now();
+                let told = Told { asked, at };
+                kept.away.push(Away {
+                    what,
+                    replica,
+                    told,
+                });
+            }
+            _ => kept.strange.push(what),
         }
     }
 
@@ -160,6 +182,11 @@ impl Log {
     /// Returns the answers that nothing explains.
     pub(super) fn strange(&self) -> Vec<String> {
         self.told().strange.clone()
+    }
+
+    /// Returns who was told that it is not possible now.
+    pub(super) fn away(&self) -> Vec<Away> {
+        self.told().away.clone()
     }
 
     /// Returns how many answers there were of each status.

@@ -155,7 +155,7 @@ async fn client(field: &Field<'_>, round: &Round, begun: Instant, steps: &[Step<
                 watch(field, round, replica, &id, Duration::from_millis(patience)).await;
                 tokio::time::sleep(Duration::from_millis(stands)).await;
                 let request = release_request(&field.api(replica), &id);
-                lift(&round.log, Lifted::Hold(id), request).await;
+                lift(&round.log, Lifted::Hold(id), replica, request).await;
             }
             Order::Halt { scope } => {
                 if let Some(id) = place(field, round, replica, "halt", scope).await {
@@ -164,11 +164,11 @@ async fn client(field: &Field<'_>, round: &Round, begun: Instant, steps: &[Step<
             }
             Order::Resume { rollout } => {
                 let request = verb(&field.api(replica), &round.name(rollout), "resume");
-                lift(&round.log, Lifted::PausesOf(rollout), request).await;
+                lift(&round.log, Lifted::PausesOf(rollout), replica, request).await;
             }
             Order::Retry { rollout } => {
                 let request = verb(&field.api(replica), &round.name(rollout), "retry");
-                ask(&round.log, "retry", request).await;
+                ask(&round.log, "retry", replica, request).await;
             }
         }
     }
@@ -181,11 +181,12 @@ fn verb(api: &Api, rollout: &str, verb: &str) -> RequestBuilder {
 }
 
 /// Sends a request; `None` when no answer came in time.
-async fn ask(log: &Log, call: &str, request: RequestBuilder) -> Option<Answer> {
+async fn ask(log: &Log, call: &str, replica: usize, request: RequestBuilder) -> Option<Answer> {
+    let asked = Instant::now();
     let response = request.timeout(PATIENCE).send().await.ok()?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().await.ok()?;
-    log.answered(call, status, &text);
+    log.answered(call, (replica, asked), status, &text);
     Some(Answer {
         status,
         headers,
@@ -207,7 +208,7 @@ pub(super) async fn place(
         .api(replica)
         .request(reqwest::Method::POST, "/v1/holds");
     let asked = Instant::now();
-    let answer = ask(&round.log, kind, request.json(&body)).await?;
+    let answer = ask(&round.log, kind, replica, request.json(&body)).await?;
     let id = answer.body["id"].as_str()?.to_owned();
     let by = (replica, asked);
     round.log.placed(&id, scope, kind == "halt", by);
@@ -228,7 +229,7 @@ pub(super) async fn watch(
         let path = format!("/v1/holds/{id}");
         let request = field.api(replica).request(reqwest::Method::GET, &path);
         let asked = Instant::now();
-        let answer = ask(&round.log, "look", request).await;
+        let answer = ask(&round.log, "look", replica, request).await;
         if answer.is_some_and(|answer| round.log.seen(&answer.body, asked)) {
             return true;
         }
@@ -237,9 +238,9 @@ pub(super) async fn watch(
     false
 }
 
-async fn lift(log: &Log, what: Lifted, request: RequestBuilder) {
+async fn lift(log: &Log, what: Lifted, replica: usize, request: RequestBuilder) {
     let number = log.lift(what);
-    if let Some(answer) = ask(log, "lift", request).await {
+    if let Some(answer) = ask(log, "lift", replica, request).await {
         // A refusal says that it was not done by this; a failure says nothing.
         if answer.status < 500 {
             log.lifted(number, answer.status < 300);

@@ -38,6 +38,20 @@ pub(super) enum Fault {
     },
 }
 
+impl Fault {
+    /// Returns whose it is; none: it is everybody's.
+    pub(super) const fn replica(self) -> Option<usize> {
+        match self {
+            Self::Kill { replica, .. }
+            | Self::Freeze { replica, .. }
+            | Self::Stall { replica, .. }
+            | Self::Cut { replica, .. }
+            | Self::Clock { replica, .. } => Some(replica),
+            Self::DatabaseRestart { .. } => None,
+        }
+    }
+}
+
 /// What somebody asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
