@@ -110,11 +110,23 @@ async fn a_database_that_moves_with_its_mark_goes_on() {
     let mut service = moving(&database).await;
     let token = service.api.token.clone();
     assert!(service.stop());
+    let log = format!("{}-wal", path_of(&database));
+    assert!(
+        !std::path::Path::new(&log).exists(),
+        "it is whole by itself"
+    );
     let elsewhere = Database::sqlite();
-    copy(path_of(&database), path_of(&elsewhere));
+    std::fs::copy(path_of(&database), path_of(&elsewhere)).unwrap();
     let mark = |database: &Database| format!("{}.mark", path_of(database));
     std::fs::copy(mark(&database), mark(&elsewhere)).unwrap();
-    let service = Service::start_again(&elsewhere, &token);
+    let mut service = Service::start_again(&elsewhere, &token);
+    assert_eq!(why_halted(&service).await, None);
+    assert!(service.stop());
+    // By another name it is the same file.
+    let mut linked = elsewhere.clone();
+    linked.url = format!("sqlite:{}", elsewhere.file("linked.db").display());
+    std::os::unix::fs::symlink(path_of(&elsewhere), path_of(&linked)).unwrap();
+    let service = Service::start_again(&linked, &token);
     assert_eq!(why_halted(&service).await, None);
     service.end_and_fsck();
 }

@@ -65,6 +65,9 @@ use tidegate_orchestrator::ids::Epoch;
 use crate::app::Ids;
 use crate::clock::Clock;
 
+/// How long connections may take to end what they are at, at the end of the process.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
+
 /// A database that is open; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Inner>);
@@ -122,6 +125,20 @@ impl Store {
         }));
         store.install(ids).await?;
         Ok(store)
+    }
+
+    /// Gives the connections back, within a few seconds. A SQLite file is whole by itself then: the log beside it
+    /// has gone into it.
+    pub async fn close(&self) {
+        let pools = &self.0.pools;
+        let closing = async {
+            // Whoever writes closes last: who reads cannot take the log in.
+            let _ = pools.reader.close_by_ref().await;
+            let _ = pools.writer.close_by_ref().await;
+        };
+        if tokio::time::timeout(CLOSING_MAX, closing).await.is_err() {
+            tracing::warn!("the connections to the database are still at work at the end");
+        }
     }
 
     /// Returns the connections for reading. What they see is committed.

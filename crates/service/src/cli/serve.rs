@@ -168,8 +168,10 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
         tracing::info!("ending: nothing new is begun");
         ending.cancel();
     });
+    let store = app.store.clone();
     http::serve(app, addresses, places).await;
     driver.stop().await;
+    store.close().await;
     // Held until nothing of this process sends any more.
     drop(sole);
     Ok(())

@@ -102,9 +102,16 @@ impl Found {
 }
 
 impl Mark {
+    /// Finds the mark of a database that is there.
     pub(super) fn of(url: &DatabaseUrl) -> Self {
         let path = match url {
-            DatabaseUrl::Sqlite(path) => Some(PathBuf::from(format!("{path}.mark"))),
+            DatabaseUrl::Sqlite(path) => {
+                // Whatever links lead to it, there is one file, and one mark.
+                let real = std::fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path));
+                let mut beside = real.into_os_string();
+                beside.push(".mark");
+                Some(PathBuf::from(beside))
+            }
             DatabaseUrl::Postgres(_) => None,
         };
         Self {
