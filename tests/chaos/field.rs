@@ -180,16 +180,23 @@ impl<'a> Field<'a> {
 
     /// Does what a fault says, and returns when it is over.
     pub(super) async fn suffer(&self, fault: Fault) {
-        let number = {
-            let mut suffered = lock(&self.suffered);
-            suffered.push(Suffered {
-                replica: fault.replica(),
-                from: Instant::now(),
-                until: None,
-            });
-            suffered.len() - 1
-        };
+        let number = self.suffers(fault.replica());
         self.carry_out(fault).await;
+        self.recovers(number);
+    }
+
+    /// Notes that something goes wrong for a replica, or for all; returns its number.
+    fn suffers(&self, replica: Option<usize>) -> usize {
+        let mut suffered = lock(&self.suffered);
+        suffered.push(Suffered {
+            replica,
+            from: Instant::now(),
+            until: None,
+        });
+        suffered.len() - 1
+    }
+
+    fn recovers(&self, number: usize) {
         lock(&self.suffered)[number].until = Some(Instant::now());
     }
 
@@ -199,14 +206,13 @@ impl<'a> Field<'a> {
             from <= told.at && until.is_none_or(|until| told.asked <= until + RECOVERS_WITHIN)
         };
         let suffered = lock(&self.suffered);
-        let its = suffered
+        let mut its = suffered
             .iter()
             .filter(|one| one.replica.is_none_or(|of| of == replica));
-        its.clone().any(|one| is_near(one.from, one.until))
-            || self
-                .frozen()
-                .iter()
-                .any(|one| one.replica == replica && is_near(one.from, one.until))
+        let frozen = self.frozen();
+        let mut frozen = frozen.iter().filter(|one| one.replica == replica);
+        its.any(|one| is_near(one.from, one.until))
+            || frozen.any(|one| is_near(one.from, one.until))
     }
 
     async fn carry_out(&self, fault: Fault) {
@@ -246,6 +252,17 @@ impl<'a> Field<'a> {
     pub(super) fn set_network(&self, replica: usize, network: Network) {
         if let Some(relay) = &self.replicas[replica].relay {
             relay.set(network);
+            if network != Network::Open {
+                self.suffers(Some(replica));
+                return;
+            }
+            let mut suffered = lock(&self.suffered);
+            let its = suffered
+                .iter_mut()
+                .filter(|one| one.replica == Some(replica));
+            for one in its {
+                one.until.get_or_insert_with(Instant::now);
+            }
         }
     }
 
@@ -259,6 +276,7 @@ impl<'a> Field<'a> {
 
     /// Kills a replica, and starts it again after a while.
     pub(super) async fn kill(&self, number: usize, down: u64) {
+        let suffering = self.suffers(Some(number));
         let replica = &self.replicas[number];
         let mut service = replica.service.lock().await;
         tokio::task::block_in_place(|| service.kill());
@@ -271,6 +289,7 @@ impl<'a> Field<'a> {
             .start(number, replica.relay.as_ref(), replica.clock.as_deref())
             .await;
         *lock(&replica.api) = service.api.clone();
+        self.recovers(suffering);
     }
 
     /// Freezes a replica. One that is down at the moment is waited for.

@@ -80,10 +80,56 @@ async fn a_backup_since_which_people_only_moved_starts_halted() {
     for _ in 0..2 {
         service = Service::start_again(&database, &service.api.token.clone());
         let why = why_halted(&service).await.expect("it is halted");
-        assert!(why.contains("the trail of this store ends"), "{why}");
+        assert!(why.contains("this store lacks entry"), "{why}");
         service.kill();
     }
     Service::start_again(&database, &service.api.token.clone()).end_and_fsck();
+}
+
+/// What was done with the backup before it was served makes it no newer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_has_grown_past_what_it_lacks_starts_halted() {
+    let database = Database::sqlite();
+    let mut service = moving(&database).await;
+    assert!(service.stop());
+    let backup = back_up(&database);
+    service = Service::start_again(&database, &service.api.token.clone());
+    assert!(service.stop());
+    let mark = std::fs::read_to_string(format!("{}.mark", path_of(&database))).unwrap();
+    let mark: serde_json::Value = serde_json::from_str(&mark).unwrap();
+    restore(&database, &backup);
+    let end = "SELECT seq FROM audit_head";
+    for name in 0..1000 {
+        if number(&database, end).await > mark["trail_end"]["seq"].as_i64().unwrap() {
+            break;
+        }
+        let name = format!("rescue{name}");
+        let made = std::process::Command::new(crate::support::service::PROGRAM)
+            .args(["rescue", "--database", &database.url, &name])
+            .output();
+        assert!(made.unwrap().status.success());
+    }
+    service = Service::start_again(&database, &service.api.token.clone());
+    let why = why_halted(&service).await.expect("it is halted");
+    assert!(why.contains("this store lacks entry"), "{why}");
+    service.end_and_fsck();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_cannot_be_read_or_written_halts_once_and_can_be_released() {
+    let database = Database::sqlite();
+    let mut service = moving(&database).await;
+    service.kill();
+    let mark = format!("{}.mark", path_of(&database));
+    std::fs::remove_file(&mark).unwrap();
+    std::fs::create_dir_all(format!("{mark}/in the way")).unwrap();
+    service = Service::start_again(&database, &service.api.token.clone());
+    let why = why_halted(&service).await.expect("it is halted");
+    assert!(why.contains("no mark beside it"), "{why}");
+    assert_eq!(crate::support::holds::lift_all(&service.api).await, 1);
+    until_done(&service.api, "move", 3_000, 60).await;
+    assert_eq!(why_halted(&service).await, None, "it is halted once");
+    service.end_and_fsck();
 }
 
 /// A backup on another machine: nothing there says what it lacks.

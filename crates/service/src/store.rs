@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbBackend};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use connect::Pools;
 pub use connect::{DatabaseUrl, DatabaseUrlError};
@@ -58,7 +58,7 @@ pub use sole::Sole;
 pub(crate) use txn::transact;
 pub use txn::{Attempts, Lane, Open, Retryable, StoreTime, Txn};
 
-use timeline::{Mark, Newest};
+use timeline::{Mark, Newest, TrailEnd};
 
 use tidegate_orchestrator::ids::Epoch;
 
@@ -77,6 +77,7 @@ struct Inner {
     pools: Pools,
     place: Option<FilePlace>,
     mark: Mark,
+    taking_over: Mutex<()>,
     lanes: Lanes,
     clock: Clock,
     holds: hold::HoldCache,
@@ -119,6 +120,7 @@ impl Store {
             pools,
             place: FilePlace::of(url)?,
             mark: Mark::of(url),
+            taking_over: Mutex::default(),
             lanes: Lanes::default(),
             clock,
             holds: hold::HoldCache::default(),
@@ -135,6 +137,7 @@ impl Store {
             // Whoever writes closes last: who reads cannot take the log in.
             let _ = pools.reader.close_by_ref().await;
             let _ = pools.writer.close_by_ref().await;
+            let _ = pools.for_holds.close_by_ref().await;
         };
         if tokio::time::timeout(CLOSING_MAX, closing).await.is_err() {
             tracing::warn!("the connections to the database are still at work at the end");
@@ -175,19 +178,29 @@ impl Store {
 
     /// Remembers an epoch that is in force, and the end of the trail when that was read with it, so that an older
     /// store is known for what it is.
-    pub fn epoch_seen(&self, instance: &str, epoch: Epoch, trail_end: Option<i64>) {
+    pub fn epoch_seen(&self, instance: &str, epoch: Epoch, trail_end: Option<&TrailEnd>) {
         self.0.mark.raise(instance, epoch, trail_end);
     }
 
     /// Remembers a store that was found older than it was, and is halted.
-    pub fn start_over(&self, instance: &str, epoch: Epoch, trail_end: i64) {
+    pub fn start_over(&self, instance: &str, epoch: Epoch, trail_end: Option<TrailEnd>) {
         self.0.mark.start_over(instance, epoch, trail_end);
     }
 
-    /// Makes sure that what was remembered outlives a power cut; says whether it does.
+    /// Has one task at a time take over a store that is older than it was.
+    pub(crate) async fn taking_over(&self) -> MutexGuard<'_, ()> {
+        self.0.taking_over.lock().await
+    }
+
+    /// Says whether what is remembered can outlive a power cut.
     #[must_use]
-    pub fn keep_mark(&self) -> bool {
-        self.0.mark.keep()
+    pub fn keeps_mark(&self) -> bool {
+        self.0.mark.keeps()
+    }
+
+    /// Sees to it that what is remembered outlives a power cut.
+    pub fn keep_mark(&self) {
+        self.0.mark.keep();
     }
 
     /// Returns the holds in force as they were last read.

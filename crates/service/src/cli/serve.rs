@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::connector::Connectors;
 use crate::connector::grants::Grants;
 use crate::fetch::{Bounds, Fetcher};
-use crate::operations::{fsck as checks, token};
+use crate::operations::{fsck as checks, restored, token};
 use crate::outgoing::Outgoing;
 use crate::store::{DatabaseUrl, Sole, Store};
 use crate::tasks::driver::Driver;
@@ -143,6 +143,10 @@ pub async fn serve(serve: Serve) -> Result<(), CliError> {
         gpgv: serve.gpgv,
     });
     app.outgoing = Arc::new(Outgoing::at(serve.public_url.as_deref()));
+    // Before anything is written: a backup must not grow until it looks as new as what was served.
+    restored::check(&app)
+        .await
+        .map_err(|error| failed(&error))?;
     if let Some(sole) = &sole {
         let ended = recover::end_leases(&app, sole).await;
         ended.map_err(|error| failed(&error))?;
@@ -218,7 +222,7 @@ async fn interrupted() {
 ///
 /// When it cannot be reached, or was written by a later version.
 pub async fn migrate(migrate: Migrate, output: OutputFormat) -> Result<(), CliError> {
-    open(&migrate.database).await?;
+    open(&migrate.database).await?.store.close().await;
     match output {
         OutputFormat::Json => println!("{:#}", serde_json::json!({"ok": true})),
         OutputFormat::Table | OutputFormat::Csv => println!("the database is at this version"),
@@ -237,6 +241,7 @@ pub async fn rescue(rescue: Rescue) -> Result<(), CliError> {
     let made = token::rescue(&app, &rescue.name)
         .await
         .map_err(|error| CliError::Failed(error.to_string()))?;
+    app.store.close().await;
     println!("{}", made.token.unwrap_or_default());
     println!("shown once; admin token `{}`", made.name);
     Ok(())
@@ -253,6 +258,7 @@ pub async fn fsck(fsck: Fsck, output: OutputFormat) -> Result<(), CliError> {
     let found = checks::check(&app)
         .await
         .map_err(|error| CliError::Failed(error.to_string()))?;
+    app.store.close().await;
     if output == OutputFormat::Json {
         println!("{:#}", serde_json::json!(found));
     } else {

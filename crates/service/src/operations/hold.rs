@@ -321,6 +321,8 @@ pub(super) fn let_go(app: &App, hold: &Hold) {
             holds.remove(hold.id);
         });
     }
+    // Whoever may go on needs a permit of the new epoch.
+    app.permit.hurry();
     app.wake.ring();
     app.wake.sort();
 }

@@ -57,10 +57,13 @@ impl Senders {
                 Some(ended) = self.under_way.join_next() => match ended {
                     Ok((rollout, how)) => {
                         self.active.remove(&rollout);
-                        if how == Ended::Held {
+                        if let Ended::Held(epoch, later) = how {
                             let now = app.clock.moment();
-                            let until = Deadline::after(now, HELD_REST_MILLIS);
-                            self.held.insert(rollout, (app.permit.epoch(now), until));
+                            let rest = later.map_or(HELD_REST_MILLIS, |later| {
+                                let wait = (later - now.wall).num_milliseconds();
+                                u32::try_from(wait).unwrap_or(0).min(HELD_REST_MILLIS)
+                            });
+                            self.held.insert(rollout, (epoch, Deadline::after(now, rest)));
                         }
                     }
                     Err(error) => {

@@ -75,6 +75,7 @@ impl Driver {
         if app.permit.sending_total() > 0 {
             // Whoever waits for this process waits as for a dead one.
             tracing::warn!("requests are still under way at the end");
+            restored::remember(app).await;
             return;
         }
         // Nothing of this process sends any more: a hold need not wait until it is taken for dead.
@@ -85,9 +86,6 @@ impl Driver {
         if let Err(error) = ended {
             tracing::warn!(%error, "the other processes could not be told that this one has ended");
         }
-        // How new the store is now is what the next start must find.
-        if let Err(error) = restored::check(app).await {
-            tracing::warn!(%error, "how new the store is could not be remembered");
-        }
+        restored::remember(app).await;
     }
 }

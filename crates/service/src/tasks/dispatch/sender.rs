@@ -86,8 +86,8 @@ struct Sender {
 pub(super) enum Ended {
     /// There was nothing to do, or trouble.
     Idle,
-    /// A hold was in the way of all that was ready; the planner has been told.
-    Held,
+    /// A hold was in the way under an epoch, and the planner has been told; when something else will be ready.
+    Held(Option<Epoch>, Option<Timestamp>),
 }
 
 /// Sends a rollout until there is nothing to do. Trouble is logged and ends it; it is started again.
@@ -189,7 +189,7 @@ impl Sender {
                 let since = *idle_since.get_or_insert_with(Instant::now);
                 if !self.linger(turn.not_claimed, since).await? {
                     return Ok(match turn.not_claimed {
-                        NotClaimed::Held => Ended::Held,
+                        NotClaimed::Held(later) => Ended::Held(self.epoch, later),
                         _ => Ended::Idle,
                     });
                 }
@@ -217,7 +217,7 @@ impl Sender {
             NotClaimed::NothingReady(Some(at)) | NotClaimed::TargetClosed(at) => {
                 until(at).max(Duration::from_millis(5))
             }
-            NotClaimed::Held => {
+            NotClaimed::Held(_) => {
                 // The answer to whoever has placed the hold comes first.
                 tokio::time::sleep(HELD_PAUSE).await;
                 self.ring_planner().await?;

@@ -76,8 +76,9 @@ pub enum NotClaimed {
     NothingReady(Option<Timestamp>),
     /// The permit is of another epoch than the store: it must be renewed first.
     EpochMoved,
-    /// A hold covers every wave that has something ready.
-    Held,
+    /// A hold covers a wave that may be claimed as far as its row says, and no other has anything ready; the
+    /// earliest that will be.
+    Held(Option<Timestamp>),
     /// The clock of this machine is far from the one that judges leases.
     ClockWrong,
     /// The target asked to be left alone until then.
@@ -367,7 +368,7 @@ impl Pass {
         }
         door.save(txn, order.target).await?;
         Ok(if held {
-            NotClaimed::Held
+            NotClaimed::Held(later)
         } else {
             NotClaimed::NothingReady(later)
         })

@@ -78,7 +78,7 @@ async fn under_a_hold_outcomes_count_and_no_lease_is_renewed_or_claimed() {
         let under = turn(&app, app.worker, &[back(two, 7, false)], (2, 60_000)).await;
         assert_eq!((under.kept.as_slice(), under.recorded), ([two.address].as_slice(), 7));
         assert!(under.renewed.is_empty() && under.claimed.is_empty());
-        assert_eq!(under.not_claimed, NotClaimed::Held);
+        assert_eq!(under.not_claimed, NotClaimed::Held(None));
         let last = turn(&app, app.worker, &[back(two, 9, true)], (0, 60_000)).await;
         assert_eq!((last.recorded, last.lost.len()), (2, 0), "and what comes later counts too");
     });
