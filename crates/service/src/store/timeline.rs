@@ -215,8 +215,10 @@ impl Mark {
     /// Remembers an epoch that is in force, and how far the trail goes when that is known. A mark that cannot be
     /// written costs nothing but the warning.
     pub(super) fn raise(&self, instance: &str, epoch: Epoch, trail_end: Option<&TrailEnd>) {
+        let is_new_epoch;
         {
             let mut newest = lock(&self.newest);
+            is_new_epoch = newest.0 < epoch;
             newest.0 = newest.0.max(epoch);
             let known = newest.1.as_ref().map_or(0, |end| end.seq);
             if let Some(end) = trail_end.filter(|end| end.seq > known) {
@@ -224,6 +226,13 @@ impl Mark {
             }
         }
         self.instance.get_or_init(|| instance.to_owned());
+        if trail_end.is_some() && !is_new_epoch {
+            // Many come at once, and a halt waits behind them: whoever writes now writes enough.
+            if let Ok(written) = self.written.try_lock() {
+                self.write_as(written, false);
+            }
+            return;
+        }
         self.write(false);
     }
 
@@ -249,10 +258,13 @@ impl Mark {
 
     /// Writes what is newest by then, unless the file has it; says whether it has.
     fn write(&self, is_for_good: bool) -> bool {
+        self.write_as(lock(&self.written), is_for_good)
+    }
+
+    fn write_as(&self, mut written: MutexGuard<'_, Written>, is_for_good: bool) -> bool {
         let (Some(path), Some(instance)) = (&self.path, self.instance.get()) else {
             return true;
         };
-        let mut written = lock(&self.written);
         let (epoch, trail_end) = lock(&self.newest).clone();
         let new = Written {
             instance: instance.clone(),
