@@ -202,17 +202,29 @@ impl<'a> Field<'a> {
 
     /// Says whether something went wrong for a replica while somebody waited for its answer, or shortly before.
     pub(super) fn explains(&self, replica: usize, told: Told) -> bool {
-        let is_near = |from: Instant, until: Option<Instant>| {
+        self.ills_of(replica).into_iter().any(|(from, until)| {
             from <= told.at && until.is_none_or(|until| told.asked <= until + RECOVERS_WITHIN)
-        };
+        })
+    }
+
+    /// Says whether something went wrong for a replica in the last while.
+    pub(super) fn suffered_within(&self, replica: usize, last: Duration) -> bool {
+        let ills = self.ills_of(replica);
+        ills.into_iter()
+            .any(|(_, until)| until.is_none_or(|until| until.elapsed() <= last))
+    }
+
+    /// Returns from when until when something was wrong for a replica.
+    fn ills_of(&self, replica: usize) -> Vec<(Instant, Option<Instant>)> {
         let suffered = lock(&self.suffered);
-        let mut its = suffered
+        let its = suffered
             .iter()
             .filter(|one| one.replica.is_none_or(|of| of == replica));
         let frozen = self.frozen();
-        let mut frozen = frozen.iter().filter(|one| one.replica == replica);
-        its.any(|one| is_near(one.from, one.until))
-            || frozen.any(|one| is_near(one.from, one.until))
+        let frozen = frozen.iter().filter(|one| one.replica == replica);
+        its.map(|one| (one.from, one.until))
+            .chain(frozen.map(|one| (one.from, one.until)))
+            .collect()
     }
 
     async fn carry_out(&self, fault: Fault) {
