@@ -81,7 +81,7 @@ async fn a_rollout_goes_on_and_stops_among_thousands_that_stand_still() {
     let spec = |name: &str| two_waves().replace("rollout: move", &format!("rollout: {name}"));
     started(api, &spec("live")).await;
     // The first pass looks at each of them once; on a busy machine that takes its time.
-    let done = until_status(api, "live", "completed", 240).await;
+    let done = until_status(api, "live", "completed", 480).await;
     assert_eq!(done["totals"]["done"], 500);
     started(api, &spec("next")).await;
     until_done(api, "next", 60, 30).await;

@@ -82,12 +82,17 @@ impl Senders {
     async fn start(&mut self, app: &App) {
         let now = app.clock.moment();
         let epoch = app.permit.epoch(now);
+        // Without a permit nobody can be sent at all: that is no reason to ask again.
+        let is_moved = |under: Option<Epoch>| epoch.is_some() && under != epoch;
         self.held
-            .retain(|_, (under, until)| *under == epoch && !until.has_passed(now));
-        let room = SENDERS_MAX.saturating_sub(self.active.len());
-        if room == 0 {
+            .retain(|_, (under, until)| !is_moved(*under) && !until.has_passed(now));
+        if self.active.len() >= SENDERS_MAX {
             return;
         }
+        // Whoever rests keeps its place: thousands that are held would be tried by turns without a pause, and the
+        // planner, who alone can close them, would wait behind them all. One at a time goes past them.
+        let taken = self.active.len() + self.held.len();
+        let room = SENDERS_MAX.saturating_sub(taken).max(1);
         // Whoever has a sender or waits must not hide whoever could have one.
         let limit = SENDERS_MAX * 2 + self.held.len();
         match wave::rollouts_ready(app.store.read(), millis(app.clock.now()), limit).await {
